@@ -1,0 +1,287 @@
+"""A page's body in; its bars as CSV rows, and what is known of them, out. Pure: it runs in the executor."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import TYPE_CHECKING
+
+import msgspec
+from isal import igzip
+
+from polygon_async.errors import Refused, Retryable, WrongAnswer, one_line
+from polygon_async.models import AssetType
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from polygon_async.models import Unit
+
+__all__ = ["Border", "Page", "read_page", "unpack"]
+
+_TRUE_STATUS = frozenset({"OK", "DELAYED"})
+_OF_NUMBERS = b"0123456789+-.eE,\n"
+_LONGEST_TAIL = 1000
+"""Rows of a page that are kept to recognise its doubles in the next one."""
+
+
+class _Bar(msgspec.Struct, gc=False):
+    """One bar as the API sends it; numbers stay the bytes that they were sent as."""
+
+    t: int
+    o: msgspec.Raw
+    h: msgspec.Raw
+    l: msgspec.Raw  # noqa: E741 (the API's own name)
+    c: msgspec.Raw
+    v: msgspec.Raw = msgspec.Raw(b"")
+    vw: msgspec.Raw = msgspec.Raw(b"")
+    n: msgspec.Raw = msgspec.Raw(b"")
+    otc: bool | None = None
+    T: str | None = None
+
+
+class _Head(msgspec.Struct):
+    """What says whether an answer is one, whatever else is in it."""
+
+    status: str | None = None
+    error: str | None = None
+    message: str | None = None
+    request_id: str | None = None
+
+    @property
+    def said_by(self) -> str:
+        """How a message ends, so that the vendor's support can find the answer."""
+        return f" (request_id {one_line(self.request_id)})" if self.request_id else ""
+
+
+class _Answer(_Head):
+    ticker: str | None = None
+    adjusted: bool | None = None
+    resultsCount: int | None = None  # noqa: N815 (the API's own name)
+    results: list[_Bar] | None = None
+    next_url: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Border:
+    """Where the pages before have ended: what the next page may not contradict."""
+
+    last: int | None = None
+    """Start of the last bar so far, ms UTC; None before the first bar."""
+    tail: tuple[bytes, ...] = ()
+    """The last rows so far, to tell a double from a contradiction."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Page:
+    """One page that was found true."""
+
+    rows: bytes
+    """The new bars as CSV rows, in order, each with its line end; no header."""
+    bars: int
+    """How many rows."""
+    first: int | None
+    """Start of the first new bar, ms UTC; None for a page without any."""
+    border: Border
+    """What the page after this one has to follow."""
+    doubles: int
+    """Bars of this page that were dropped because the rows before hold the same."""
+    next_url: str | None
+    request_id: str | None
+
+
+def unpack(body: bytes, encoding: str) -> bytes:
+    """Undo the Content-Encoding of a body.
+
+    The HTTP library would take a gzip stream that ends early for a whole one; here its end mark
+    and checksum count.
+
+    Raises:
+        Retryable: the body is not what its encoding says.
+    """
+    match encoding.strip().lower():
+        case "" | "identity":
+            return body
+        case "gzip" | "x-gzip":
+            try:
+                whole: bytes = igzip.decompress(body)  # type: ignore[no-untyped-call]  # isal has no type for it
+            except (OSError, EOFError, isal_zlib.error) as error:
+                text = f"the gzip body cannot be unpacked ({one_line(error)})"
+                raise Retryable(text, reason="undecodable") from error
+            return whole
+        case other:
+            raise Retryable(f"the body has an unknown encoding ({one_line(other)})", reason="undecodable")
+
+
+def read_page(body: bytes, *, unit: Unit, border: Border) -> Page:
+    """Read one page of `unit`, which follows what `border` describes.
+
+    Args:
+        body: The JSON of one answer of /v2/aggs/ticker/.../range, decoded from its transport.
+        unit: What was asked for.
+        border: `Border()` for a first page, else the page before's.
+
+    Raises:
+        Retryable: The body is no JSON; another attempt may bring it whole.
+        Refused: The body says that the key is not entitled to this.
+        WrongAnswer: The body is whole and cannot be the answer to the request.
+    """
+    answer = _decode(body)
+    _check_head(answer)
+    try:
+        _check_envelope(answer, unit)
+        bars = answer.results or []
+        rows = _rows(bars, index=unit.ticker.asset_type is AssetType.INDICES)
+        stamps = [bar.t for bar in bars]
+        _check_range(stamps, unit)
+        rows, stamps, doubles = _join(rows, stamps, border)
+    except WrongAnswer as error:
+        raise WrongAnswer(f"{error}{answer.said_by}") from error.__cause__
+    if bars and not rows and answer.next_url is not None:
+        raise WrongAnswer(f"a page held no new bar, and its next_url goes on{answer.said_by}")
+    return Page(
+        rows=b"\n".join((*rows, b"")),
+        bars=len(rows),
+        first=stamps[0] if stamps else None,
+        border=_border_after(border, rows, stamps),
+        doubles=doubles,
+        next_url=answer.next_url,
+        request_id=answer.request_id,
+    )
+
+
+_answers = msgspec.json.Decoder(_Answer)
+_heads = msgspec.json.Decoder(_Head)
+
+
+def _decode(body: bytes) -> _Answer:
+    try:
+        return _answers.decode(body)
+    except msgspec.ValidationError as error:
+        # Well-formed up to there, but not a page's shape: an error body, perhaps, which says more.
+        try:
+            head = _heads.decode(body)
+        except msgspec.ValidationError:
+            raise WrongAnswer(f"the answer does not have the shape of a page: {one_line(error)}") from error
+        except (msgspec.DecodeError, RecursionError) as worse:
+            raise _undecodable(worse) from worse
+        _check_head(head)
+        raise WrongAnswer(f"the answer does not have the shape of a page: {one_line(error)}{head.said_by}") from error
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+        raise _undecodable(error) from error
+
+
+def _undecodable(error: Exception) -> Retryable:
+    return Retryable(f"the body is not JSON ({one_line(error)})", reason="undecodable")
+
+
+def _check_head(head: _Head) -> None:
+    if head.status in _TRUE_STATUS:
+        return
+    said = one_line(head.error or head.message or "without a word")
+    if head.status == "NOT_AUTHORIZED":
+        raise Refused(f"the API answers NOT_AUTHORIZED: {said}{head.said_by}", status=403)
+    raise WrongAnswer(f"the answer's own status is {one_line(repr(head.status))}: {said}{head.said_by}")
+
+
+def _check_envelope(answer: _Answer, unit: Unit) -> None:
+    bars = answer.results or []
+    symbol = unit.ticker.symbol
+    if answer.ticker != symbol and (answer.ticker is not None or bars):
+        raise WrongAnswer(f"the answer is about {one_line(repr(answer.ticker))}")
+    # Index answers have no `adjusted`; every other one says what its prices are.
+    silent = answer.adjusted is None and (unit.ticker.asset_type is AssetType.INDICES or not bars)
+    if answer.adjusted is not unit.adjusted and not silent:
+        raise WrongAnswer(f"asked for adjusted={unit.adjusted}, the answer says adjusted={answer.adjusted}")
+    if answer.resultsCount is not None and answer.resultsCount != len(bars):
+        raise WrongAnswer(f"the answer counts {answer.resultsCount} bars and holds {len(bars)}")
+    for bar in bars:
+        if bar.T is not None and symbol != bar.T:
+            raise WrongAnswer(f"the bar at {_when(bar.t)} is of {one_line(repr(bar.T))}")
+
+
+def _rows(bars: Sequence[_Bar], *, index: bool) -> list[bytes]:
+    """The bars as CSV rows in the order of the header, numbers letter for letter."""
+    rows = [b",".join((b.o, b.h, b.l, b.c, b.v, b.vw, b"%d" % b.t, b.n, b"True" if b.otc else b"")) for b in bars]
+    # The JSON is well-formed, so what consists of a number's letters only is a number.
+    if index:
+        plain = not any(row.endswith(b"True") for row in rows) and not b"\n".join(rows).translate(None, _OF_NUMBERS)
+    else:
+        plain = all(b.v for b in bars) and not b"\n".join(rows).replace(b",True", b"").translate(None, _OF_NUMBERS)
+    return rows if plain else [_checked_row(bar, index=index) for bar in bars]
+
+
+def _checked_row(bar: _Bar, *, index: bool) -> bytes:
+    """One row, cell by cell: null stands for absent where a field is optional."""
+    required = {"o": bar.o, "h": bar.h, "l": bar.l, "c": bar.c}
+    optional = {"vw": bar.vw, "n": bar.n}
+    (optional if index else required)["v"] = bar.v
+    cells = {}
+    for name, value in (required | optional).items():
+        text = bytes(value)
+        if name in optional and text in {b"", b"null"}:
+            text = b""
+        elif not text:
+            raise WrongAnswer(f"the bar at {_when(bar.t)} has no {name!r}")
+        elif text.translate(None, _OF_NUMBERS):
+            raise WrongAnswer(f"the bar at {_when(bar.t)} has {name!r} = {one_line(text.decode(errors='replace'))}")
+        cells[name] = text
+    row = [cells[name] for name in ("o", "h", "l", "c", "v", "vw")]
+    return b",".join((*row, b"%d" % bar.t, cells["n"], b"True" if bar.otc else b""))
+
+
+def _check_range(stamps: Sequence[int], unit: Unit) -> None:
+    if not stamps:
+        return
+    first, last = unit.bounds()
+    outside = next((t for t in (min(stamps), max(stamps)) if not first <= t <= last), None)
+    if outside is not None:
+        raise WrongAnswer(f"a bar at {_when(outside)} lies outside {unit.start} to {unit.end}")
+
+
+def _join(rows: list[bytes], stamps: list[int], border: Border) -> tuple[list[bytes], list[int], int]:
+    """What of a page is new, in strictly increasing order, and how many doubles were dropped."""
+    follows = not stamps or border.last is None or stamps[0] > border.last
+    if follows and all(map(int.__lt__, stamps, stamps[1:])):
+        return rows, stamps, 0
+    known = {int(row.split(b",")[6]): row for row in border.tail}
+    new: list[bytes] = []
+    new_stamps: list[int] = []
+    last = border.last
+    for t, row in zip(stamps, rows, strict=True):
+        if last is None or t > last:
+            new.append(row)
+            new_stamps.append(t)
+            known[t] = row
+            last = t
+        elif t not in known:
+            raise WrongAnswer(f"the bar at {_when(t)} comes after the one at {_when(last)}")
+        elif not _same(row, known[t]):
+            raise WrongAnswer(f"there are two different bars at {_when(t)}")
+    return new, new_stamps, len(rows) - len(new)
+
+
+def _same(row: bytes, other: bytes) -> bool:
+    """Whether two rows say the same, however their numbers are spelt (18 and 18.0)."""
+    if row == other:
+        return True
+    return [_value(cell) for cell in row.split(b",")] == [_value(cell) for cell in other.split(b",")]
+
+
+def _value(cell: bytes) -> Decimal | str:
+    text = cell.decode()
+    return text if text in {"", "True"} else Decimal(text)
+
+
+def _border_after(border: Border, rows: list[bytes], stamps: list[int]) -> Border:
+    if not stamps:
+        return border
+    return Border(last=stamps[-1], tail=(*border.tail, *rows[-_LONGEST_TAIL:])[-_LONGEST_TAIL:])
+
+
+def _when(t: int) -> str:
+    try:
+        return f"{datetime.fromtimestamp(t / 1000, tz=UTC):%Y-%m-%d %H:%M:%S} UTC"
+    except (ValueError, OverflowError, OSError):
+        return f"t={t}"

@@ -1,0 +1,93 @@
+"""A file in, its tested .lzo out. Blocking: it runs in the executor."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import subprocess
+import threading
+from typing import TYPE_CHECKING
+
+from polygon_async.errors import CompressionFailed, ConfigError, DiskUnusable, one_line
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+__all__ = ["Compression", "find_lzop"]
+
+
+def find_lzop() -> str:
+    """The path of lzop.
+
+    Raises:
+        ConfigError: it is not installed.
+    """
+    lzop = shutil.which("lzop")
+    if lzop is None:
+        raise ConfigError(
+            "lzop is not installed; apt-get install lzop (or brew install lzop), or --no-upload for CSVs only"
+        )
+    return lzop
+
+
+class Compression:
+    """One run of lzop and of its own test on what it wrote; can be stopped from another thread."""
+
+    def __init__(self, lzop: str, source: Path, target: Path) -> None:
+        self._lzop = lzop
+        self._source = source.absolute()
+        self._target = target.absolute()
+        self._lock = threading.Lock()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._stopped = False
+
+    def run(self) -> None:
+        """Write the target, whatever stood there, and test it; after a failure there is none.
+
+        Raises:
+            CompressionFailed: lzop failed, was killed, or wrote what does not pass `lzop -t`.
+            DiskUnusable: the disk is full.
+        """
+        try:
+            self._call("compressing", "-f", "-o", str(self._target), "--", str(self._source))
+            self._call("testing", "-t", "--", str(self._target))
+        except BaseException:
+            with contextlib.suppress(OSError):
+                self._target.unlink(missing_ok=True)
+            raise
+
+    def stop(self) -> None:
+        """Kill lzop; `run` then fails soon."""
+        with self._lock:
+            self._stopped = True
+            if self._process is not None:
+                self._process.kill()
+
+    def _call(self, act: str, *arguments: str) -> None:
+        # The variable LZOP would add options of the user's own.
+        environment = {name: value for name, value in os.environ.items() if name != "LZOP"}
+        with self._lock:
+            if self._stopped:
+                raise CompressionFailed(f"{act} {self._source.name} was stopped")
+            try:
+                self._process = subprocess.Popen(
+                    [self._lzop, *arguments],
+                    env=environment,
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                    stderr=subprocess.PIPE,
+                    # A Ctrl-C in the terminal is for this program to answer.
+                    process_group=0,
+                )
+            except OSError as error:
+                raise CompressionFailed(f"lzop cannot be started ({one_line(error.strerror or error)})") from error
+        _, said = self._process.communicate()
+        if self._process.returncode == 0:
+            return
+        words = one_line(said.decode(errors="replace")) or "without a word"
+        if "No space left" in words:
+            raise DiskUnusable(f"the disk of {self._target.parent} is full; free some space and start again")
+        code = self._process.returncode
+        ended = f"was killed by signal {-code}" if code < 0 else f"failed with exit code {code}"
+        raise CompressionFailed(f"lzop {ended} while {act} {self._source.name}: {words}")

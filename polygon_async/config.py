@@ -1,0 +1,290 @@
+"""Flags, environment and `.env` in; one frozen, checked `Settings` out."""
+
+from __future__ import annotations
+
+import ipaddress
+import math
+import os
+import re
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+from urllib.parse import urlsplit
+
+from polygon_async.errors import ConfigError, one_line
+from polygon_async.layout import is_tag_value
+from polygon_async.models import NEW_YORK, Rate
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Callable, Mapping
+
+__all__ = ["DEFAULTS", "Environment", "Settings", "default_range", "parse_date", "parse_rate", "settings_from"]
+
+DEFAULTS: Mapping[str, str] = {
+    "universe": "tickers.csv",
+    "concurrency": "8",
+    "rate": "5/min",
+    "patience": "300",
+    "stall_timeout": "30",
+    "bucket": "mochi-tickdata-historical",
+    "output_dir": "output",
+    "log_level": "info",
+    "base_url": "https://api.polygon.io",
+}
+"""What holds where no flag, no variable and no `.env` says otherwise; as a user would write it."""
+
+_UNITS = {"s": 1.0, "min": 60.0, "h": 3600.0}
+_RATE = re.compile(r"(\d+(?:\.\d+)?)/(s|min|h)")
+_MOST_CONCURRENCY = 1000
+_OLDEST = date(1970, 1, 1)
+
+_SECRETS = ("POLYGON_API_KEY", "MASSIVE_API_KEY", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
+_PROXIES = ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What a run was asked to do; every value checked."""
+
+    api_key: str = field(repr=False)
+    base_url: str
+    tickers: tuple[str, ...] | None
+    """None: the universe file tells."""
+    universe: Path
+    start: date
+    end: date
+    adjusted: bool
+    concurrency: int
+    rate: Rate
+    patience: float
+    """Seconds."""
+    stall_timeout: float
+    """Seconds."""
+    upload: bool
+    bucket: str
+    output_dir: Path
+    keep_csv: bool
+    force: bool
+    exchange: str | None
+    currency: str | None
+
+
+class Environment:
+    """Variables as this program sees them: the process's own, and where they are unset, those of `.env`."""
+
+    def __init__(self, own: Mapping[str, str], dotenv: Mapping[str, str | None]) -> None:
+        self._layers = (own, dotenv)
+
+    @classmethod
+    def load(cls, directory: Path) -> Environment:
+        """Read `.env` in `directory`, and let the libraries (botocore) see it, too.
+
+        Raises:
+            ConfigError: there is a `.env` that cannot be read.
+        """
+        from dotenv import dotenv_values
+
+        path = directory / ".env"
+        try:
+            dotenv = dotenv_values(path) if path.exists() else {}
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(f"{path}: it cannot be read ({one_line(error)})") from error
+        environment = cls(dict(os.environ), dotenv)
+        for name, value in dotenv.items():
+            if value and not os.environ.get(name):
+                os.environ[name] = value
+        return environment
+
+    def secrets(self) -> list[str]:
+        """Values that no text may show: every layer's keys, and the passwords of proxies."""
+        found = [layer.get(name) or "" for layer in self._layers for name in _SECRETS]
+        proxies = [layer.get(name) or "" for layer in self._layers for name in _PROXIES]
+        with_password = (re.fullmatch(r"(?:\w+://)?[^:@/]*:([^@/]+)@.*", proxy) for proxy in proxies)
+        found += [match[1] for match in with_password if match]
+        return [secret.strip() for secret in found if secret.strip()]
+
+    def get(self, *names: str) -> tuple[str, str] | None:
+        """Name and value of the first of `names` that is set and not empty; `.env` comes last."""
+        for layer in self._layers:
+            for name in names:
+                if value := (layer.get(name) or "").strip():
+                    return name, value
+        return None
+
+
+def parse_rate(text: str) -> Rate:
+    """`5/min`, `100/s`, `3000/h` or `unlimited` as a Rate.
+
+    Raises:
+        ValueError: it is none of these.
+    """
+    if text == "unlimited":
+        return Rate(text, None)
+    if not (match := _RATE.fullmatch(text)):
+        raise ValueError("a rate is N/s, N/min or N/h (such as 5/min), or unlimited")
+    count = float(match[1])
+    if not (0 < count < math.inf):
+        raise ValueError("a rate is more than 0; `unlimited` lifts it")
+    return Rate(text, count / _UNITS[match[2]])
+
+
+def parse_date(text: str) -> date:
+    """A calendar day, YYYY-MM-DD.
+
+    Raises:
+        ValueError: it is none.
+    """
+    try:
+        day = datetime.strptime(text, "%Y-%m-%d").replace(tzinfo=UTC).date()
+    except ValueError:
+        raise ValueError("a date is YYYY-MM-DD and must exist") from None
+    if day < _OLDEST or text != day.isoformat():
+        raise ValueError(f"a date is YYYY-MM-DD, not before {_OLDEST}")
+    return day
+
+
+def default_range(today: date) -> tuple[date, date]:
+    """Two years before `today` plus a day, and yesterday: what the free plan holds."""
+    try:
+        two_years_ago = today.replace(year=today.year - 2)
+    except ValueError:  # 29 February
+        two_years_ago = today.replace(year=today.year - 2, day=28)
+    return two_years_ago + timedelta(days=1), today - timedelta(days=1)
+
+
+def settings_from(flags: argparse.Namespace, environment: Environment) -> Settings:
+    """Merge and check: flags, then environment, then `.env`, then defaults.
+
+    Raises:
+        ConfigError: one line that names the flag or the variable.
+    """
+    start, end = _range(flags, environment)
+    return Settings(
+        api_key=_api_key(environment),
+        base_url=_base_url(environment),
+        tickers=tuple(flags.tickers) if flags.tickers is not None else None,
+        universe=Path(flags.universe or DEFAULTS["universe"]),
+        start=start,
+        end=end,
+        adjusted=flags.adjusted,
+        concurrency=_chosen(flags, environment, "concurrency", "POLYGON_CONCURRENCY", _concurrency),
+        rate=_chosen(flags, environment, "rate", "POLYGON_RATE_LIMIT", parse_rate),
+        patience=_chosen(flags, environment, "patience", "POLYGON_PATIENCE", _seconds),
+        stall_timeout=_chosen(flags, environment, "stall_timeout", "POLYGON_STALL_TIMEOUT", _positive_seconds),
+        upload=flags.upload,
+        bucket=_chosen(flags, environment, "bucket", "S3_BUCKET", _text),
+        output_dir=Path(flags.output_dir or DEFAULTS["output_dir"]),
+        keep_csv=flags.keep_csv,
+        force=flags.force,
+        exchange=_tag(flags, "exchange"),
+        currency=_tag(flags, "currency"),
+    )
+
+
+def _range(flags: argparse.Namespace, environment: Environment) -> tuple[date, date]:
+    today = datetime.now(NEW_YORK).date()
+    first, last = default_range(today)
+    start = _chosen(flags, environment, "from", "POLYGON_FROM", parse_date, first.isoformat())
+    end = _chosen(flags, environment, "to", "POLYGON_TO", parse_date, last.isoformat())
+    if start > end:
+        raise ConfigError(f"the range ends before it starts: --from {start} is after --to {end}")
+    if start > today:
+        raise ConfigError(f"--from {start} is in the future; today is {today} in New York")
+    return start, end
+
+
+def _chosen(
+    flags: argparse.Namespace,
+    environment: Environment,
+    name: str,
+    variable: str,
+    parse: Callable[[str], _T],
+    default: str | None = None,
+) -> _T:
+    """The value of one setting from the first place that has it, parsed; errors name that place."""
+    flag: str | None = getattr(flags, name)
+    if flag is not None:
+        where, text = f"--{name.replace('_', '-')}", flag
+    elif found := environment.get(variable):
+        where, text = found
+    else:
+        where, text = "default", DEFAULTS[name] if default is None else default
+    try:
+        return parse(text.strip())
+    except ValueError as error:
+        raise ConfigError(f"{where} {one_line(repr(text))}: {error}") from None
+
+
+def _concurrency(text: str) -> int:
+    if not (text.isascii() and text.isdigit()) or not 1 <= int(text[:9]) <= _MOST_CONCURRENCY:
+        raise ValueError(f"it is a whole number from 1 to {_MOST_CONCURRENCY}")
+    return int(text)
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not 0 <= seconds < math.inf:
+        raise ValueError("it is a number of seconds, 0 or more")
+    return seconds
+
+
+def _positive_seconds(text: str) -> float:
+    if not (seconds := _seconds(text)):
+        raise ValueError("it is a number of seconds, more than 0")
+    return seconds
+
+
+def _tag(flags: argparse.Namespace, name: str) -> str | None:
+    value: str | None = getattr(flags, name)
+    if value is not None and not is_tag_value(value):
+        raise ConfigError(f"--{name} {one_line(repr(value))}: it cannot be an S3 tag's value")
+    return value
+
+
+def _text(text: str) -> str:
+    if not text:
+        raise ValueError("it is empty")
+    return text
+
+
+def _api_key(environment: Environment) -> str:
+    found = environment.get("POLYGON_API_KEY", "MASSIVE_API_KEY")
+    if found is None:
+        raise ConfigError("POLYGON_API_KEY is not set; export it, or write it into .env (see .env.example)")
+    name, key = found
+    if not (key.isascii() and key.isprintable()) or " " in key:
+        raise ConfigError(f"{name} holds characters that no API key has; copy it again")
+    return key
+
+
+def _base_url(environment: Environment) -> str:
+    name, url = environment.get("POLYGON_BASE_URL") or ("POLYGON_BASE_URL", DEFAULTS["base_url"])
+    parts = urlsplit("")
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in {"https", "http"} and parts.hostname and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable or parts.query or parts.fragment:
+        raise ConfigError(f"{name} must be like {DEFAULTS['base_url']}")
+    if parts.username is not None or parts.password is not None:
+        raise ConfigError(f"{name} must not hold a user or a password; the key goes into POLYGON_API_KEY")
+    if parts.scheme == "http" and not _is_loopback(parts.hostname or ""):
+        raise ConfigError(
+            f"{name} is plain http, which would show the key to the network; use https (http is for this machine only)"
+        )
+    return url.rstrip("/")
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -1,0 +1,68 @@
+"""The output directory in, claimed for one run out; or one line that says why it cannot be used."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import tempfile
+from typing import TYPE_CHECKING
+
+from polygon_async.csvfile import disk_errors
+from polygon_async.errors import ConfigError, DiskUnusable
+from polygon_async.layout import csv_name
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    from polygon_async.models import Ticker
+
+__all__ = ["claim"]
+
+
+@contextlib.contextmanager
+def claim(directory: Path, tickers: Sequence[Ticker]) -> Iterator[None]:
+    """Make the directory where it is missing, and hold it for this run alone.
+
+    Raises:
+        DiskUnusable: it cannot be made or written, or another run holds it.
+        ConfigError: two tickers would share a file, as this file system folds upper and lower case.
+    """
+    with disk_errors(directory):
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+        except FileExistsError:
+            raise DiskUnusable(f"{directory} is a file; --output-dir must name a directory") from None
+        lock = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise DiskUnusable(
+                f"another run is using {directory}; wait for its end, or give this one its own --output-dir"
+            ) from None
+        with disk_errors(directory):
+            folds = _folds_case(directory)
+        if folds:
+            _refuse_twins(directory, tickers)
+        yield
+    finally:
+        os.close(lock)
+
+
+def _folds_case(directory: Path) -> bool:
+    """Whether AMpB and AMPB are the same file here."""
+    with tempfile.NamedTemporaryFile(dir=directory, prefix=".case-Probe-") as probe:
+        other = probe.name.replace(".case-Probe-", ".CASE-pROBE-")
+        return os.path.exists(other)  # noqa: PTH110 (the names are strings already)
+
+
+def _refuse_twins(directory: Path, tickers: Sequence[Ticker]) -> None:
+    seen: dict[str, str] = {}
+    for ticker in tickers:
+        twin = seen.setdefault(csv_name(ticker.symbol).casefold(), ticker.symbol)
+        if twin != ticker.symbol:
+            raise ConfigError(
+                f"{twin} and {ticker.symbol} would share a file, as {directory} folds upper and lower case; run them apart"
+            )

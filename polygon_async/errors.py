@@ -1,0 +1,123 @@
+"""The error family, by what it stops.
+
+PolygonAsyncError
+├── RunError            stops the run: exit 2, one line, no traceback
+│   ├── ConfigError     flags, environment or files that cannot be used
+│   ├── KeyRefused      401: the API does not know the key
+│   ├── StorageUnusable the bucket or the credentials cannot be used
+│   └── DiskUnusable    the output directory cannot be written, or is full
+├── TickerError         fails one ticker, the run goes on: exit 1 at its end
+│   ├── Refused         the API says no: 400, 403, 404 and the like
+│   ├── WrongAnswer     a complete answer that cannot be true
+│   ├── OutOfPatience   what could be retried was, until --patience was used up
+│   ├── CompressionFailed
+│   └── UploadFailed    not stored, or stored and not confirmed
+└── Retryable           one attempt failed and another may not; stays inside polygon.py
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "CompressionFailed",
+    "ConfigError",
+    "DiskUnusable",
+    "KeyRefused",
+    "OutOfPatience",
+    "PolygonAsyncError",
+    "Refused",
+    "Retryable",
+    "RunError",
+    "StorageUnusable",
+    "TickerError",
+    "UploadFailed",
+    "WrongAnswer",
+    "one_line",
+]
+
+_LONGEST_QUOTE = 300
+
+
+class PolygonAsyncError(Exception):
+    """Root of the family; its text is one line, fit for a person."""
+
+
+class RunError(PolygonAsyncError):
+    """The run cannot start or cannot go on."""
+
+
+class ConfigError(RunError):
+    """A flag, a variable or a file that cannot be used."""
+
+
+class KeyRefused(RunError):
+    """The API does not know the key."""
+
+
+class StorageUnusable(RunError):
+    """The bucket or its credentials cannot be used by any ticker."""
+
+
+class DiskUnusable(RunError):
+    """The output directory cannot be written by any ticker."""
+
+
+class TickerError(PolygonAsyncError):
+    """One ticker has failed; nothing of it is uploaded.
+
+    `request` is the path of the request that failed, where one did; it never holds the key.
+    """
+
+    def __init__(self, message: str, *, request: str | None = None) -> None:
+        super().__init__(message)
+        self.request = request
+
+    def __str__(self) -> str:
+        return f"{self.args[0]} [GET {self.request}]" if self.request else str(self.args[0])
+
+
+class Refused(TickerError):
+    """The API answered no, and would again.
+
+    `status` is the HTTP status, or 403 for a NOT_AUTHORIZED inside a 200.
+    """
+
+    def __init__(self, message: str, *, status: int) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class WrongAnswer(TickerError):
+    """A complete answer that contradicts itself, the request or the pages before."""
+
+
+class OutOfPatience(TickerError):
+    """A request failed for as long as it may be retried."""
+
+
+class CompressionFailed(TickerError):
+    """lzop failed, or what it wrote did not pass its own test."""
+
+
+class UploadFailed(TickerError):
+    """The object is not stored, or could not be confirmed."""
+
+
+class Retryable(PolygonAsyncError):
+    """One attempt failed in a way that another attempt may not.
+
+    `reason` is the word it is counted under (an HTTP status, `reset`, `stall` ...).
+    """
+
+    def __init__(self, message: str, *, reason: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+def one_line(text: object) -> str:
+    """`text` from elsewhere (an answer, a library) as one short printable line.
+
+    Control characters go, so that an answer can neither break a log line nor steer a terminal.
+    """
+    words = "".join(letter if letter.isprintable() else " " for letter in str(text)).split()
+    line = " ".join(words)
+    return line if len(line) <= _LONGEST_QUOTE else line[: _LONGEST_QUOTE - 1] + "…"

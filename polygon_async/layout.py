@@ -1,0 +1,96 @@
+"""A unit of work in, its file names, object key, tags and metadata out; the only module that knows them."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from polygon_async.models import CsvFile, Ticker, Unit
+
+__all__ = [
+    "CSV_HEADER",
+    "FAILED_CSV",
+    "NO_DATA_CSV",
+    "csv_name",
+    "is_tag_value",
+    "lzo_name",
+    "metadata",
+    "object_key",
+    "part_name",
+    "safe_name",
+    "tags",
+]
+
+CSV_HEADER = b"open,high,low,close,volume,vwap,timestamp,transactions,otc\n"
+FAILED_CSV = "failed.csv"
+NO_DATA_CSV = "no_data.csv"
+
+_SOURCE = "polygon"
+_TIMEFRAME = "1min"
+_QUALITY = "raw"
+# What S3 takes as a tag's value.
+_TAG_VALUE = re.compile(r"[\w .:/=+@-]{0,256}")
+
+
+def is_tag_value(text: str) -> bool:
+    """Whether an S3 store takes `text` as the value of a tag."""
+    return _TAG_VALUE.fullmatch(text) is not None
+
+
+def safe_name(symbol: str) -> str:
+    """The ticker as it stands in file names and keys: `X:BTCUSD` -> `X-BTCUSD`."""
+    return symbol.replace(":", "-")
+
+
+def csv_name(symbol: str) -> str:
+    """Name of the ticker's whole CSV in the output directory."""
+    return f"{safe_name(symbol)}_historical.csv"
+
+
+def part_name(unit: Unit) -> str:
+    """Name of the unfinished CSV; it carries the unit's identity, as ranges share the CSV's name."""
+    prices = "adjusted" if unit.adjusted else "unadjusted"
+    return f"{safe_name(unit.ticker.symbol)}_{unit.start}_{unit.end}_{prices}.csv.part"
+
+
+def lzo_name(symbol: str) -> str:
+    """Name of the compressed file, which lives until its upload has ended."""
+    return f"{csv_name(symbol)}.lzo"
+
+
+def object_key(ticker: Ticker, collected: datetime) -> str:
+    """Key of the ticker's object; `collected` is UTC, and counts to the minute."""
+    name = safe_name(ticker.symbol)
+    return (
+        f"{ticker.asset_type}/{name}/{_SOURCE}/{collected:%Y/%m/%d/%H}/{name}_{_SOURCE}_{collected:%Y%m%d%H%M}.csv.lzo"
+    )
+
+
+def tags(ticker: Ticker, collected: datetime) -> dict[str, str]:
+    """The eight tags of the ticker's object; `date` is the key's date."""
+    return {
+        "asset_type": str(ticker.asset_type),
+        "symbol": ticker.symbol,
+        "source": _SOURCE,
+        "exchange": ticker.exchange,
+        "currency": ticker.currency,
+        "timeframe": _TIMEFRAME,
+        "date": f"{collected:%Y-%m-%d}",
+        "quality": _QUALITY,
+    }
+
+
+def metadata(unit: Unit, csv: CsvFile) -> dict[str, str]:
+    """The object's metadata: what the CSV inside it holds."""
+    return {
+        "bars": str(csv.bars),
+        "first": str(csv.first),
+        "last": str(csv.last),
+        "from": unit.start.isoformat(),
+        "to": unit.end.isoformat(),
+        "adjusted": "true" if unit.adjusted else "false",
+        "csv-sha256": csv.sha256,
+    }

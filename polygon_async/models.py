@@ -1,0 +1,164 @@
+"""The frozen values that travel between the rooms."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, time, timedelta, tzinfo
+from typing import TYPE_CHECKING
+from zoneinfo import ZoneInfo
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+__all__ = [
+    "MINUTE_MS",
+    "NEW_YORK",
+    "AssetType",
+    "CsvFile",
+    "Outcome",
+    "Rate",
+    "Receipt",
+    "State",
+    "Ticker",
+    "Unit",
+]
+
+NEW_YORK = ZoneInfo("America/New_York")
+MINUTE_MS = 60_000
+_DAY = timedelta(days=1)
+
+
+class AssetType(enum.StrEnum):
+    """What a ticker is; the API tells it by the ticker's prefix."""
+
+    STOCKS = "stocks"
+    OPTIONS = "options"
+    INDICES = "indices"
+    FOREX = "forex"
+    CRYPTO = "crypto"
+
+    @classmethod
+    def of(cls, symbol: str) -> AssetType:
+        """The asset type that the prefix of `symbol` tells."""
+        prefixes = {"X:": cls.CRYPTO, "C:": cls.FOREX, "I:": cls.INDICES, "O:": cls.OPTIONS}
+        return prefixes.get(symbol[:2], cls.STOCKS)
+
+
+@dataclass(frozen=True, slots=True)
+class Ticker:
+    """One ticker of the universe and what its tags say of it."""
+
+    symbol: str
+    """As the API spells it; case-sensitive and never changed."""
+    asset_type: AssetType
+    exchange: str
+    currency: str
+    row: Mapping[str, str] = field(default_factory=dict, hash=False)
+    """The universe's other columns as they were, for the lists that can be fed back in."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """How many requests may be sent; without bursts, so `5/min` is one every 12 seconds."""
+
+    text: str
+    """As the user wrote it: `5/min`, `100/s`, `unlimited`."""
+    per_second: float | None
+    """None when there is no limit."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unit:
+    """One unit of work: one ticker over one range. One CSV, one object, one outcome."""
+
+    ticker: Ticker
+    start: date
+    """First calendar day, inclusive."""
+    end: date
+    """Last calendar day, inclusive."""
+    adjusted: bool
+
+    def bounds(self) -> tuple[int, int]:
+        """First and last ms UTC that a bar's start may have.
+
+        Days are New York's for stocks, options and indices, UTC's for crypto; for forex, whose
+        documentation contradicts itself, a bar of either day counts as inside.
+        """
+        utc = _days_ms(self.start, self.end, UTC)
+        new_york = _days_ms(self.start, self.end, NEW_YORK)
+        match self.ticker.asset_type:
+            case AssetType.CRYPTO:
+                return utc
+            case AssetType.FOREX:
+                return min(utc[0], new_york[0]), max(utc[1], new_york[1])
+            case _:
+                return new_york
+
+
+def _days_ms(start: date, end: date, zone: tzinfo) -> tuple[int, int]:
+    first = datetime.combine(start, time(), tzinfo=zone)
+    after = datetime.combine(end + _DAY, time(), tzinfo=zone)
+    return int(first.timestamp()) * 1000, int(after.timestamp()) * 1000 - 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CsvFile:
+    """A whole CSV on disk, and what is known of it."""
+
+    path: Path
+    bars: int
+    first: int
+    """Start of the first bar, ms UTC."""
+    last: int
+    """Start of the last bar, ms UTC."""
+    doubles: int
+    """Identical bars that the API sent twice and the file holds once."""
+    size: int
+    """Bytes."""
+    sha256: str
+    """Hex digest of the whole file."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Receipt:
+    """A stored object that was read back."""
+
+    bucket: str
+    key: str
+    size: int
+    """Bytes of the object."""
+    confirmed_by: str
+    """What proved the content: `checksum`, `etag` or `bytes`."""
+    existed: bool
+    """True when the same content was already there and nothing was written."""
+
+
+class State(enum.StrEnum):
+    """How a unit of work ended."""
+
+    UPLOADED = "uploaded"
+    SAVED = "saved"
+    """The CSV is whole, and no upload was asked for."""
+    NO_DATA = "no data"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """How one unit ended, failures included; a value that can be stored."""
+
+    unit: Unit
+    state: State
+    csv: CsvFile | None = None
+    receipt: Receipt | None = None
+    error: str | None = None
+
+    @property
+    def starts_late_by(self) -> timedelta | None:
+        """How long after the range's start the first bar comes, when that is over a week."""
+        if self.csv is None:
+            return None
+        late = timedelta(milliseconds=self.csv.first - self.unit.bounds()[0])
+        return late if late > timedelta(days=7) else None

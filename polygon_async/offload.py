@@ -1,0 +1,53 @@
+"""Blocking work in, its result out, from threads: the event loop only awaits."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import TracebackType
+
+__all__ = ["Offload"]
+
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
+
+
+class Offload:
+    """A pool of threads whose work is never left behind.
+
+    A thread cannot be cancelled. Whoever is cancelled while waiting for one waits for its end all
+    the same, so that no file is written after its owner has cleaned up.
+    """
+
+    def __init__(self, threads: int) -> None:
+        self._threads = ThreadPoolExecutor(max_workers=threads, thread_name_prefix="offload")
+
+    async def __aenter__(self) -> Offload:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._threads.shutdown(wait=True, cancel_futures=True)
+
+    async def __call__(self, work: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
+        """The result of `work(*args, **kwargs)`."""
+        return await self.until_done(functools.partial(work, *args, **kwargs))
+
+    async def until_done(self, work: Callable[[], _T], *, hurry: Callable[[], object] = lambda: None) -> _T:
+        """The result of `work()`; `hurry` is called when nobody wants it any more, to end it soon."""
+        future = asyncio.get_running_loop().run_in_executor(self._threads, work)
+        try:
+            return await asyncio.shield(future)
+        except asyncio.CancelledError:
+            future.cancel()
+            hurry()
+            await asyncio.wait([future])
+            if not future.cancelled():
+                future.exception()
+            raise

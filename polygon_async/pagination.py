@@ -1,0 +1,102 @@
+"""A unit or a next_url in, the request that comes next out. Pure: a chain of pages only ever moves forward."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import date
+from typing import TYPE_CHECKING
+from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
+
+from polygon_async.errors import WrongAnswer, one_line
+from polygon_async.models import MINUTE_MS
+
+if TYPE_CHECKING:
+    from polygon_async.bars import Border
+    from polygon_async.models import Unit
+
+__all__ = ["LIMIT", "PageRequest", "first_request", "next_request"]
+
+LIMIT = 50_000
+"""Bars that one request may ask for; the API's own maximum."""
+
+_SECRET_PARAMETERS = frozenset({"apikey"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PageRequest:
+    """One request of a chain."""
+
+    path: str
+    """Percent-encoded, from the root: /v2/aggs/ticker/..."""
+    query: str
+    """Percent-encoded, without the key."""
+    start: int
+    """The earliest bar that it asks for, ms UTC."""
+
+
+def first_request(unit: Unit) -> PageRequest:
+    """The request that a unit's chain begins with."""
+    query = {"adjusted": "true" if unit.adjusted else "false", "sort": "asc", "limit": str(LIMIT)}
+    return PageRequest(
+        path=f"{_chain(unit)}{unit.start}/{unit.end}",
+        query=urlencode(query),
+        start=unit.bounds()[0],
+    )
+
+
+def next_request(unit: Unit, done: PageRequest, *, next_url: str, border: Border) -> PageRequest | None:
+    """The request that follows `done`, whose page ended at `border` and named `next_url`.
+
+    Path and query count, whatever host, port or scheme stands before them. None when the next_url
+    begins right behind the range's last minute: of the range there is nothing left to ask for, and
+    the API answers 400 to such a question.
+
+    Raises:
+        WrongAnswer: it names something else, or does not move forward.
+    """
+    try:
+        parts = urlsplit(next_url)
+    except ValueError as error:
+        raise WrongAnswer("the next_url is not a URL") from error
+    prefix, _, position = parts.path.rpartition("/range/1/minute/")
+    start_text, _, end_text = position.partition("/")
+    if unquote(prefix) != f"/v2/aggs/ticker/{unit.ticker.symbol}":
+        raise WrongAnswer(f"the next_url names another path or ticker: {one_line(parts.path)}")
+    first, last = unit.bounds()
+    if end_text != unit.end.isoformat() and _moment(end_text, unit) // MINUTE_MS != last // MINUTE_MS:
+        raise WrongAnswer(f"the next_url ends the range at {one_line(end_text)} and not at {unit.end}")
+    start = _moment(start_text, unit)
+    if start // MINUTE_MS <= max(done.start, first) // MINUTE_MS:
+        raise WrongAnswer(f"the next_url does not move forward (from {one_line(start_text)})")
+    if start > last:
+        if border.last is not None and start // MINUTE_MS == border.last // MINUTE_MS + 1:
+            return None
+        raise WrongAnswer(f"the next_url skips the rest of the range (from {one_line(start_text)})")
+    return PageRequest(path=f"{_chain(unit)}{start_text}/{end_text}", query=_query(parts.query, unit), start=start)
+
+
+def _chain(unit: Unit) -> str:
+    return f"/v2/aggs/ticker/{quote(unit.ticker.symbol, safe=':=+')}/range/1/minute/"
+
+
+def _moment(text: str, unit: Unit) -> int:
+    """A path's from or to as ms UTC."""
+    if text.isascii() and text.isdigit() and len(text) <= 15:
+        return int(text)
+    try:
+        day = date.fromisoformat(text)
+    except ValueError as error:
+        raise WrongAnswer(f"the next_url names no moment: {one_line(repr(text))}") from error
+    return replace(unit, start=day, end=day).bounds()[0]
+
+
+def _query(query: str, unit: Unit) -> str:
+    """The next_url's own query, without a key, and with `adjusted` where the API's default is not asked for.
+
+    The cursors that were seen carry limit and sort only; nobody has seen whether adjusted=false
+    survives without being repeated. Every page's own `adjusted` is checked in any case.
+    """
+    kept = [pair for pair in query.split("&") if pair.partition("=")[0].lower() not in _SECRET_PARAMETERS]
+    if not unit.adjusted and "adjusted" not in dict(parse_qsl(query)):
+        kept.append("adjusted=false")
+    return "&".join(pair for pair in kept if pair)

@@ -1,0 +1,286 @@
+"""Settings and tickers in, a summary out: producer, queue, workers, hand-off; where an error becomes an outcome."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Protocol
+
+from polygon_async.compress import Compression, find_lzop
+from polygon_async.directory import claim
+from polygon_async.errors import Refused, RunError, TickerError, UploadFailed
+from polygon_async.fetch import fetch_csv
+from polygon_async.layout import lzo_name, metadata, object_key, tags
+from polygon_async.models import Outcome, State, Unit
+from polygon_async.offload import Offload
+from polygon_async.pacing import Pacer
+from polygon_async.polygon import Polygon
+from polygon_async.storage import KeyTaken, ObjectDescription, check_bucket, open_bucket
+from polygon_async.summary import Summary
+from polygon_async.tally import Tally
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from contextlib import AbstractAsyncContextManager
+
+    from polygon_async.config import Settings
+    from polygon_async.models import CsvFile, Receipt, Ticker
+    from polygon_async.storage import Bucket
+
+__all__ = ["Watcher", "download"]
+
+log = logging.getLogger(__name__)
+
+_THREADS = min(32, (os.cpu_count() or 1) + 4)
+_MINUTES_TO_TRY = 60
+_UPLOAD_BYTES_PER_SECOND = 1_000_000
+_HINT_AFTER = 5
+"""So many tickers refused with 403 and none let through: it is the plan, not the tickers."""
+
+
+class Watcher(Protocol):
+    """Whoever shows a run to a person while it goes on."""
+
+    def watch(self, tally: Tally, pacer: Pacer, total: int) -> AbstractAsyncContextManager[object]:
+        """A context that lasts as long as the run's work; `total` is its number of tickers."""
+
+
+async def download(
+    settings: Settings,
+    tickers: Sequence[Ticker],
+    *,
+    redact: Callable[[str], str],
+    stop: asyncio.Event | None = None,
+    watcher: Watcher | None = None,
+) -> Summary:
+    """Download every ticker's bars, compress and upload them.
+
+    Args:
+        settings: What to do, where and how fast.
+        tickers: The universe; every ticker once.
+        redact: Takes the secrets out of what goes into outcomes.
+        stop: When it is set, everything stops at once and is cleaned up; the summary tells.
+        watcher: Shows the run while it goes on.
+
+    Raises:
+        RunError: The run cannot start; nothing was asked of the API.
+    """
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    collected = datetime.now(UTC).replace(microsecond=0)
+    lzop = find_lzop() if settings.upload else None
+    tally = Tally()
+    with claim(settings.output_dir, tickers):
+        if settings.upload:
+            await check_bucket(settings.bucket)
+        async with contextlib.AsyncExitStack() as stack:
+            pacer = Pacer(settings.rate.per_second, on_pause=_note_pause)
+            offload = await stack.enter_async_context(Offload(_THREADS))
+            polygon = await stack.enter_async_context(
+                Polygon(
+                    base_url=settings.base_url,
+                    key=settings.api_key,
+                    pacer=pacer,
+                    offload=offload,
+                    tally=tally,
+                    patience=settings.patience,
+                    stall_timeout=settings.stall_timeout,
+                    connections=settings.concurrency,
+                )
+            )
+            bucket = None
+            if settings.upload:
+                opening = open_bucket(settings.bucket, offload=offload, connections=settings.concurrency)
+                bucket = await stack.enter_async_context(opening)
+            run = _Run(
+                settings=settings,
+                tickers=tickers,
+                collected=collected,
+                redact=redact,
+                tally=tally,
+                polygon=polygon,
+                offload=offload,
+                bucket=bucket,
+                lzop=lzop,
+            )
+            if watcher is not None:
+                await stack.enter_async_context(watcher.watch(tally, pacer, len(tickers)))
+            interrupted, error = await run.to_its_end(stop or asyncio.Event())
+        summary = Summary(
+            tickers=tickers,
+            outcomes=run.outcomes,
+            tally=tally,
+            start=settings.start,
+            end=settings.end,
+            adjusted=settings.adjusted,
+            collected=collected,
+            seconds=loop.time() - began,
+            interrupted=interrupted,
+            error=error and redact(error),
+        )
+        summary.write_lists(settings.output_dir)
+    return summary
+
+
+class _Interrupted(Exception):
+    """The stop event was set."""
+
+
+@dataclass(slots=True, kw_only=True)
+class _Run:
+    """One run's moving parts."""
+
+    settings: Settings
+    tickers: Sequence[Ticker]
+    collected: datetime
+    redact: Callable[[str], str]
+    tally: Tally
+    polygon: Polygon
+    offload: Offload
+    bucket: Bucket | None
+    lzop: str | None
+    outcomes: list[Outcome] = field(default_factory=list)
+    _queue: asyncio.Queue[Ticker | None] = field(init=False)
+    _handoff: asyncio.Queue[tuple[Unit, CsvFile] | None] = field(init=False)
+    _refused: int = 0
+
+    def __post_init__(self) -> None:
+        # Bounded, so that a slow bucket slows the fetching and no files pile up.
+        self._queue = asyncio.Queue(self.settings.concurrency)
+        self._handoff = asyncio.Queue(self.settings.concurrency)
+
+    async def to_its_end(self, stop: asyncio.Event) -> tuple[bool, str | None]:
+        """Do all of it; whether it was interrupted, and what stopped it otherwise."""
+        interrupted, error = False, None
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                alarm = tasks.create_task(_raise_when(stop))
+                await self._work()
+                alarm.cancel()
+        except* _Interrupted:
+            interrupted = True
+        except* RunError as group:
+            error = str(_first(group))
+        return interrupted, error
+
+    async def _work(self) -> None:
+        workers = range(min(self.settings.concurrency, len(self.tickers)))
+        async with asyncio.TaskGroup() as storing:
+            for _ in workers if self.bucket else ():
+                storing.create_task(self._store_all())
+            async with asyncio.TaskGroup() as fetching:
+                for _ in workers:
+                    fetching.create_task(self._fetch_all())
+                for ticker in (*self.tickers, *(None for _ in workers)):
+                    await self._queue.put(ticker)
+            for _ in workers if self.bucket else ():
+                await self._handoff.put(None)
+
+    async def _fetch_all(self) -> None:
+        """One fetch worker: tickers from the queue, until there are no more."""
+        while (ticker := await self._queue.get()) is not None:
+            settings = self.settings
+            unit = Unit(ticker=ticker, start=settings.start, end=settings.end, adjusted=settings.adjusted)
+            with self._ending(unit):
+                self.tally.in_flight[ticker.symbol] = "asking"
+                csv = await fetch_csv(
+                    unit,
+                    settings.output_dir,
+                    modified=self.collected.replace(second=0).timestamp(),
+                    polygon=self.polygon,
+                    offload=self.offload,
+                    tally=self.tally,
+                )
+                if csv is None:
+                    self._end(Outcome(unit=unit, state=State.NO_DATA))
+                elif self.bucket is None:
+                    self._end(Outcome(unit=unit, state=State.SAVED, csv=csv))
+                else:
+                    self.tally.in_flight[ticker.symbol] = "waiting for the bucket"
+                    await self._handoff.put((unit, csv))
+
+    async def _store_all(self) -> None:
+        """One uploader: whole CSVs from the hand-off, until there are no more."""
+        while (handed := await self._handoff.get()) is not None:
+            unit, csv = handed
+            with self._ending(unit, csv):
+                receipt = await self._store(unit, csv)
+                self.tally.stored_bytes += receipt.size
+                if not self.settings.keep_csv:
+                    await self.offload(csv.path.unlink)
+                self._end(Outcome(unit=unit, state=State.UPLOADED, csv=csv, receipt=receipt))
+
+    async def _store(self, unit: Unit, csv: CsvFile) -> Receipt:
+        """Compress and upload one CSV; the compressed file is gone afterwards, whatever happened."""
+        assert self.bucket is not None  # noqa: S101 (for the type checker; uploaders run with a bucket only)
+        symbol = unit.ticker.symbol
+        target = self.settings.output_dir / lzo_name(symbol)
+        compression = Compression(self.lzop or "lzop", csv.path, target)
+        try:
+            self.tally.in_flight[symbol] = "lzop"
+            await self.offload.until_done(compression.run, hurry=compression.stop)
+            self.tally.in_flight[symbol] = "uploading"
+            size = (await self.offload(target.stat)).st_size
+            deadline = self.settings.patience + size / _UPLOAD_BYTES_PER_SECOND
+            for minute in range(_MINUTES_TO_TRY):
+                collected = self.collected + timedelta(minutes=minute)
+                description = ObjectDescription(
+                    key=object_key(unit.ticker, collected),
+                    tags=tags(unit.ticker, collected),
+                    metadata=metadata(unit, csv),
+                )
+                with contextlib.suppress(KeyTaken):
+                    return await self.bucket.store(target, description, replace=self.settings.force, deadline=deadline)
+            raise UploadFailed(f"other downloads' objects have every key of {symbol} from {self.collected} on")
+        finally:
+            await self.offload(target.unlink, missing_ok=True)
+
+    @contextlib.contextmanager
+    def _ending(self, unit: Unit, csv: CsvFile | None = None) -> Iterator[None]:
+        """What a ticker's own error becomes: an outcome, while the others go on."""
+        try:
+            yield
+        except TickerError as error:
+            self._end(Outcome(unit=unit, state=State.FAILED, csv=csv, error=self.redact(str(error))))
+            if isinstance(error, Refused) and error.status == 403:
+                self._hint_at_the_plan()
+
+    def _end(self, outcome: Outcome) -> None:
+        symbol = outcome.unit.ticker.symbol
+        self.outcomes.append(outcome)
+        self.tally.ended[outcome.state] += 1
+        self.tally.in_flight.pop(symbol, None)
+        if outcome.state is State.FAILED:
+            log.error("%s failed: %s", symbol, outcome.error)
+            return
+        bars = f", {outcome.csv.bars:,} bars" if outcome.csv else ""
+        key = f", {outcome.receipt.key}" if outcome.receipt else ""
+        log.info("%s %s%s%s", symbol, outcome.state, bars, key, extra={"routine": True})
+
+    def _hint_at_the_plan(self) -> None:
+        self._refused += 1
+        if self._refused == len(self.outcomes) == min(_HINT_AFTER, len(self.tickers)):
+            log.warning(
+                "so far every ticker was refused with 403: the plan behind the key does not include this"
+                " market or reach back to %s; choose a later --from, or look at the plan",
+                self.settings.start,
+            )
+
+
+def _note_pause(seconds: float) -> None:
+    log.warning("the API asks for a pause: nobody sends anything for %.1f s", seconds)
+
+
+async def _raise_when(stop: asyncio.Event) -> None:
+    await stop.wait()
+    raise _Interrupted
+
+
+def _first(error: BaseException) -> BaseException:
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error

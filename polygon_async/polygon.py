@@ -1,0 +1,326 @@
+"""The REST edge: a request in, its answer read and found true out; auth, pace, retries."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import ssl
+import urllib.request
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import aiohttp
+import backoff
+import msgspec
+from yarl import URL
+
+from polygon_async import __version__
+from polygon_async.bars import unpack
+from polygon_async.errors import (
+    KeyRefused,
+    OutOfPatience,
+    Refused,
+    Retryable,
+    RunError,
+    TickerError,
+    WrongAnswer,
+    one_line,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from types import TracebackType
+
+    from polygon_async.offload import Offload
+    from polygon_async.pacing import Pacer
+    from polygon_async.pagination import PageRequest
+    from polygon_async.tally import Tally
+
+__all__ = ["Polygon"]
+
+log = logging.getLogger(__name__)
+
+_T = TypeVar("_T")
+
+_RETRIED = frozenset({408, 429, 499})
+_LARGEST_BODY = 256 * 2**20
+_LONGEST_WAIT = 30.0
+_REFUSALS_IN_A_ROW = 10
+_LONGEST_ANSWER = 20
+"""Stall time-outs that one answer may take in all, however it trickles."""
+
+
+class _ErrorBody(msgspec.Struct):
+    error: str | None = None
+    message: str | None = None
+    request_id: str | None = None
+
+
+class Polygon:
+    """One session with the API: every request pays a token, carries the key by header, and is retried with patience.
+
+    Args:
+        base_url: Scheme, host and, where there is one, path prefix; nothing else is ever asked.
+        key: The API key.
+        pacer: Hands out the tokens; told of every 429.
+        offload: Runs what reads the bodies.
+        tally: Counts requests, answers and retries.
+        patience: Seconds from a request's first failure for which it is retried; waits for tokens
+            and common pauses don't count.
+        stall_timeout: Seconds without a byte after which an attempt has failed.
+        connections: Most connections at once.
+    """
+
+    def __init__(
+        self,
+        *,
+        base_url: str,
+        key: str,
+        pacer: Pacer,
+        offload: Offload,
+        tally: Tally,
+        patience: float,
+        stall_timeout: float,
+        connections: int,
+    ) -> None:
+        self._base_url = base_url
+        self._headers = {
+            "Authorization": f"Bearer {key}",
+            "Accept": "application/json",
+            "Accept-Encoding": "gzip",
+            "User-Agent": f"polygon-async/{__version__}",
+        }
+        self._pacer = pacer
+        self._offload = offload
+        self._tally = tally
+        self._patience = patience
+        self._stall_timeout = stall_timeout
+        self._connections = connections
+        self._proxy = _proxy_for(URL(base_url))
+        self._session: aiohttp.ClientSession | None = None
+
+    async def __aenter__(self) -> Polygon:
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=self._connections, keepalive_timeout=75),
+            timeout=aiohttp.ClientTimeout(
+                total=self._stall_timeout * _LONGEST_ANSWER,
+                sock_connect=self._stall_timeout,
+                sock_read=self._stall_timeout,
+            ),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            # Bodies are unpacked in the executor, where a gzip stream that ends early is noticed.
+            auto_decompress=False,
+        )
+        # aiohttp would silently send a GET again when a kept connection turns out to be closed, and
+        # that request would pay no token; there is no public switch.
+        self._session._retry_connection = False  # noqa: SLF001
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._session is not None:
+            await self._session.close()
+
+    async def get(self, request: PageRequest, *, read: Callable[[bytes], _T]) -> _T:
+        """What `read` makes of the body of the answer to `request`.
+
+        `read` runs in the executor, within the retries: it raises Retryable where another attempt
+        may bring a better body.
+
+        Raises:
+            TickerError: refused, untrue, or still failing when patience was used up.
+            RunError: no request can succeed.
+        """
+        patience = _Patience(self._patience)
+
+        def note(details: Any) -> None:  # backoff's own type of it lacks the exception
+            error: Retryable = details["exception"]
+            self._tally.retries[error.reason] += 1
+            log.warning("retry in %.1f s: %s [GET %s]", details["wait"], error, request.path)
+
+        # Around the limiter, so that retries pay, too; without backoff's own logger, which prints URLs.
+        @backoff.on_exception(
+            backoff.runtime,
+            Retryable,
+            value=patience.wait,
+            giveup=patience.is_used_up,
+            jitter=None,
+            on_backoff=note,
+            logger=None,
+        )
+        async def attempt() -> _T:
+            patience.excuse(await self._pacer.acquire())
+            return await self._ask(request, read)
+
+        try:
+            return await attempt()
+        except Retryable as error:
+            raise OutOfPatience(f"{error} ({patience})", request=request.path) from error
+        except TickerError as error:
+            error.request = request.path
+            raise
+
+    async def _ask(self, request: PageRequest, read: Callable[[bytes], _T]) -> _T:
+        """One attempt."""
+        assert self._session is not None  # noqa: S101 (for the type checker; used inside `async with` only)
+        sent = asyncio.get_running_loop().time()
+        self._tally.requests += 1
+        url = URL(f"{self._base_url}{request.path}?{request.query}", encoded=True)
+        try:
+            async with self._session.get(
+                url, headers=self._headers, proxy=self._proxy, allow_redirects=False
+            ) as response:
+                self._tally.answers[response.status] += 1
+                body = await _body(response)
+        except (aiohttp.ClientError, OSError, TimeoutError, ssl.SSLError) as error:
+            raise _broken(error, URL(self._base_url).host or "") from error
+        encoding = response.headers.get("Content-Encoding", "")
+        if response.status == 200:
+            self._pacer.succeeded(sent=sent)
+            if response.content_type != "application/json" or "Content-Type" not in response.headers:
+                kind = one_line(response.headers.get("Content-Type", "nothing"))
+                raise Retryable(f"HTTP 200 with {kind} instead of JSON", reason="undecodable")
+            return await self._offload(lambda: read(unpack(body, encoding)))
+        said = await self._offload(_said, body, encoding, response.headers.get("X-Request-Id"))
+        raise self._no(response, said, sent)
+
+    def _no(self, response: aiohttp.ClientResponse, said: str, sent: float) -> Exception:
+        """What an answer without bars means; a 429 or a Retry-After also holds everybody back."""
+        status = response.status
+        text = f"HTTP {status}: {said}"
+        if status in _RETRIED or status >= 500:
+            retry_after = _retry_after(response.headers)
+            if status == 429:
+                self._pacer.refused(sent=sent, retry_after=retry_after)
+            elif retry_after:
+                self._pacer.pause(retry_after)
+            return Retryable(text, reason=str(status))
+        if status == 401:
+            return KeyRefused(f"the API does not accept the key in POLYGON_API_KEY ({text}); check it")
+        if 300 <= status < 400:
+            return Refused(f"HTTP {status}: redirects are not followed; check POLYGON_BASE_URL", status=status)
+        if status < 300:
+            return WrongAnswer(f"HTTP {status} is no page of bars: {said}")
+        return Refused(text, status=status)
+
+
+class _Patience:
+    """How long one request has been failing, and how long it waits before it tries again."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._failing_since: float | None = None
+        self._excused = 0.0
+        self._attempts = 0
+        self._refusals = 0
+
+    def __str__(self) -> str:
+        return f"{self._attempts} attempts, patience of {self._seconds:g} s used up"
+
+    def excuse(self, waited: float) -> None:
+        """Seconds that were spent waiting for a token or a common pause."""
+        if self._failing_since is not None:
+            self._excused += waited
+
+    def is_used_up(self, error: Exception) -> bool:
+        """Note a failure; whether it was the last one."""
+        if self._failing_since is None:
+            self._failing_since = self._now()
+        self._attempts += 1
+        self._refusals = self._refusals + 1 if isinstance(error, Retryable) and error.reason == "429" else 0
+        return self._spent() >= self._seconds
+
+    def wait(self, error: Retryable) -> float:
+        """Seconds until the next attempt: none where the common pause says when, else jittered and growing."""
+        if error.reason == "429":
+            return 0.0
+        longest = min(2.0 ** min(self._attempts - 1, 16), _LONGEST_WAIT)
+        return max(0.0, min(backoff.full_jitter(longest), self._seconds - self._spent()))
+
+    def _spent(self) -> float:
+        spent = self._now() - (self._now() if self._failing_since is None else self._failing_since)
+        # Pauses are excused as they are not this request's fault; one that the API refuses again
+        # and again after each of them would otherwise hold up everybody for ever.
+        return spent if self._refusals > _REFUSALS_IN_A_ROW else spent - self._excused
+
+    @staticmethod
+    def _now() -> float:
+        return asyncio.get_running_loop().time()
+
+
+async def _body(response: aiohttp.ClientResponse) -> bytes:
+    body = bytearray()
+    async for chunk in response.content.iter_any():
+        body += chunk
+        if len(body) > _LARGEST_BODY:
+            raise WrongAnswer(f"HTTP {response.status} with a body of more than {_LARGEST_BODY // 2**20} MiB")
+    return bytes(body)
+
+
+def _broken(error: Exception, host: str) -> Exception:
+    """What it means that no whole answer came."""
+    text = one_line(str(error) or type(error).__name__)
+    match error:
+        case aiohttp.ClientConnectorCertificateError() | ssl.SSLCertVerificationError():
+            return RunError(
+                f"the certificate of {host} cannot be trusted ({text}); check POLYGON_BASE_URL and the CA certificates"
+            )
+        case aiohttp.SocketTimeoutError():
+            return Retryable("the answer stalled: no byte came within the stall time-out", reason="stall")
+        case aiohttp.ConnectionTimeoutError() | TimeoutError():
+            return Retryable(f"no whole answer from {host} in time", reason="timeout")
+        case aiohttp.ClientPayloadError():
+            return Retryable(f"the body was cut ({text})", reason="cut body")
+        case aiohttp.ClientConnectorDNSError():
+            return Retryable(f"the name {host} cannot be resolved", reason="dns")
+        case aiohttp.ClientConnectorError():
+            return Retryable(f"no connection to {host} ({text})", reason="no connection")
+        case aiohttp.ClientResponseError():
+            return Retryable(f"the answer is not HTTP ({one_line(error.message)})", reason="not http")
+        case _:
+            return Retryable(f"the connection to {host} broke ({text})", reason="reset")
+
+
+def _said(body: bytes, encoding: str, request_id: str | None) -> str:
+    """What an error body says, in a line."""
+    try:
+        text = unpack(body, encoding)
+    except Retryable:
+        text = b""
+    try:
+        answer = msgspec.json.decode(text, type=_ErrorBody)
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+        answer = _ErrorBody()
+        # A gateway's HTML page says nothing that its status does not; a short plain text may.
+        plain = b"" if b"<" in text else text
+        answer.message = plain[:300].decode(errors="replace")
+    said = one_line(answer.error or answer.message or "") or "without a word"
+    found = answer.request_id or request_id
+    return f"{said} (request_id {one_line(found)})" if found else said
+
+
+def _retry_after(headers: Mapping[str, str]) -> float | None:
+    """Seconds that the answer asks to wait, told as seconds or as a date; None where it doesn't."""
+    text = headers.get("Retry-After", "").strip()
+    if text.isascii() and text.replace(".", "", 1).isdigit():
+        return float(text)
+    try:
+        until = parsedate_to_datetime(text)
+    except ValueError:
+        return None
+    if until.tzinfo is None:
+        until = until.replace(tzinfo=UTC)
+    return max(0.0, (until - datetime.now(UTC)).total_seconds())
+
+
+def _proxy_for(url: URL) -> URL | None:
+    """The proxy that the environment names for `url`.
+
+    aiohttp's own trust_env would also take a login from ~/.netrc in the place of the key.
+    """
+    proxy = urllib.request.getproxies_environment().get(url.scheme)
+    if not proxy or urllib.request.proxy_bypass(f"{url.host}:{url.port}"):
+        return None
+    return URL(proxy if "://" in proxy else f"http://{proxy}")

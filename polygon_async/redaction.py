@@ -1,0 +1,52 @@
+"""Text in, the same text without secrets out; the last door before a log, a file or the screen."""
+
+from __future__ import annotations
+
+import json
+import logging
+from typing import TYPE_CHECKING
+from urllib.parse import quote, quote_plus
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+__all__ = ["RedactingFormatter", "Redactor"]
+
+_MASK = "[redacted]"
+
+
+class Redactor:
+    """Knows the secrets' values and takes them out of any text, however they are quoted there."""
+
+    def __init__(self, secrets: Iterable[str | None] = ()) -> None:
+        self._values: list[str] = []
+        for secret in secrets:
+            self.add(secret)
+
+    def add(self, secret: str | None) -> None:
+        """Take out `secret`, too, from now on."""
+        if not secret:
+            return
+        spellings = {secret, quote(secret), quote(secret, safe=""), quote_plus(secret), json.dumps(secret)[1:-1]}
+        # The longest first: where one spelling holds another, no rest of it may stay.
+        self._values = sorted({*self._values, *spellings}, key=len, reverse=True)
+
+    def __call__(self, text: str) -> str:
+        for value in self._values:
+            text = text.replace(value, _MASK)
+        return text
+
+    def __repr__(self) -> str:
+        return f"<Redactor of {len(self._values)} spellings>"
+
+
+class RedactingFormatter(logging.Formatter):
+    """A log formatter whose output, tracebacks included, has passed a redactor."""
+
+    def __init__(self, redact: Redactor, fmt: str, datefmt: str) -> None:
+        super().__init__(fmt, datefmt)
+        self._redact = redact
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The record's whole text, secrets taken out."""
+        return self._redact(super().format(record))

@@ -1,0 +1,209 @@
+"""What a run came to: its text, its JSON, its exit code, and the lists that can be fed back in."""
+
+from __future__ import annotations
+
+import csv
+import io
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from polygon_async import __version__
+from polygon_async.layout import FAILED_CSV, NO_DATA_CSV
+from polygon_async.models import State
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import date
+    from pathlib import Path
+
+    from polygon_async.models import Outcome, Ticker
+    from polygon_async.tally import Tally
+
+__all__ = ["Summary"]
+
+_MOST_LINES = 10
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Summary:
+    """A run that has ended, however it ended."""
+
+    tickers: Sequence[Ticker]
+    """The universe of the run, in order."""
+    outcomes: Sequence[Outcome]
+    """One for every unit that ended, in the order in which they did."""
+    tally: Tally
+    start: date
+    end: date
+    adjusted: bool
+    collected: datetime
+    """When the run started, UTC: the time in its objects' keys."""
+    seconds: float
+    interrupted: bool = False
+    error: str | None = None
+    """What stopped the run, where something did."""
+
+    @property
+    def exit_code(self) -> int:
+        """0 all done, 1 some failed or none had data, 2 could not go on, 130 interrupted."""
+        if self.error is not None:
+            return 2
+        if self.interrupted:
+            return 130
+        return 1 if self.failed or not self.done else 0
+
+    @property
+    def done(self) -> list[Outcome]:
+        """Units whose bars are where they were to go."""
+        return [o for o in self.outcomes if o.state in {State.UPLOADED, State.SAVED}]
+
+    @property
+    def failed(self) -> list[Outcome]:
+        """Units that failed, with their errors."""
+        return [o for o in self.outcomes if o.state is State.FAILED]
+
+    @property
+    def no_data(self) -> list[Outcome]:
+        """Units whose range holds no bar."""
+        return [o for o in self.outcomes if o.state is State.NO_DATA]
+
+    @property
+    def unfinished(self) -> list[Ticker]:
+        """Tickers that the run did not get to the end of."""
+        ended = {outcome.unit.ticker.symbol for outcome in self.outcomes}
+        return [ticker for ticker in self.tickers if ticker.symbol not in ended]
+
+    @property
+    def late(self) -> list[Outcome]:
+        """Units whose first bar comes more than a week after the range's start."""
+        return [outcome for outcome in self.done if outcome.starts_late_by is not None]
+
+    def as_json(self) -> dict[str, Any]:
+        """The summary as one JSON object; times in s, sizes in bytes, moments in ISO 8601."""
+        return {
+            "version": __version__,
+            "exit_code": self.exit_code,
+            "error": self.error,
+            "interrupted": self.interrupted,
+            "collected": self.collected.isoformat(timespec="seconds"),
+            "from": self.start.isoformat(),
+            "to": self.end.isoformat(),
+            "adjusted": self.adjusted,
+            "tickers": {
+                "total": len(self.tickers),
+                "done": len(self.done),
+                "no_data": len(self.no_data),
+                "failed": len(self.failed),
+                "unfinished": len(self.unfinished),
+            },
+            "bars": sum(o.csv.bars for o in self.done if o.csv),
+            "doubles": sum(o.csv.doubles for o in self.done if o.csv),
+            "csv_bytes": sum(o.csv.size for o in self.done if o.csv),
+            "stored_bytes": sum(o.receipt.size for o in self.done if o.receipt),
+            "requests": self.tally.requests,
+            "answers": {str(status): count for status, count in sorted(self.tally.answers.items())},
+            "retries": dict(sorted(self.tally.retries.items())),
+            "seconds": round(self.seconds, 3),
+            "done": [_done_json(outcome) for outcome in self.done],
+            "no_data": [outcome.unit.ticker.symbol for outcome in self.no_data],
+            "failed": [{"ticker": o.unit.ticker.symbol, "error": o.error or ""} for o in self.failed],
+            "unfinished": [ticker.symbol for ticker in self.unfinished],
+        }
+
+    def as_text(self) -> str:
+        """The summary for a person: a few lines, however many tickers there were."""
+        summed = self.as_json()
+        count = summed["tickers"]
+        parts = [f"{count['done']} of {count['total']} tickers done"]
+        parts += [f"{count['no_data']} without data"] if count["no_data"] else []
+        parts += [f"{count['failed']} failed"] if count["failed"] else []
+        parts += [f"{count['unfinished']} not finished"] if count["unfinished"] else []
+        lines = [f"{', '.join(parts)}, in {_duration(self.seconds)} ({self.start} to {self.end})"]
+        stored = f", {_size(summed['stored_bytes'])} in S3" if summed["stored_bytes"] else ""
+        lines.append(f"  bars      {summed['bars']:,}, {_size(summed['csv_bytes'])} of CSV{stored}")
+        retries = ", ".join(f"{count} x {reason}" for reason, count in summed["retries"].items())
+        lines.append(f"  requests  {summed['requests']:,}{f', of these retries: {retries}' if retries else ''}")
+        if summed["doubles"]:
+            lines.append(f"  doubles   {summed['doubles']:,} identical bars were sent twice and kept once")
+        lines += _some("starts late", [f"{o.unit.ticker.symbol} has its first bar on {_day(o)}" for o in self.late])
+        lines += _some("no data", [outcome.unit.ticker.symbol for outcome in self.no_data], NO_DATA_CSV)
+        lines += _some("failed", [f"{o.unit.ticker.symbol}: {o.error}" for o in self.failed], FAILED_CSV)
+        return "\n".join(lines)
+
+    def write_lists(self, directory: Path) -> None:
+        """Write `failed.csv` and `no_data.csv` anew in the universe's own form; remove what has nothing to say.
+
+        After a run that was stopped, what it did not get to the end of stands in `failed.csv`, too, so
+        that the list is what is left to do.
+        """
+        failed = [(o.unit.ticker, o.error or "") for o in self.failed]
+        if self.interrupted or self.error is not None:
+            why = "interrupted" if self.interrupted else "the run was stopped"
+            failed += [(ticker, f"not finished: {why}") for ticker in self.unfinished]
+        self._write_list(directory / FAILED_CSV, failed)
+        self._write_list(directory / NO_DATA_CSV, [(o.unit.ticker, "no data in the range") for o in self.no_data])
+
+    def _write_list(self, path: Path, rows: Sequence[tuple[Ticker, str]]) -> None:
+        if not rows:
+            path.unlink(missing_ok=True)
+            return
+        columns = list(dict.fromkeys(column for ticker in self.tickers for column in ticker.row))
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(["ticker", *columns, "error"])
+        for ticker, error in rows:
+            writer.writerow([ticker.symbol, *(ticker.row.get(column, "") for column in columns), error])
+        new = path.with_name(f".{path.name}.new")
+        new.write_text(text.getvalue(), encoding="utf-8")
+        new.replace(path)
+
+
+def _done_json(outcome: Outcome) -> dict[str, Any]:
+    facts: dict[str, Any] = {"ticker": outcome.unit.ticker.symbol}
+    if outcome.csv is not None:
+        facts |= {
+            "bars": outcome.csv.bars,
+            "first": _moment(outcome.csv.first),
+            "last": _moment(outcome.csv.last),
+            "starts_late": outcome.starts_late_by is not None,
+        }
+    if outcome.receipt is not None:
+        receipt = outcome.receipt
+        facts |= {"bucket": receipt.bucket, "key": receipt.key, "size": receipt.size, "existed": receipt.existed}
+    return facts
+
+
+def _moment(ms: int) -> str:
+    return datetime.fromtimestamp(ms / 1000, tz=UTC).isoformat()
+
+
+def _day(outcome: Outcome) -> str:
+    return _moment(outcome.csv.first)[:10] if outcome.csv else ""
+
+
+def _some(title: str, lines: Sequence[str], everything: str | None = None) -> list[str]:
+    """The first of many lines under a title, and where the rest stands."""
+    if not lines:
+        return []
+    shown = [f"  {title:<9} {line}" if index == 0 else f"  {'':<9} {line}" for index, line in enumerate(lines)]
+    if len(lines) <= _MOST_LINES:
+        return shown
+    rest = f"  {'':<9} and {len(lines) - _MOST_LINES:,} more"
+    return [*shown[:_MOST_LINES], f"{rest}: see {everything}" if everything else f"{rest}: see --json"]
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes:02} min"
+    return f"{minutes} min {rest:02} s" if minutes else f"{seconds:.1f} s"
+
+
+def _size(count: float) -> str:
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.1f} TB"

@@ -1,0 +1,159 @@
+"""Flags or a CSV in, validated tickers out; or one line that says which row is wrong."""
+
+from __future__ import annotations
+
+import io
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from polygon_async.errors import ConfigError, one_line
+from polygon_async.layout import csv_name, is_tag_value, safe_name
+from polygon_async.models import AssetType, Ticker
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+    from pathlib import Path
+
+__all__ = ["Defaults", "from_csv", "from_names"]
+
+_SYMBOL = re.compile(r"[A-Za-z0-9.:_=+-]{1,64}")
+_TAG_COLUMNS = ("asset_type", "exchange", "currency")
+_NO_TAG_COLUMNS = frozenset({"ticker", "error"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Defaults:
+    """What a ticker's tags say where its row says nothing."""
+
+    exchange: str | None = None
+    currency: str | None = None
+
+
+def from_names(names: Sequence[str], defaults: Defaults) -> list[Ticker]:
+    """The tickers named on the command line: order kept, doubles dropped.
+
+    Raises:
+        ConfigError: one of them cannot be a ticker.
+    """
+    rows: list[tuple[str, str, Mapping[str, str]]] = [("--tickers", name.strip(), {}) for name in names]
+    return _tickers(rows, defaults)
+
+
+def from_csv(path: Path, defaults: Defaults) -> list[Ticker]:
+    """The tickers of a universe: a CSV with a `ticker` column, read as text.
+
+    The column names' case, a byte order mark, blank lines, spaces around and doubles are
+    forgiven. `exchange`, `currency` and `asset_type` become the ticker's tags; every other
+    column is kept for the lists that can be fed back in (but an `error` column, which those
+    lists write).
+
+    Raises:
+        ConfigError: the file or one of its rows cannot be used; names file and row.
+    """
+    table = _table(path)
+    columns, rows = table[0][1], table[1:]
+    keys = [column.strip().lower() for column in columns]
+    if keys.count("ticker") != 1:
+        found = "two of them" if "ticker" in keys else f"only {one_line(', '.join(filter(None, columns)) or 'nothing')}"
+        raise ConfigError(f"{path}: the first row must name one column `ticker`; there is {found}")
+    described = []
+    for number, cells in rows:
+        row = dict(zip(keys, cells, strict=True))
+        names = dict(zip(keys, columns, strict=True))
+        others = {names[key]: value for key, value in row.items() if key and key not in _NO_TAG_COLUMNS}
+        if any(cells):
+            described.append((f"{path}, row {number}", row["ticker"], others))
+    if not described:
+        raise ConfigError(f"{path}: there is no ticker in it")
+    return _tickers(described, defaults)
+
+
+def _table(path: Path) -> list[tuple[int, list[str]]]:
+    """The file's rows with their numbers, the header first, every cell stripped."""
+    import pandas as pd
+
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except FileNotFoundError:
+        raise ConfigError(
+            f"{path}: there is no such file; give --tickers, or --universe FILE with a `ticker` column"
+        ) from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: it is not UTF-8 text (byte {error.start})") from error
+    except OSError as error:
+        raise ConfigError(f"{path}: it cannot be read ({error.strerror})") from error
+    lines = text.splitlines()
+    blank = next((number for number, line in enumerate(lines) if line.strip(" \t,")), None)
+    if blank is None:
+        raise ConfigError(f"{path}: it is empty; a universe is a CSV with a `ticker` column")
+    try:
+        frame = pd.read_csv(
+            io.StringIO(text),
+            header=None,
+            skiprows=blank,
+            dtype=str,
+            keep_default_na=False,
+            na_filter=False,
+            skip_blank_lines=False,
+            skipinitialspace=True,
+        )
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, ValueError) as error:
+        raise ConfigError(f"{path}: it is not a CSV ({one_line(error)})") from error
+    cells = frame.fillna("").to_numpy().tolist()
+    return [(blank + index + 1, [str(cell).strip() for cell in row]) for index, row in enumerate(cells)]
+
+
+def _tickers(rows: Iterable[tuple[str, str, Mapping[str, str]]], defaults: Defaults) -> list[Ticker]:
+    tickers: dict[str, Ticker] = {}
+    names: dict[str, str] = {}
+    for where, symbol, others in rows:
+        if symbol in tickers:
+            continue
+        ticker = _ticker(where, symbol, others, defaults)
+        twin = names.setdefault(safe_name(symbol), symbol)
+        if twin != symbol:
+            raise ConfigError(f"{where}: {symbol} and {twin} would share the file {csv_name(symbol)}; run them apart")
+        tickers[symbol] = ticker
+    return list(tickers.values())
+
+
+def _ticker(where: str, symbol: str, others: Mapping[str, str], defaults: Defaults) -> Ticker:
+    if not symbol:
+        raise ConfigError(f"{where}: the ticker is empty")
+    if not _SYMBOL.fullmatch(symbol) or not symbol.strip("."):
+        raise ConfigError(
+            f"{where}: {one_line(repr(symbol))} is not a ticker (1 to 64 of A-Z a-z 0-9 . : _ = + -, and not dots only)"
+        )
+    own = {key.strip().lower(): value for key, value in others.items() if value}
+    for column in _TAG_COLUMNS:
+        if not is_tag_value(own.get(column, "")):
+            raise ConfigError(f"{where}: the {column} {one_line(repr(own[column]))} cannot be an S3 tag's value")
+    asset_type = _asset_type(where, symbol, own.get("asset_type"))
+    return Ticker(
+        symbol=symbol,
+        asset_type=asset_type,
+        exchange=own.get("exchange") or defaults.exchange or "unknown",
+        currency=own.get("currency") or defaults.currency or _quote_currency(symbol, asset_type),
+        row=others,
+    )
+
+
+def _asset_type(where: str, symbol: str, own: str | None) -> AssetType:
+    if own is None:
+        return AssetType.of(symbol)
+    try:
+        return AssetType(own.lower())
+    except ValueError:
+        words = ", ".join(AssetType)
+        raise ConfigError(f"{where}: the asset_type {one_line(repr(own))} is none of {words}") from None
+
+
+def _quote_currency(symbol: str, asset_type: AssetType) -> str:
+    """USD, or what a pair is quoted in: X:BTCUSD -> USD, C:EURGBP -> GBP, X:ETH-USDT -> USDT."""
+    pair = symbol.partition(":")[2]
+    if asset_type not in {AssetType.CRYPTO, AssetType.FOREX} or len(pair) < 6:
+        return "USD"
+    if "-" in pair:
+        return pair.rpartition("-")[2].upper()
+    return pair[-4:] if pair.endswith(("USDT", "USDC")) else pair[-3:]
