@@ -1,3 +1,46 @@
-"""Minute bars of any universe of tickers, from Polygon.io (Massive) into S3."""
+"""Minute bars of any universe of tickers, from Polygon.io (Massive) into S3.
+
+`fetch_bars` gives one ticker's bars as a DataFrame; `download` is a whole run, as on the command
+line. Both are coroutines.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from polygon_async.api import download, fetch_bars
+    from polygon_async.errors import ConfigError, PolygonAsyncError, RunError, TickerError
+    from polygon_async.summary import Summary
 
 __version__ = "0.1.0"
+
+__all__ = [
+    "ConfigError",
+    "PolygonAsyncError",
+    "RunError",
+    "Summary",
+    "TickerError",
+    "__version__",
+    "download",
+    "fetch_bars",
+]
+
+_HOMES = {
+    "ConfigError": "errors",
+    "PolygonAsyncError": "errors",
+    "RunError": "errors",
+    "Summary": "summary",
+    "TickerError": "errors",
+    "download": "api",
+    "fetch_bars": "api",
+}
+
+
+def __getattr__(name: str) -> object:
+    """Import what is asked for when it is asked for: `--version` needs none of it."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

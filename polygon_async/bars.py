@@ -8,7 +8,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING
 
 import msgspec
-from isal import igzip
+from isal import igzip, igzip_lib
 
 from polygon_async.errors import Refused, Retryable, WrongAnswer, one_line
 from polygon_async.models import AssetType
@@ -106,7 +106,7 @@ def unpack(body: bytes, encoding: str) -> bytes:
         case "gzip" | "x-gzip":
             try:
                 whole: bytes = igzip.decompress(body)  # type: ignore[no-untyped-call]  # isal has no type for it
-            except (OSError, EOFError, isal_zlib.error) as error:
+            except (OSError, EOFError, igzip_lib.IsalError) as error:  # type: ignore[misc]  # isal has no type for it
                 text = f"the gzip body cannot be unpacked ({one_line(error)})"
                 raise Retryable(text, reason="undecodable") from error
             return whole

@@ -112,6 +112,13 @@ def parser() -> argparse.ArgumentParser:
         " [POLYGON_STALL_TIMEOUT]",
     )
 
+    pace.add_argument(
+        "--outage-patience",
+        metavar="S",
+        help="seconds for which the whole run waits while the API is down for everyone"
+        f" (default: {DEFAULTS['outage_patience']}) [POLYGON_OUTAGE_PATIENCE]",
+    )
+
     where = parser.add_argument_group("where to")
     where.add_argument("--bucket", metavar="B", help=f"S3 bucket (default: {DEFAULTS['bucket']}) [S3_BUCKET]")
     where.add_argument("--output-dir", metavar="D", help=f"directory of the CSVs (default: {DEFAULTS['output_dir']})")
@@ -175,7 +182,7 @@ def _download(flags: argparse.Namespace, redact: Redactor) -> Summary:
     environment = Environment.load(Path.cwd())
     for secret in environment.secrets():
         redact.add(secret)
-    settings = settings_from(flags, environment)
+    settings = settings_from(vars(flags), environment)
     formatter = RedactingFormatter(redact, "%(asctime)s %(levelname)-7s %(message)s", "%H:%M:%S")
     handler, watcher = show(settings.rate, formatter)
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
@@ -184,11 +191,7 @@ def _download(flags: argparse.Namespace, redact: Redactor) -> Summary:
     from polygon_async import universe
     from polygon_async.pipeline import download
 
-    defaults = universe.Defaults(exchange=settings.exchange, currency=settings.currency)
-    if settings.tickers is not None:
-        tickers = universe.from_names(settings.tickers, defaults)
-    else:
-        tickers = universe.from_csv(settings.universe, defaults)
+    tickers = universe.of(settings)
     log.debug("%s", settings)
 
     async def run() -> Summary:

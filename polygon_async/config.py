@@ -9,7 +9,7 @@ import re
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
 from polygon_async.errors import ConfigError, one_line
@@ -17,7 +17,6 @@ from polygon_async.layout import is_tag_value
 from polygon_async.models import NEW_YORK, Rate
 
 if TYPE_CHECKING:
-    import argparse
     from collections.abc import Callable, Mapping
 
 __all__ = ["DEFAULTS", "Environment", "Settings", "default_range", "parse_date", "parse_rate", "settings_from"]
@@ -28,6 +27,7 @@ DEFAULTS: Mapping[str, str] = {
     "rate": "5/min",
     "patience": "300",
     "stall_timeout": "30",
+    "outage_patience": "600",
     "bucket": "mochi-tickdata-historical",
     "output_dir": "output",
     "log_level": "info",
@@ -64,6 +64,8 @@ class Settings:
     """Seconds."""
     stall_timeout: float
     """Seconds."""
+    outage_patience: float
+    """Seconds."""
     upload: bool
     bucket: str
     output_dir: Path
@@ -89,8 +91,10 @@ class Environment:
         from dotenv import dotenv_values
 
         path = directory / ".env"
+        # python-dotenv's own switch, which only its load_dotenv looks at.
+        disabled = os.environ.get("PYTHON_DOTENV_DISABLED", "").lower() in {"1", "true", "t", "yes", "y"}
         try:
-            dotenv = dotenv_values(path) if path.exists() else {}
+            dotenv = dotenv_values(path) if path.exists() and not disabled else {}
         except (OSError, UnicodeDecodeError) as error:
             raise ConfigError(f"{path}: it cannot be read ({one_line(error)})") from error
         environment = cls(dict(os.environ), dotenv)
@@ -156,8 +160,13 @@ def default_range(today: date) -> tuple[date, date]:
     return two_years_ago + timedelta(days=1), today - timedelta(days=1)
 
 
-def settings_from(flags: argparse.Namespace, environment: Environment) -> Settings:
+def settings_from(flags: Mapping[str, Any], environment: Environment) -> Settings:
     """Merge and check: flags, then environment, then `.env`, then defaults.
+
+    Args:
+        flags: What was said on the command line, by the flags' names (`output_dir`); what is absent
+            or None was not said.
+        environment: The variables.
 
     Raises:
         ConfigError: one line that names the flag or the variable.
@@ -166,26 +175,27 @@ def settings_from(flags: argparse.Namespace, environment: Environment) -> Settin
     return Settings(
         api_key=_api_key(environment),
         base_url=_base_url(environment),
-        tickers=tuple(flags.tickers) if flags.tickers is not None else None,
-        universe=Path(flags.universe or DEFAULTS["universe"]),
+        tickers=None if flags.get("tickers") is None else tuple(flags["tickers"]),
+        universe=Path(flags.get("universe") or DEFAULTS["universe"]),
         start=start,
         end=end,
-        adjusted=flags.adjusted,
+        adjusted=flags.get("adjusted", True),
         concurrency=_chosen(flags, environment, "concurrency", "POLYGON_CONCURRENCY", _concurrency),
         rate=_chosen(flags, environment, "rate", "POLYGON_RATE_LIMIT", parse_rate),
         patience=_chosen(flags, environment, "patience", "POLYGON_PATIENCE", _seconds),
         stall_timeout=_chosen(flags, environment, "stall_timeout", "POLYGON_STALL_TIMEOUT", _positive_seconds),
-        upload=flags.upload,
+        outage_patience=_chosen(flags, environment, "outage_patience", "POLYGON_OUTAGE_PATIENCE", _seconds),
+        upload=flags.get("upload", True),
         bucket=_chosen(flags, environment, "bucket", "S3_BUCKET", _text),
-        output_dir=Path(flags.output_dir or DEFAULTS["output_dir"]),
-        keep_csv=flags.keep_csv,
-        force=flags.force,
+        output_dir=Path(flags.get("output_dir") or DEFAULTS["output_dir"]),
+        keep_csv=flags.get("keep_csv", True),
+        force=flags.get("force", False),
         exchange=_tag(flags, "exchange"),
         currency=_tag(flags, "currency"),
     )
 
 
-def _range(flags: argparse.Namespace, environment: Environment) -> tuple[date, date]:
+def _range(flags: Mapping[str, Any], environment: Environment) -> tuple[date, date]:
     today = datetime.now(NEW_YORK).date()
     first, last = default_range(today)
     start = _chosen(flags, environment, "from", "POLYGON_FROM", parse_date, first.isoformat())
@@ -198,7 +208,7 @@ def _range(flags: argparse.Namespace, environment: Environment) -> tuple[date, d
 
 
 def _chosen(
-    flags: argparse.Namespace,
+    flags: Mapping[str, Any],
     environment: Environment,
     name: str,
     variable: str,
@@ -206,7 +216,7 @@ def _chosen(
     default: str | None = None,
 ) -> _T:
     """The value of one setting from the first place that has it, parsed; errors name that place."""
-    flag: str | None = getattr(flags, name)
+    flag: str | None = flags.get(name)
     if flag is not None:
         where, text = f"--{name.replace('_', '-')}", flag
     elif found := environment.get(variable):
@@ -241,8 +251,8 @@ def _positive_seconds(text: str) -> float:
     return seconds
 
 
-def _tag(flags: argparse.Namespace, name: str) -> str | None:
-    value: str | None = getattr(flags, name)
+def _tag(flags: Mapping[str, Any], name: str) -> str | None:
+    value: str | None = flags.get(name)
     if value is not None and not is_tag_value(value):
         raise ConfigError(f"--{name} {one_line(repr(value))}: it cannot be an S3 tag's value")
     return value

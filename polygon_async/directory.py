@@ -64,5 +64,5 @@ def _refuse_twins(directory: Path, tickers: Sequence[Ticker]) -> None:
         twin = seen.setdefault(csv_name(ticker.symbol).casefold(), ticker.symbol)
         if twin != ticker.symbol:
             raise ConfigError(
-                f"{twin} and {ticker.symbol} would share a file, as {directory} folds upper and lower case; run them apart"
+                f"{twin} and {ticker.symbol} would share a file, as {directory} folds case; run them apart"
             )

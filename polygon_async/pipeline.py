@@ -6,17 +6,18 @@ import asyncio
 import contextlib
 import logging
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Protocol
 
 from polygon_async.compress import Compression, find_lzop
 from polygon_async.directory import claim
-from polygon_async.errors import Refused, RunError, TickerError, UploadFailed
+from polygon_async.errors import DiskUnusable, Refused, RunError, TickerError, UploadFailed
 from polygon_async.fetch import fetch_csv
 from polygon_async.layout import lzo_name, metadata, object_key, tags
 from polygon_async.models import Outcome, State, Unit
 from polygon_async.offload import Offload
+from polygon_async.outage import Outage
 from polygon_async.pacing import Pacer
 from polygon_async.polygon import Polygon
 from polygon_async.storage import KeyTaken, ObjectDescription, check_bucket, open_bucket
@@ -24,14 +25,14 @@ from polygon_async.summary import Summary
 from polygon_async.tally import Tally
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import AsyncIterator, Callable, Iterator, Sequence
     from contextlib import AbstractAsyncContextManager
 
     from polygon_async.config import Settings
     from polygon_async.models import CsvFile, Receipt, Ticker
     from polygon_async.storage import Bucket
 
-__all__ = ["Watcher", "download"]
+__all__ = ["Watcher", "download", "open_polygon"]
 
 log = logging.getLogger(__name__)
 
@@ -78,20 +79,8 @@ async def download(
         if settings.upload:
             await check_bucket(settings.bucket)
         async with contextlib.AsyncExitStack() as stack:
-            pacer = Pacer(settings.rate.per_second, on_pause=_note_pause)
             offload = await stack.enter_async_context(Offload(_THREADS))
-            polygon = await stack.enter_async_context(
-                Polygon(
-                    base_url=settings.base_url,
-                    key=settings.api_key,
-                    pacer=pacer,
-                    offload=offload,
-                    tally=tally,
-                    patience=settings.patience,
-                    stall_timeout=settings.stall_timeout,
-                    connections=settings.concurrency,
-                )
-            )
+            polygon, pacer = await stack.enter_async_context(open_polygon(settings, offload=offload, tally=tally))
             bucket = None
             if settings.upload:
                 opening = open_bucket(settings.bucket, offload=offload, connections=settings.concurrency)
@@ -122,8 +111,29 @@ async def download(
             interrupted=interrupted,
             error=error and redact(error),
         )
-        summary.write_lists(settings.output_dir)
+        try:
+            await asyncio.to_thread(summary.write_lists, settings.output_dir)
+        except DiskUnusable as full:
+            summary = replace(summary, error=summary.error or str(full))
     return summary
+
+
+@contextlib.asynccontextmanager
+async def open_polygon(settings: Settings, *, offload: Offload, tally: Tally) -> AsyncIterator[tuple[Polygon, Pacer]]:
+    """The REST edge as the settings want it, and the pacer that all its requests share."""
+    pacer = Pacer(settings.rate.per_second, on_pause=_note_pause)
+    async with Polygon(
+        base_url=settings.base_url,
+        key=settings.api_key,
+        pacer=pacer,
+        outage=Outage(settings.outage_patience),
+        offload=offload,
+        tally=tally,
+        patience=settings.patience,
+        stall_timeout=settings.stall_timeout,
+        connections=settings.concurrency,
+    ) as polygon:
+        yield polygon, pacer
 
 
 class _Interrupted(Exception):

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from polygon_async.offload import Offload
+    from polygon_async.outage import Outage
     from polygon_async.pacing import Pacer
     from polygon_async.pagination import PageRequest
     from polygon_async.tally import Tally
@@ -64,6 +65,7 @@ class Polygon:
         base_url: Scheme, host and, where there is one, path prefix; nothing else is ever asked.
         key: The API key.
         pacer: Hands out the tokens; told of every 429.
+        outage: Knows when the API is down for everyone, and holds all requests but a probe then.
         offload: Runs what reads the bodies.
         tally: Counts requests, answers and retries.
         patience: Seconds from a request's first failure for which it is retried; waits for tokens
@@ -78,6 +80,7 @@ class Polygon:
         base_url: str,
         key: str,
         pacer: Pacer,
+        outage: Outage,
         offload: Offload,
         tally: Tally,
         patience: float,
@@ -92,6 +95,7 @@ class Polygon:
             "User-Agent": f"polygon-async/{__version__}",
         }
         self._pacer = pacer
+        self._outage = outage
         self._offload = offload
         self._tally = tally
         self._patience = patience
@@ -135,6 +139,11 @@ class Polygon:
         """
         patience = _Patience(self._patience)
 
+        def give_up(error: Exception) -> bool:
+            self._outage.failing(request.path, str(error))
+            # Where the API is down for everyone, the run's patience counts and not each request's.
+            return patience.is_used_up(error) and not self._outage.is_on
+
         def note(details: Any) -> None:  # backoff's own type of it lacks the exception
             error: Retryable = details["exception"]
             self._tally.retries[error.reason] += 1
@@ -145,22 +154,26 @@ class Polygon:
             backoff.runtime,
             Retryable,
             value=patience.wait,
-            giveup=patience.is_used_up,
+            giveup=give_up,
             jitter=None,
             on_backoff=note,
             logger=None,
         )
         async def attempt() -> _T:
+            patience.excuse(await self._outage.admit())
             patience.excuse(await self._pacer.acquire())
             return await self._ask(request, read)
 
         try:
-            return await attempt()
+            result = await attempt()
         except Retryable as error:
             raise OutOfPatience(f"{error} ({patience})", request=request.path) from error
         except TickerError as error:
+            self._outage.answered()
             error.request = request.path
             raise
+        self._outage.answered()
+        return result
 
     async def _ask(self, request: PageRequest, read: Callable[[bytes], _T]) -> _T:
         """One attempt."""

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from polygon_async import __version__
+from polygon_async.csvfile import disk_errors
 from polygon_async.layout import FAILED_CSV, NO_DATA_CSV
 from polygon_async.models import State
 
@@ -141,8 +142,9 @@ class Summary:
         if self.interrupted or self.error is not None:
             why = "interrupted" if self.interrupted else "the run was stopped"
             failed += [(ticker, f"not finished: {why}") for ticker in self.unfinished]
-        self._write_list(directory / FAILED_CSV, failed)
-        self._write_list(directory / NO_DATA_CSV, [(o.unit.ticker, "no data in the range") for o in self.no_data])
+        with disk_errors(directory):
+            self._write_list(directory / FAILED_CSV, failed)
+            self._write_list(directory / NO_DATA_CSV, [(o.unit.ticker, "no data in the range") for o in self.no_data])
 
     def _write_list(self, path: Path, rows: Sequence[tuple[Ticker, str]]) -> None:
         if not rows:
@@ -155,8 +157,11 @@ class Summary:
         for ticker, error in rows:
             writer.writerow([ticker.symbol, *(ticker.row.get(column, "") for column in columns), error])
         new = path.with_name(f".{path.name}.new")
-        new.write_text(text.getvalue(), encoding="utf-8")
-        new.replace(path)
+        try:
+            new.write_text(text.getvalue(), encoding="utf-8")
+            new.replace(path)
+        finally:
+            new.unlink(missing_ok=True)
 
 
 def _done_json(outcome: Outcome) -> dict[str, Any]:

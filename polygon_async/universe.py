@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
-__all__ = ["Defaults", "from_csv", "from_names"]
+    from polygon_async.config import Settings
+
+__all__ = ["Defaults", "from_csv", "from_names", "of"]
 
 _SYMBOL = re.compile(r"[A-Za-z0-9.:_=+-]{1,64}")
 _TAG_COLUMNS = ("asset_type", "exchange", "currency")
@@ -28,6 +30,18 @@ class Defaults:
 
     exchange: str | None = None
     currency: str | None = None
+
+
+def of(settings: Settings) -> list[Ticker]:
+    """The tickers that the settings ask for.
+
+    Raises:
+        ConfigError: one of them, or the universe file, cannot be used.
+    """
+    defaults = Defaults(exchange=settings.exchange, currency=settings.currency)
+    if settings.tickers is not None:
+        return from_names(settings.tickers, defaults)
+    return from_csv(settings.universe, defaults)
 
 
 def from_names(names: Sequence[str], defaults: Defaults) -> list[Ticker]:

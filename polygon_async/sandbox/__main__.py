@@ -27,6 +27,7 @@ _FOREIGN = (
     "AWS_SHARED_CREDENTIALS_FILE",
     "AWS_CONFIG_FILE",
     "AWS_ENDPOINT_URL",
+    "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS",
     "AWS_ROLE_ARN",
     "AWS_WEB_IDENTITY_TOKEN_FILE",
     "MASSIVE_API_KEY",
@@ -141,4 +142,8 @@ def _cannot_run(command: Sequence[str], reason: str) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        # Ctrl-C before the command has begun.
+        sys.exit(SIGNALLED + signal.SIGINT)

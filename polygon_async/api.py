@@ -1,0 +1,150 @@
+"""The same download from Python: bars of one ticker as a DataFrame, or a whole run."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+from typing import TYPE_CHECKING
+
+from polygon_async import pipeline, universe
+from polygon_async.config import Environment, settings_from
+from polygon_async.fetch import pages
+from polygon_async.layout import CSV_HEADER
+from polygon_async.models import Unit
+from polygon_async.offload import Offload
+from polygon_async.redaction import Redactor
+from polygon_async.tally import Tally
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from datetime import date
+    from pathlib import Path
+
+    import pandas as pd
+
+    from polygon_async.config import Settings
+    from polygon_async.summary import Summary
+
+__all__ = ["download", "fetch_bars"]
+
+
+async def fetch_bars(
+    ticker: str,
+    start: date | str,
+    end: date | str,
+    *,
+    adjusted: bool = True,
+    rate: str | None = None,
+    patience: float | None = None,
+    api_key: str | None = None,
+) -> pd.DataFrame:
+    """All minute bars of one ticker over a range of days, as a DataFrame; nothing is written to disk.
+
+    Args:
+        ticker: As the API spells it: `AAPL`, `BRK.B`, `X:BTCUSD`.
+        start: First calendar day, inclusive; a date or YYYY-MM-DD.
+        end: Last calendar day, inclusive.
+        adjusted: Prices adjusted for splits.
+        rate: `N/s`, `N/min`, `N/h` or `unlimited`; by default POLYGON_RATE_LIMIT, else `5/min`.
+        patience: Seconds from a request's first failure for which it is retried; by default 300.
+        api_key: By default POLYGON_API_KEY or MASSIVE_API_KEY from the environment.
+
+    Returns:
+        One row a bar, strictly increasing in `timestamp`, with the columns of the CSV: open, high, low,
+        close, volume, vwap (float64), timestamp (int64, start of the bar in ms UTC), transactions,
+        and otc (boolean, NA where absent). No rows where the range has no bars.
+
+    Raises:
+        ConfigError: An argument or a variable cannot be used.
+        TickerError: The range could not be fetched whole.
+        RunError: No range can be fetched (the key, the network).
+    """
+    settings = _settings(
+        {
+            "tickers": [ticker],
+            "from": str(start),
+            "to": str(end),
+            "adjusted": adjusted,
+            "rate": rate,
+            "patience": None if patience is None else str(patience),
+        },
+        api_key,
+    )
+    (asked,) = universe.from_names([ticker], universe.Defaults())
+    unit = Unit(ticker=asked, start=settings.start, end=settings.end, adjusted=adjusted)
+    csv = bytearray(CSV_HEADER)
+    async with Offload(2) as offload, pipeline.open_polygon(settings, offload=offload, tally=Tally()) as (polygon, _):
+        async with contextlib.aclosing(pages(unit, polygon=polygon, tally=Tally())) as chain:
+            async for page in chain:
+                csv += page.rows
+        return await offload(_frame, bytes(csv))
+
+
+async def download(
+    tickers: Sequence[str] | None = None,
+    *,
+    universe_file: Path | str | None = None,
+    start: date | str | None = None,
+    end: date | str | None = None,
+    adjusted: bool = True,
+    concurrency: int | None = None,
+    rate: str | None = None,
+    patience: float | None = None,
+    bucket: str | None = None,
+    output_dir: Path | str | None = None,
+    upload: bool = True,
+    keep_csv: bool = True,
+    force: bool = False,
+    exchange: str | None = None,
+    currency: str | None = None,
+    api_key: str | None = None,
+) -> Summary:
+    """Run a whole download, as the command line does: CSVs, lzop, tagged objects.
+
+    The arguments are the command line's flags; what is None comes from the environment or the
+    defaults. Standard output stays untouched; progress is logged under `polygon_async`.
+
+    Returns:
+        The summary: `exit_code`, `done`, `failed`, `no_data`, `as_json()`, `as_text()`.
+
+    Raises:
+        RunError: The run could not start; one that could not go on tells so in `summary.error`.
+    """
+    settings = _settings(
+        {
+            "tickers": tickers,
+            "universe": universe_file and str(universe_file),
+            "from": start and str(start),
+            "to": end and str(end),
+            "adjusted": adjusted,
+            "concurrency": None if concurrency is None else str(concurrency),
+            "rate": rate,
+            "patience": None if patience is None else str(patience),
+            "bucket": bucket,
+            "output_dir": output_dir and str(output_dir),
+            "upload": upload,
+            "keep_csv": keep_csv,
+            "force": force,
+            "exchange": exchange,
+            "currency": currency,
+        },
+        api_key,
+    )
+    secrets = [settings.api_key, *Environment(dict(os.environ), {}).secrets()]
+    return await pipeline.download(settings, universe.of(settings), redact=Redactor(secrets))
+
+
+def _settings(flags: Mapping[str, object], api_key: str | None) -> Settings:
+    """Settings out of arguments and the process's environment; a `.env` is the command line's business."""
+    own = dict(os.environ)
+    if api_key is not None:
+        own["POLYGON_API_KEY"] = api_key
+    return settings_from(flags, Environment(own, {}))
+
+
+def _frame(csv: bytes) -> pd.DataFrame:
+    import pandas as pd
+
+    numbers = dict.fromkeys(("open", "high", "low", "close", "volume", "vwap"), "float64")
+    return pd.read_csv(io.BytesIO(csv), dtype={**numbers, "timestamp": "int64", "otc": "boolean"})

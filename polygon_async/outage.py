@@ -1,0 +1,97 @@
+"""Failures and answers of all requests in, one common wait out while the API is down for everyone."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from polygon_async.errors import RunError
+
+__all__ = ["Outage"]
+
+log = logging.getLogger(__name__)
+
+_MANY = 3
+_FIRST_PROBE = 5.0
+_LAST_PROBE = 30.0
+
+
+class Outage:
+    """Tells a ticker's trouble from everyone's.
+
+    The API is down when three or more requests are failing (or gave up failing) and none has been
+    answered for a while. The run then waits as one: a single request is sent now and then as a
+    probe, and nobody's own patience is spent. The first answer ends it.
+
+    Args:
+        patience: Seconds of it after which the run ends.
+        after: Seconds without an answer after which many failures are an outage.
+    """
+
+    def __init__(self, patience: float, *, after: float = 30.0) -> None:
+        self._patience = patience
+        self._after = after
+        self._failing: set[str] = set()
+        self._last_words = ""
+        self._silent_since: float | None = None
+        self._declared: float | None = None
+        self._next_probe = 0.0
+        self._between_probes = _FIRST_PROBE
+
+    @property
+    def is_on(self) -> bool:
+        """Whether the API is down for everyone."""
+        return self._declared is not None
+
+    def failing(self, request: str, words: str) -> None:
+        """The request of this path failed, in these words, and may be tried again."""
+        now = self._now()
+        self._failing.add(request)
+        self._last_words = words
+        if self._silent_since is None:
+            self._silent_since = now
+        if not self.is_on and len(self._failing) >= _MANY and now - self._silent_since >= self._after:
+            self._declared = now
+            self._next_probe = now + self._between_probes
+            log.warning(
+                "the API is down for everyone (%s); the run waits and probes, for at most %.0f s",
+                words,
+                self._patience,
+            )
+
+    def answered(self) -> None:
+        """Some request was answered."""
+        if self._declared is not None:
+            log.warning("the API answers again, after %.0f s", self._now() - self._declared)
+        self._declared = None
+        self._silent_since = None
+        self._failing.clear()
+        self._between_probes = _FIRST_PROBE
+
+    async def admit(self) -> float:
+        """Wait until a request may be sent: at once, or when the outage is over, or as its next probe.
+
+        Returns:
+            The seconds waited.
+
+        Raises:
+            RunError: the outage has lasted too long.
+        """
+        began = self._now()
+        while self._declared is not None:
+            now = self._now()
+            if now - self._declared >= self._patience:
+                raise RunError(
+                    f"the API has been down for everyone for {self._patience:.0f} s, the last time with:"
+                    f" {self._last_words}; start again when it is back"
+                )
+            if now >= self._next_probe:
+                self._next_probe = now + self._between_probes
+                self._between_probes = min(self._between_probes * 2, _LAST_PROBE)
+                break
+            await asyncio.sleep(min(self._next_probe - now, self._declared + self._patience - now, 1.0))
+        return self._now() - began
+
+    @staticmethod
+    def _now() -> float:
+        return asyncio.get_running_loop().time()

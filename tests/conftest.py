@@ -1,0 +1,144 @@
+"""What every test stands on: the sandbox, the real program in a subprocess, and an environment of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from polygon_async.sandbox import Sandbox
+from polygon_async.sandbox.s3 import EmbeddedS3
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+
+    from polygon_async.sandbox import Bar
+
+HEADER = "open,high,low,close,volume,vwap,timestamp,transactions,otc\n"
+_FOREIGN = ("AWS_", "POLYGON_", "MASSIVE_", "S3_", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "LZOP")
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """A program that has ended."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """Its standard output as JSON."""
+        summary: dict[str, Any] = json.loads(self.out)
+        return summary
+
+    @property
+    def error(self) -> str:
+        """The one line that it says at its end when it could not run."""
+        return self.err.strip().splitlines()[-1]
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """The command line, run in `directory` with the variables of a sandbox."""
+
+    directory: Path
+
+    def environment(self, box: Sandbox | None, extra: Mapping[str, str | None]) -> dict[str, str]:
+        """This process's variables, then the sandbox's, then `extra` (None takes one away)."""
+        merged: dict[str, str | None] = {**os.environ, **(box.environment if box else {}), **extra}
+        return {name: value for name, value in merged.items() if value is not None}
+
+    def __call__(
+        self,
+        *arguments: str,
+        box: Sandbox | None = None,
+        env: Mapping[str, str | None] | None = None,
+        timeout: float = 60,
+    ) -> Ended:
+        """Run it to its end."""
+        ended = subprocess.run(
+            [sys.executable, "-m", "polygon_async", *arguments],
+            cwd=self.directory,
+            env=self.environment(box, env or {}),
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+            stdin=subprocess.DEVNULL,
+        )
+        return Ended(ended.returncode, ended.stdout, ended.stderr)
+
+    @contextlib.contextmanager
+    def running(
+        self, *arguments: str, box: Sandbox | None = None, env: Mapping[str, str | None] | None = None
+    ) -> Iterator[subprocess.Popen[str]]:
+        """It while it runs, to send it signals; killed when the block ends."""
+        with subprocess.Popen(
+            [sys.executable, "-m", "polygon_async", *arguments],
+            cwd=self.directory,
+            env=self.environment(box, env or {}),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        ) as process:
+            try:
+                yield process
+            finally:
+                process.kill()
+
+
+@pytest.fixture(autouse=True)
+def own_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No variable, file or directory of the developer's reaches a test."""
+    for name in os.environ:
+        if name.upper().startswith(_FOREIGN):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_CONFIG_FILE", os.devnull)
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", os.devnull)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    # The package is found from anywhere, also where it is not installed.
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent.parent))
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def program(tmp_path: Path) -> Program:
+    """The command line, in the test's own directory."""
+    return Program(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def store() -> Iterator[EmbeddedS3]:
+    """One S3 store for all tests; each sandbox gets a bucket of its own in it."""
+    with EmbeddedS3() as store:
+        yield store
+
+
+@pytest.fixture
+def sandbox(store: EmbeddedS3) -> Iterator[Callable[..., Sandbox]]:
+    """Starts sandboxes that end with the test; `sandbox("MSFT 2 status=503 3x", page_size=100)`."""
+    with contextlib.ExitStack() as stack:
+
+        def start(*troubles: str, **options: Any) -> Sandbox:
+            bucket = store.create_bucket()
+            return stack.enter_context(Sandbox(troubles=troubles, s3=store, bucket=bucket, **options))
+
+        yield start
+
+
+def csv_of(bars: Iterable[Bar]) -> str:
+    """The CSV that the contract asks for, from the sandbox's own truth."""
+    rows = [
+        ",".join((b.o, b.h, b.l, b.c, b.v or "", b.vw or "", str(b.t), b.n or "", "True" if b.otc else ""))
+        for b in bars
+    ]
+    return HEADER + "".join(f"{row}\n" for row in rows)
