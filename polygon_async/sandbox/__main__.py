@@ -1,12 +1,13 @@
 """A command line in, that command run inside a sandbox and its exit code out."""
 
 import argparse
+import contextlib
 import os
 import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn
 
@@ -128,11 +129,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error(str(problem))
     if shutil.which(command[0]) is None:
         return _cannot_run(command, "not found")
-    with box:
+    with contextlib.ExitStack() as stack:
+        with _held_back(signal.SIGINT, signal.SIGTERM):
+            stack.enter_context(box)
         try:
             return run(command, environment(os.environ, box.environment))
         except OSError as problem:
             return _cannot_run(command, str(problem.strerror))
+
+
+@contextlib.contextmanager
+def _held_back(*signals: signal.Signals) -> Iterator[None]:
+    """Hold signals back meanwhile, and for ever from the threads that start meanwhile.
+
+    A signal that such a thread received would not interrupt the main thread's waiting, and would
+    thus never be passed on to the command.
+    """
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
 def _cannot_run(command: Sequence[str], reason: str) -> int:
