@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -271,7 +271,10 @@ def _same(row: bytes, other: bytes) -> bool:
 
 def _value(cell: bytes) -> Decimal | str:
     text = cell.decode()
-    return text if text in {"", "True"} else Decimal(text)
+    try:
+        return Decimal(text)
+    except InvalidOperation:  # an empty cell, True, or an exponent beyond all bounds
+        return text
 
 
 def _border_after(border: Border, rows: list[bytes], stamps: list[int]) -> Border:

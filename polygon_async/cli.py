@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from polygon_async import __version__
 from polygon_async.config import DEFAULTS, Environment, settings_from
-from polygon_async.errors import RunError
+from polygon_async.errors import Interrupted, RunError
 from polygon_async.redaction import RedactingFormatter, Redactor
 
 if TYPE_CHECKING:
@@ -162,7 +162,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         summary = _download(flags, redact)
     except RunError as error:
         return _refuse(redact(str(error)), as_json=flags.json)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, Interrupted):
         print("polygon-async: interrupted before anything was fetched", file=sys.stderr)
         return _INTERRUPTED
     if flags.json:

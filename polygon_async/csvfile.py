@@ -8,7 +8,7 @@ import hashlib
 import os
 from typing import TYPE_CHECKING, BinaryIO
 
-from polygon_async.errors import DiskUnusable, TickerError, one_line
+from polygon_async.errors import DiskUnusable, PolygonAsyncError, TickerError, one_line
 from polygon_async.layout import CSV_HEADER
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ class PartFile:
 
     def append(self, rows: bytes) -> None:
         """Write the rows of one page; the first ones come after the header."""
-        with disk_errors(self._part):
+        with disk_errors(self._part, too_long=TickerError):
             if self._file is None:
                 self._file = self._part.open("wb", buffering=0)
                 self._write(CSV_HEADER)
@@ -44,7 +44,7 @@ class PartFile:
         """
         if self._file is None:
             raise ValueError("a file without rows has nothing to finish")
-        with disk_errors(self._part):
+        with disk_errors(self._part, too_long=TickerError):
             os.fsync(self._file.fileno())
             self._file.close()
             # lzop stores the time of its input: with a fixed one, the same bars give the same object.
@@ -69,13 +69,13 @@ class PartFile:
 
 
 @contextlib.contextmanager
-def disk_errors(path: Path) -> Iterator[None]:
-    """Turn what the disk says into the family: a full or read-only disk stops the run, a bad name its ticker."""
+def disk_errors(path: Path, *, too_long: type[PolygonAsyncError] = DiskUnusable) -> Iterator[None]:
+    """Turn what the disk says about `path` into the family; `too_long` is what a name that is too long becomes."""
     try:
         yield
     except OSError as error:
         if error.errno == errno.ENAMETOOLONG:
-            raise TickerError(f"the file name {path.name} is too long for {path.parent}") from error
+            raise too_long(f"the file name {path.name} is too long for {path.parent}") from error
         if error.errno in {errno.ENOSPC, errno.EDQUOT}:
             raise DiskUnusable(f"the disk of {path.parent} is full; free some space and start again") from error
         reason = one_line(error.strerror or error)

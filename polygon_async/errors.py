@@ -12,6 +12,7 @@ PolygonAsyncError
 │   ├── OutOfPatience   what could be retried was, until --patience was used up
 │   ├── CompressionFailed
 │   └── UploadFailed    not stored, or stored and not confirmed
+├── Interrupted         somebody asked for an end before anything was fetched: exit 130
 └── Retryable           one attempt failed and another may not; stays inside polygon.py
 """
 
@@ -21,6 +22,7 @@ __all__ = [
     "CompressionFailed",
     "ConfigError",
     "DiskUnusable",
+    "Interrupted",
     "KeyRefused",
     "OutOfPatience",
     "PolygonAsyncError",
@@ -59,6 +61,10 @@ class StorageUnusable(RunError):
 
 class DiskUnusable(RunError):
     """The output directory cannot be written by any ticker."""
+
+
+class Interrupted(PolygonAsyncError):
+    """Somebody asked for the run's end before anything was fetched."""
 
 
 class TickerError(PolygonAsyncError):

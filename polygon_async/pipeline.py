@@ -8,11 +8,11 @@ import logging
 import os
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from polygon_async.compress import Compression, find_lzop
 from polygon_async.directory import claim
-from polygon_async.errors import DiskUnusable, Refused, RunError, TickerError, UploadFailed
+from polygon_async.errors import DiskUnusable, Interrupted, Refused, RunError, TickerError, UploadFailed
 from polygon_async.fetch import fetch_csv
 from polygon_async.layout import lzo_name, metadata, object_key, tags
 from polygon_async.models import Outcome, State, Unit
@@ -25,11 +25,12 @@ from polygon_async.summary import Summary
 from polygon_async.tally import Tally
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+    from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence
     from contextlib import AbstractAsyncContextManager
 
     from polygon_async.config import Settings
     from polygon_async.models import CsvFile, Receipt, Ticker
+    from polygon_async.redaction import Redactor
     from polygon_async.storage import Bucket
 
 __all__ = ["Watcher", "download", "open_polygon"]
@@ -54,7 +55,7 @@ async def download(
     settings: Settings,
     tickers: Sequence[Ticker],
     *,
-    redact: Callable[[str], str],
+    redact: Redactor,
     stop: asyncio.Event | None = None,
     watcher: Watcher | None = None,
 ) -> Summary:
@@ -63,13 +64,15 @@ async def download(
     Args:
         settings: What to do, where and how fast.
         tickers: The universe; every ticker once.
-        redact: Takes the secrets out of what goes into outcomes.
+        redact: Takes the secrets out of what goes into outcomes; learns those of the S3 profile.
         stop: When it is set, everything stops at once and is cleaned up; the summary tells.
         watcher: Shows the run while it goes on.
 
     Raises:
         RunError: The run cannot start; nothing was asked of the API.
+        Interrupted: `stop` was set before anything was asked of the API.
     """
+    stop = stop or asyncio.Event()
     loop = asyncio.get_running_loop()
     began = loop.time()
     collected = datetime.now(UTC).replace(microsecond=0)
@@ -77,14 +80,17 @@ async def download(
     tally = Tally()
     with claim(settings.output_dir, tickers):
         if settings.upload:
-            await check_bucket(settings.bucket)
+            await _unless(stop, check_bucket(settings.bucket))
         async with contextlib.AsyncExitStack() as stack:
             offload = await stack.enter_async_context(Offload(_THREADS))
             polygon, pacer = await stack.enter_async_context(open_polygon(settings, offload=offload, tally=tally))
             bucket = None
             if settings.upload:
-                opening = open_bucket(settings.bucket, offload=offload, connections=settings.concurrency)
-                bucket = await stack.enter_async_context(opening)
+                bucket = await stack.enter_async_context(
+                    open_bucket(
+                        settings.bucket, offload=offload, connections=settings.concurrency, on_secret=redact.add
+                    )
+                )
             run = _Run(
                 settings=settings,
                 tickers=tickers,
@@ -98,7 +104,7 @@ async def download(
             )
             if watcher is not None:
                 await stack.enter_async_context(watcher.watch(tally, pacer, len(tickers)))
-            interrupted, error = await run.to_its_end(stop or asyncio.Event())
+            interrupted, error = await run.to_its_end(stop)
         summary = Summary(
             tickers=tickers,
             outcomes=run.outcomes,
@@ -136,10 +142,6 @@ async def open_polygon(settings: Settings, *, offload: Offload, tally: Tally) ->
         yield polygon, pacer
 
 
-class _Interrupted(Exception):
-    """The stop event was set."""
-
-
 @dataclass(slots=True, kw_only=True)
 class _Run:
     """One run's moving parts."""
@@ -147,7 +149,7 @@ class _Run:
     settings: Settings
     tickers: Sequence[Ticker]
     collected: datetime
-    redact: Callable[[str], str]
+    redact: Redactor
     tally: Tally
     polygon: Polygon
     offload: Offload
@@ -165,17 +167,13 @@ class _Run:
 
     async def to_its_end(self, stop: asyncio.Event) -> tuple[bool, str | None]:
         """Do all of it; whether it was interrupted, and what stopped it otherwise."""
-        interrupted, error = False, None
         try:
-            async with asyncio.TaskGroup() as tasks:
-                alarm = tasks.create_task(_raise_when(stop))
-                await self._work()
-                alarm.cancel()
-        except* _Interrupted:
-            interrupted = True
-        except* RunError as group:
-            error = str(_first(group))
-        return interrupted, error
+            await _unless(stop, self._work())
+        except Interrupted:
+            return True, None
+        except RunError as error:
+            return False, str(error)
+        return False, None
 
     async def _work(self) -> None:
         workers = range(min(self.settings.concurrency, len(self.tickers)))
@@ -285,9 +283,28 @@ def _note_pause(seconds: float) -> None:
     log.warning("the API asks for a pause: nobody sends anything for %.1f s", seconds)
 
 
+async def _unless(stop: asyncio.Event, work: Coroutine[Any, Any, None]) -> None:
+    """Do `work` to its end, or to its cancellation when `stop` is set.
+
+    Raises:
+        Interrupted: `stop` was set first.
+        RunError: out of any task of `work`.
+    """
+    ended_by: BaseException | None = None
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            alarm = tasks.create_task(_raise_when(stop))
+            await work
+            alarm.cancel()
+    except* (Interrupted, RunError) as group:
+        ended_by = _first(group)
+    if ended_by is not None:
+        raise ended_by
+
+
 async def _raise_when(stop: asyncio.Event) -> None:
     await stop.wait()
-    raise _Interrupted
+    raise Interrupted("interrupted before anything was fetched")
 
 
 def _first(error: BaseException) -> BaseException:

@@ -48,6 +48,8 @@ _RETRIED = frozenset({408, 429, 499})
 _LARGEST_BODY = 256 * 2**20
 _LONGEST_WAIT = 30.0
 _REFUSALS_IN_A_ROW = 10
+_LONGEST_RETRY_AFTER = 3600.0
+"""Seconds; whoever asks for more is asked again after these, and may say so again."""
 _LONGEST_ANSWER = 20
 """Stall time-outs that one answer may take in all, however it trickles."""
 
@@ -147,7 +149,8 @@ class Polygon:
         def note(details: Any) -> None:  # backoff's own type of it lacks the exception
             error: Retryable = details["exception"]
             self._tally.retries[error.reason] += 1
-            log.warning("retry in %.1f s: %s [GET %s]", details["wait"], error, request.path)
+            when = f"in {details['wait']:.1f} s" if details["wait"] else "after the pause"
+            log.warning("retry %s: %s [GET %s]", when, error, request.path)
 
         # Around the limiter, so that retries pay, too; without backoff's own logger, which prints URLs.
         @backoff.on_exception(
@@ -318,14 +321,14 @@ def _retry_after(headers: Mapping[str, str]) -> float | None:
     """Seconds that the answer asks to wait, told as seconds or as a date; None where it doesn't."""
     text = headers.get("Retry-After", "").strip()
     if text.isascii() and text.replace(".", "", 1).isdigit():
-        return float(text)
+        return min(float(text), _LONGEST_RETRY_AFTER)
     try:
         until = parsedate_to_datetime(text)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     if until.tzinfo is None:
         until = until.replace(tzinfo=UTC)
-    return max(0.0, (until - datetime.now(UTC)).total_seconds())
+    return min(max(0.0, (until - datetime.now(UTC)).total_seconds()), _LONGEST_RETRY_AFTER)
 
 
 def _proxy_for(url: URL) -> URL | None:

@@ -15,7 +15,7 @@ from polygon_async.errors import PolygonAsyncError, StorageUnusable, UploadFaile
 from polygon_async.models import Receipt
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator, Mapping
+    from collections.abc import AsyncIterator, Callable, Iterator, Mapping
     from pathlib import Path
 
     from types_aiobotocore_s3 import S3Client
@@ -78,13 +78,21 @@ class _Digests:
 
 
 @contextlib.asynccontextmanager
-async def open_bucket(name: str, *, offload: Offload, connections: int) -> AsyncIterator[Bucket]:
+async def open_bucket(
+    name: str, *, offload: Offload, connections: int, on_secret: Callable[[str | None], object] = lambda _: None
+) -> AsyncIterator[Bucket]:
     """A bucket of whatever store botocore's own settings (environment, profiles, roles) point at.
+
+    Args:
+        name: The bucket's name.
+        offload: Runs what reads files.
+        connections: Most connections at once.
+        on_secret: Told the secrets that came from a profile or a role, so that no log shows them.
 
     Raises:
         StorageUnusable: the settings or credentials cannot be used.
     """
-    async with _client(max_pool_connections=max(10, connections)) as client:
+    async with _client(on_secret, max_pool_connections=max(10, connections)) as client:
         yield Bucket(client, name, offload=offload)
 
 
@@ -101,7 +109,7 @@ async def check_bucket(name: str) -> None:
 
     quick = {"connect_timeout": 10, "read_timeout": 20, "retries": {"total_max_attempts": 2}}
     try:
-        async with asyncio.timeout(_PREFLIGHT_SECONDS), _client(**quick) as client:
+        async with asyncio.timeout(_PREFLIGHT_SECONDS), _client(lambda _: None, **quick) as client:
             await client.list_objects_v2(Bucket=name, MaxKeys=1)
     except TimeoutError as error:
         raise StorageUnusable(
@@ -152,7 +160,10 @@ class Bucket:
                     existed = not await self._put(path, description, digests, replace=replace)
                 if existed:
                     with self._errors(f"looking at {where}"):
-                        await self._check_twin(description)
+                        existed = await self._is_twin(description, digests)
+                    if not existed:
+                        with self._errors(f"writing {where}"):
+                            await self._put(path, description, digests, replace=True)
                 with self._errors(f"reading back {where}"):
                     confirmed_by = await self._confirm(description, digests)
                 with self._errors(f"reading back the tags of {where}"):
@@ -213,8 +224,11 @@ class Bucket:
                 return False
             raise
 
-    async def _check_twin(self, description: ObjectDescription) -> None:
-        """Whether the object that is there is this unit's, with the same content."""
+    async def _is_twin(self, description: ObjectDescription, digests: _Digests) -> bool:
+        """Whether the object that is there is this unit's, with the same content, to the byte.
+
+        The same CSV compressed at another time, or by another lzop, gives other bytes; False then.
+        """
         head = await self._head(description.key)
         there = {} if head is None else head["Metadata"]
         where = f"s3://{self.name}/{description.key}"
@@ -222,6 +236,11 @@ class Bucket:
             raise KeyTaken(f"{where} is another download's")
         if there.get(_CONTENT) != description.metadata[_CONTENT]:
             raise UploadFailed(f"{where} exists with other content; --force replaces it")
+        try:
+            await self._confirm(description, digests)
+        except UploadFailed:
+            return False
+        return True
 
     async def _confirm(self, description: ObjectDescription, digests: _Digests) -> str:
         """Read the object back; by what its content was confirmed."""
@@ -300,13 +319,18 @@ class Bucket:
 
 
 @contextlib.asynccontextmanager
-async def _client(**settings: Any) -> AsyncIterator[S3Client]:
+async def _client(on_secret: Callable[[str | None], object], **settings: Any) -> AsyncIterator[S3Client]:
     import aioboto3
     from aiobotocore.config import AioConfig
     from botocore.exceptions import BotoCoreError
 
     try:
-        opening = aioboto3.Session().client("s3", config=AioConfig(**settings))
+        session = aioboto3.Session()
+        if (credentials := await session.get_credentials()) is not None:
+            frozen = await credentials.get_frozen_credentials()
+            on_secret(frozen.secret_key)
+            on_secret(frozen.token)
+        opening = session.client("s3", config=AioConfig(**settings))
         client = await opening.__aenter__()
     except (BotoCoreError, ValueError) as error:
         raise StorageUnusable(f"S3 cannot be used: {_local_trouble(error)}") from error

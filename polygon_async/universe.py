@@ -113,7 +113,9 @@ def _table(path: Path) -> list[tuple[int, list[str]]]:
             skipinitialspace=True,
         )
     except (pd.errors.ParserError, pd.errors.EmptyDataError, ValueError) as error:
-        raise ConfigError(f"{path}: it is not a CSV ({one_line(error)})") from error
+        # pandas counts lines from 1 and rows from 0.
+        said = re.sub(r"\brow (\d+)", lambda found: f"row {int(found[1]) + 1}", one_line(error))
+        raise ConfigError(f"{path}: it is not a CSV ({said})") from error
     cells = frame.fillna("").to_numpy().tolist()
     return [(blank + index + 1, [str(cell).strip() for cell in row]) for index, row in enumerate(cells)]
 
