@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from polygon_async.bars import Border, read_page
 from polygon_async.csvfile import PartFile
+from polygon_async.errors import WrongAnswer
 from polygon_async.layout import csv_name, part_name
 from polygon_async.models import CsvFile
 from polygon_async.pagination import first_request, next_request
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
 
 __all__ = ["fetch_csv", "pages"]
 
+_MOST_EMPTY_PAGES = 10_000
+"""In a row; twenty years of empty days are fewer."""
+
 
 async def pages(unit: Unit, *, polygon: Polygon, tally: Tally) -> AsyncGenerator[Page]:
     """The unit's pages that hold bars, in order, each checked against those before.
@@ -38,6 +42,7 @@ async def pages(unit: Unit, *, polygon: Polygon, tally: Tally) -> AsyncGenerator
     for _ in range(2):
         border = Border()
         request: PageRequest | None = first_request(unit)
+        empty_pages = 0
         while request is not None:
             page = await polygon.get(request, read=partial(read_page, unit=unit, border=border))
             border = page.border
@@ -47,7 +52,10 @@ async def pages(unit: Unit, *, polygon: Polygon, tally: Tally) -> AsyncGenerator
                 yield page
             if page.next_url is None:
                 break
-            request = next_request(unit, request, next_url=page.next_url, border=border)
+            empty_pages = 0 if page.bars else empty_pages + 1
+            if empty_pages > _MOST_EMPTY_PAGES:
+                raise WrongAnswer(f"{empty_pages} empty pages in a row, and the next_url still goes on")
+            request = next_request(unit, request, next_url=page.next_url, border=border, empty=not page.bars)
         if border.last is not None:
             return
 

@@ -32,6 +32,8 @@ class PageRequest:
     """Percent-encoded, without the key."""
     start: int
     """The earliest bar that it asks for, ms UTC."""
+    is_first: bool = False
+    """Whether a chain begins with it."""
 
 
 def first_request(unit: Unit) -> PageRequest:
@@ -41,11 +43,15 @@ def first_request(unit: Unit) -> PageRequest:
         path=f"{_chain(unit)}{unit.start}/{unit.end}",
         query=urlencode(query),
         start=unit.bounds()[0],
+        is_first=True,
     )
 
 
-def next_request(unit: Unit, done: PageRequest, *, next_url: str, border: Border) -> PageRequest | None:
+def next_request(unit: Unit, done: PageRequest, *, next_url: str, border: Border, empty: bool) -> PageRequest | None:
     """The request that follows `done`, whose page ended at `border` and named `next_url`.
+
+    It asks for a later minute than `done`; after an `empty` page, which has used up no minute, a later
+    millisecond will do, or behind the first request the very moment that its date stands for.
 
     Path and query count, whatever host, port or scheme stands before them. None when the next_url
     begins right behind the range's last minute: of the range there is nothing left to ask for, and
@@ -62,11 +68,12 @@ def next_request(unit: Unit, done: PageRequest, *, next_url: str, border: Border
     start_text, _, end_text = position.partition("/")
     if unquote(prefix) != f"/v2/aggs/ticker/{unit.ticker.symbol}":
         raise WrongAnswer(f"the next_url names another path or ticker: {one_line(parts.path)}")
-    first, last = unit.bounds()
+    last = unit.bounds()[1]
     if end_text != unit.end.isoformat() and _moment(end_text, unit) // MINUTE_MS != last // MINUTE_MS:
         raise WrongAnswer(f"the next_url ends the range at {one_line(end_text)} and not at {unit.end}")
     start = _moment(start_text, unit)
-    if start // MINUTE_MS <= max(done.start, first) // MINUTE_MS:
+    earliest = done.start + (not done.is_first) if empty else (done.start // MINUTE_MS + 1) * MINUTE_MS
+    if start < earliest:
         raise WrongAnswer(f"the next_url does not move forward (from {one_line(start_text)})")
     if start > last:
         if border.last is not None and start // MINUTE_MS == border.last // MINUTE_MS + 1:
