@@ -8,13 +8,17 @@ from decimal import Decimal, InvalidOperation
 from typing import TYPE_CHECKING
 
 import msgspec
+import numpy as np
 from isal import igzip, igzip_lib
 
 from polygon_async.errors import Refused, Retryable, WrongAnswer, one_line
 from polygon_async.models import AssetType
+from polygon_async.plain import plain_rows
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from numpy.typing import NDArray
 
     from polygon_async.models import Unit
 
@@ -22,8 +26,10 @@ __all__ = ["Border", "Page", "read_page", "unpack"]
 
 _TRUE_STATUS = frozenset({"OK", "DELAYED"})
 _OF_NUMBERS = b"0123456789+-.eE,\n"
-_LONGEST_TAIL = 1000
-"""Rows of a page that are kept to recognise its doubles in the next one."""
+_LONGEST_TAIL = 100_000
+"""Bytes of a page's rows (over a thousand) that are kept to recognise its doubles in the next one."""
+_TIME = 6
+"""Where a row has its timestamp."""
 
 
 class _Bar(msgspec.Struct, gc=False):
@@ -59,7 +65,7 @@ class _Answer(_Head):
     ticker: str | None = None
     adjusted: bool | None = None
     resultsCount: int | None = None  # noqa: N815 (the API's own name)
-    results: list[_Bar] | None = None
+    results: msgspec.Raw = msgspec.Raw(b"null")
     next_url: str | None = None
 
 
@@ -69,8 +75,18 @@ class Border:
 
     last: int | None = None
     """Start of the last bar so far, ms UTC; None before the first bar."""
-    tail: tuple[bytes, ...] = ()
+    tail: bytes = b""
     """The last rows so far, to tell a double from a contradiction."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Table:
+    """Bars as they are in a page, or what of them is new."""
+
+    rows: bytes
+    """CSV, each row with its line end."""
+    stamps: NDArray[np.int64]
+    """The bars' starts, ms UTC; one for each row."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,50 +146,40 @@ def read_page(body: bytes, *, unit: Unit, border: Border) -> Page:
     answer = _decode(body)
     _check_head(answer)
     try:
-        _check_envelope(answer, unit)
-        bars = answer.results or []
-        rows = _rows(bars, index=unit.ticker.asset_type is AssetType.INDICES)
-        stamps = [bar.t for bar in bars]
-        _check_range(stamps, unit)
-        rows, stamps, doubles = _join(rows, stamps, border)
+        table = _table(bytes(answer.results), unit)
+        _check_envelope(answer, unit, len(table.stamps))
+        new = _new(table, border)
     except WrongAnswer as error:
         raise WrongAnswer(f"{error}{answer.said_by}") from error.__cause__
-    if bars and not rows and answer.next_url is not None:
+    bars = len(new.stamps)
+    if len(table.stamps) and not bars and answer.next_url is not None:
         raise WrongAnswer(f"a page held no new bar, and its next_url goes on{answer.said_by}")
     return Page(
-        rows=b"\n".join((*rows, b"")),
-        bars=len(rows),
-        first=stamps[0] if stamps else None,
-        border=_border_after(border, rows, stamps),
-        doubles=doubles,
+        rows=new.rows,
+        bars=bars,
+        first=int(new.stamps[0]) if bars else None,
+        border=_border_after(border, new),
+        doubles=len(table.stamps) - bars,
         next_url=answer.next_url,
         request_id=answer.request_id,
     )
 
 
 _answers = msgspec.json.Decoder(_Answer)
-_heads = msgspec.json.Decoder(_Head)
+_bars = msgspec.json.Decoder(list[_Bar] | None)
 
 
 def _decode(body: bytes) -> _Answer:
     try:
         return _answers.decode(body)
     except msgspec.ValidationError as error:
-        # Well-formed up to there, but not a page's shape: an error body, perhaps, which says more.
-        try:
-            head = _heads.decode(body)
-        except msgspec.ValidationError:
-            raise WrongAnswer(f"the answer does not have the shape of a page: {one_line(error)}") from error
-        except (msgspec.DecodeError, RecursionError) as worse:
-            raise _undecodable(worse) from worse
-        _check_head(head)
-        raise WrongAnswer(f"the answer does not have the shape of a page: {one_line(error)}{head.said_by}") from error
+        raise _shapeless(error) from error
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
-        raise _undecodable(error) from error
+        raise Retryable(f"the body is not JSON ({one_line(error)})", reason="undecodable") from error
 
 
-def _undecodable(error: Exception) -> Retryable:
-    return Retryable(f"the body is not JSON ({one_line(error)})", reason="undecodable")
+def _shapeless(error: Exception) -> WrongAnswer:
+    return WrongAnswer(f"the answer does not have the shape of a page: {one_line(error)}")
 
 
 def _check_head(head: _Head) -> None:
@@ -185,31 +191,44 @@ def _check_head(head: _Head) -> None:
     raise WrongAnswer(f"the answer's own status is {one_line(repr(head.status))}: {said}{head.said_by}")
 
 
-def _check_envelope(answer: _Answer, unit: Unit) -> None:
-    bars = answer.results or []
-    symbol = unit.ticker.symbol
-    if answer.ticker != symbol and (answer.ticker is not None or bars):
+def _check_envelope(answer: _Answer, unit: Unit, bars: int) -> None:
+    if answer.ticker != unit.ticker.symbol and (answer.ticker is not None or bars):
         raise WrongAnswer(f"the answer is about {one_line(repr(answer.ticker))}")
     # Index answers have no `adjusted`; every other one says what its prices are.
     silent = answer.adjusted is None and (unit.ticker.asset_type is AssetType.INDICES or not bars)
     if answer.adjusted is not unit.adjusted and not silent:
         raise WrongAnswer(f"asked for adjusted={unit.adjusted}, the answer says adjusted={answer.adjusted}")
-    if answer.resultsCount is not None and answer.resultsCount != len(bars):
-        raise WrongAnswer(f"the answer counts {answer.resultsCount} bars and holds {len(bars)}")
+    if answer.resultsCount is not None and answer.resultsCount != bars:
+        raise WrongAnswer(f"the answer counts {answer.resultsCount} bars and holds {bars}")
+
+
+def _table(results: bytes, unit: Unit) -> _Table:
+    """The page's bars, all of them within the range."""
+    if (plain := plain_rows(results)) is not None:
+        rows, stamps = plain
+        _check_range(int(stamps.min()), int(stamps.max()), unit)
+        return _Table(rows, stamps)
+    try:
+        bars = _bars.decode(results) or []
+    except (msgspec.ValidationError, UnicodeDecodeError, RecursionError) as error:
+        raise _shapeless(error) from error
     for bar in bars:
-        if bar.T is not None and symbol != bar.T:
+        if bar.T is not None and unit.ticker.symbol != bar.T:
             raise WrongAnswer(f"the bar at {_when(bar.t)} is of {one_line(repr(bar.T))}")
+    if bars:
+        _check_range(min(bar.t for bar in bars), max(bar.t for bar in bars), unit)
+    lines = _rows(bars, index=unit.ticker.asset_type is AssetType.INDICES)
+    return _Table(b"\n".join((*lines, b"")), np.array([bar.t for bar in bars], dtype=np.int64))
 
 
 def _rows(bars: Sequence[_Bar], *, index: bool) -> list[bytes]:
-    """The bars as CSV rows in the order of the header, numbers letter for letter."""
+    """The bars one by one as CSV rows in the order of the header, numbers letter for letter."""
     rows = [b",".join((b.o, b.h, b.l, b.c, b.v, b.vw, b"%d" % b.t, b.n, b"True" if b.otc else b"")) for b in bars]
     # The JSON is well-formed, so what consists of a number's letters only is a number.
-    if index:
-        plain = not any(row.endswith(b"True") for row in rows) and not b"\n".join(rows).translate(None, _OF_NUMBERS)
-    else:
-        plain = all(b.v for b in bars) and not b"\n".join(rows).replace(b",True", b"").translate(None, _OF_NUMBERS)
-    return rows if plain else [_checked_row(bar, index=index) for bar in bars]
+    whole = index or all(bytes(bar.v) for bar in bars)
+    if whole and not b"\n".join(rows).replace(b",True", b"").translate(None, _OF_NUMBERS):
+        return rows
+    return [_checked_row(bar, index=index) for bar in bars]
 
 
 def _checked_row(bar: _Bar, *, index: bool) -> bytes:
@@ -231,35 +250,33 @@ def _checked_row(bar: _Bar, *, index: bool) -> bytes:
     return b",".join((*row, b"%d" % bar.t, cells["n"], b"True" if bar.otc else b""))
 
 
-def _check_range(stamps: Sequence[int], unit: Unit) -> None:
-    if not stamps:
-        return
+def _check_range(earliest: int, latest: int, unit: Unit) -> None:
     first, last = unit.bounds()
-    outside = next((t for t in (min(stamps), max(stamps)) if not first <= t <= last), None)
+    outside = next((t for t in (earliest, latest) if not first <= t <= last), None)
     if outside is not None:
         raise WrongAnswer(f"a bar at {_when(outside)} lies outside {unit.start} to {unit.end}")
 
 
-def _join(rows: list[bytes], stamps: list[int], border: Border) -> tuple[list[bytes], list[int], int]:
-    """What of a page is new, in strictly increasing order, and how many doubles were dropped."""
-    follows = not stamps or border.last is None or stamps[0] > border.last
-    if follows and all(map(int.__lt__, stamps, stamps[1:])):
-        return rows, stamps, 0
-    known = {int(row.split(b",")[6]): row for row in border.tail}
-    new: list[bytes] = []
-    new_stamps: list[int] = []
+def _new(table: _Table, border: Border) -> _Table:
+    """What of a page is new, in strictly increasing order, without the doubles."""
+    stamps = table.stamps
+    follows = border.last is None or not len(stamps) or stamps[0] > border.last
+    if follows and (stamps[1:] > stamps[:-1]).all():
+        return table
+    known = {int(row.split(b",")[_TIME]): row for row in border.tail.splitlines()}
+    rows: list[bytes] = []
     last = border.last
-    for t, row in zip(stamps, rows, strict=True):
+    for t, row in zip(stamps.tolist(), table.rows.splitlines(), strict=True):
         if last is None or t > last:
-            new.append(row)
-            new_stamps.append(t)
+            rows.append(row)
             known[t] = row
             last = t
         elif t not in known:
             raise WrongAnswer(f"the bar at {_when(t)} comes after the one at {_when(last)}")
         elif not _same(row, known[t]):
             raise WrongAnswer(f"there are two different bars at {_when(t)}")
-    return new, new_stamps, len(rows) - len(new)
+    new = np.array([int(row.split(b",")[_TIME]) for row in rows], dtype=np.int64)
+    return _Table(b"\n".join((*rows, b"")), new)
 
 
 def _same(row: bytes, other: bytes) -> bool:
@@ -277,10 +294,13 @@ def _value(cell: bytes) -> Decimal | str:
         return text
 
 
-def _border_after(border: Border, rows: list[bytes], stamps: list[int]) -> Border:
-    if not stamps:
+def _border_after(border: Border, new: _Table) -> Border:
+    if not len(new.stamps):
         return border
-    return Border(last=stamps[-1], tail=(*border.tail, *rows[-_LONGEST_TAIL:])[-_LONGEST_TAIL:])
+    # Only the end of a long page is looked at; its first line may be half a row, and goes.
+    end = (border.tail + new.rows)[-_LONGEST_TAIL:] if len(new.rows) < _LONGEST_TAIL else new.rows[-_LONGEST_TAIL:]
+    tail = end[end.index(b"\n") + 1 :] if len(end) == _LONGEST_TAIL else end
+    return Border(last=int(new.stamps[-1]), tail=tail)
 
 
 def _when(t: int) -> str:

@@ -7,7 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn
 
@@ -95,7 +95,7 @@ def run(command: Sequence[str], variables: Mapping[str, str]) -> int:
         child = subprocess.Popen(command, env=dict(variables))
         for number in waiting:
             child.send_signal(number)
-        code = child.wait()
+        code = _wait(child)
     finally:
         for number, handler in before:
             signal.signal(number, handler)
@@ -129,27 +129,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error(str(problem))
     if shutil.which(command[0]) is None:
         return _cannot_run(command, "not found")
-    with contextlib.ExitStack() as stack:
-        with _held_back(signal.SIGINT, signal.SIGTERM):
-            stack.enter_context(box)
+    with box:
         try:
             return run(command, environment(os.environ, box.environment))
         except OSError as problem:
             return _cannot_run(command, str(problem.strerror))
 
 
-@contextlib.contextmanager
-def _held_back(*signals: signal.Signals) -> Iterator[None]:
-    """Hold signals back meanwhile, and for ever from the threads that start meanwhile.
+def _wait(child: "subprocess.Popen[bytes]") -> int:
+    """Wait for the child and let signal handlers run meanwhile.
 
-    A signal that such a thread received would not interrupt the main thread's waiting, and would
-    thus never be passed on to the command.
+    A signal that arrives just before an endless wait begins (or in another thread) would be
+    handled only after it, when there is nobody left to pass it on to.
     """
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+    while True:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            return child.wait(timeout=1)
 
 
 def _cannot_run(command: Sequence[str], reason: str) -> int:
