@@ -66,6 +66,7 @@ async def fetch_bars(
             "from": str(start),
             "to": str(end),
             "adjusted": adjusted,
+            "processes": "0",
             "rate": rate,
             "patience": None if patience is None else str(patience),
         },
@@ -89,6 +90,7 @@ async def download(
     end: date | str | None = None,
     adjusted: bool = True,
     concurrency: int | None = None,
+    processes: int = 0,
     rate: str | None = None,
     patience: float | None = None,
     bucket: str | None = None,
@@ -103,7 +105,9 @@ async def download(
     """Run a whole download, as the command line does: CSVs, lzop, tagged objects.
 
     The arguments are the command line's flags; what is None comes from the environment or the
-    defaults. Standard output stays untouched; progress is logged under `polygon_async`.
+    defaults. Standard output stays untouched; progress is logged under `polygon_async`. With `processes`
+    pages are read in processes of their own, which import the main module anew: a script that asks for
+    them must guard its top level with `if __name__ == "__main__":`.
 
     Returns:
         The summary: `exit_code`, `done`, `failed`, `no_data`, `as_json()`, `as_text()`.
@@ -119,6 +123,7 @@ async def download(
             "to": end and str(end),
             "adjusted": adjusted,
             "concurrency": None if concurrency is None else str(concurrency),
+            "processes": str(processes),
             "rate": rate,
             "patience": None if patience is None else str(patience),
             "bucket": bucket,

@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 from isal import igzip, igzip_lib
 
-from polygon_async.errors import Refused, Retryable, WrongAnswer, one_line
+from polygon_async.errors import Refused, Retryable, WrongAnswer, one_line, said_by
 from polygon_async.models import AssetType
 from polygon_async.plain import plain_rows
 
@@ -57,8 +57,8 @@ class _Head(msgspec.Struct):
 
     @property
     def said_by(self) -> str:
-        """How a message ends, so that the vendor's support can find the answer."""
-        return f" (request_id {one_line(self.request_id)})" if self.request_id else ""
+        """How a message about this answer ends."""
+        return said_by(self.request_id)
 
 
 class _Answer(_Head):
@@ -173,9 +173,22 @@ def _decode(body: bytes) -> _Answer:
     try:
         return _answers.decode(body)
     except msgspec.ValidationError as error:
+        # The type is looked at before the rest: what begins like a number or a list may not be JSON at all.
+        _check_syntax(body)
         raise _shapeless(error) from error
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
-        raise Retryable(f"the body is not JSON ({one_line(error)})", reason="undecodable") from error
+        raise _undecodable(error) from error
+
+
+def _check_syntax(body: bytes) -> None:
+    try:
+        msgspec.json.decode(body, type=msgspec.Raw)
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+        raise _undecodable(error) from error
+
+
+def _undecodable(error: Exception) -> Retryable:
+    return Retryable(f"the body is not JSON ({one_line(error)})", reason="undecodable")
 
 
 def _shapeless(error: Exception) -> WrongAnswer:

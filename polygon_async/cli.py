@@ -6,6 +6,7 @@ import argparse
 import asyncio
 import json
 import logging
+import os
 import signal
 import sys
 from pathlib import Path
@@ -100,6 +101,12 @@ def parser() -> argparse.ArgumentParser:
         f" (default: {DEFAULTS['rate']}, the free plan) [POLYGON_RATE_LIMIT]",
     )
     pace.add_argument(
+        "--processes",
+        metavar="N",
+        help="processes that read pages; 0 reads them in threads"
+        f" (default: {DEFAULTS['processes']}, one for each core) [POLYGON_PROCESSES]",
+    )
+    pace.add_argument(
         "--patience",
         metavar="S",
         help="seconds from a request's first failure for which it is retried, and the time an upload may take"
@@ -165,10 +172,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (KeyboardInterrupt, Interrupted):
         print("polygon-async: interrupted before anything was fetched", file=sys.stderr)
         return _INTERRUPTED
-    if flags.json:
-        print(json.dumps(summary.as_json()))
-    else:
-        print(summary.as_text())
+    _print(json.dumps(summary.as_json()) if flags.json else summary.as_text())
     if summary.error is not None:
         print(f"polygon-async: error: {summary.error}", file=sys.stderr)
     elif summary.interrupted:
@@ -204,9 +208,18 @@ def _download(flags: argparse.Namespace, redact: Redactor) -> Summary:
     return asyncio.run(run())
 
 
+def _print(result: str) -> None:
+    """The result, for whoever reads standard output; that nobody does is no error."""
+    try:
+        print(result, flush=True)
+    except BrokenPipeError:
+        # Python would try to flush again at its exit, and complain.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def _refuse(error: str, *, as_json: bool) -> int:
     """A run that could not start: one line, and for programs the same as JSON."""
     if as_json:
-        print(json.dumps({"version": __version__, "exit_code": 2, "error": error}))
+        _print(json.dumps({"version": __version__, "exit_code": 2, "error": error}))
     print(f"polygon-async: error: {error}", file=sys.stderr)
     return 2

@@ -24,6 +24,7 @@ __all__ = ["DEFAULTS", "Environment", "Settings", "default_range", "parse_date",
 DEFAULTS: Mapping[str, str] = {
     "universe": "tickers.csv",
     "concurrency": "8",
+    "processes": "auto",
     "rate": "5/min",
     "patience": "300",
     "stall_timeout": "30",
@@ -73,6 +74,8 @@ class Settings:
     force: bool
     exchange: str | None
     currency: str | None
+    processes: int = 0
+    """Of their own for reading pages; 0: threads read them."""
 
 
 class Environment:
@@ -181,6 +184,7 @@ def settings_from(flags: Mapping[str, Any], environment: Environment) -> Setting
         end=end,
         adjusted=flags.get("adjusted", True),
         concurrency=_chosen(flags, environment, "concurrency", "POLYGON_CONCURRENCY", _concurrency),
+        processes=_chosen(flags, environment, "processes", "POLYGON_PROCESSES", _processes),
         rate=_chosen(flags, environment, "rate", "POLYGON_RATE_LIMIT", parse_rate),
         patience=_chosen(flags, environment, "patience", "POLYGON_PATIENCE", _seconds),
         stall_timeout=_chosen(flags, environment, "stall_timeout", "POLYGON_STALL_TIMEOUT", _positive_seconds),
@@ -227,6 +231,14 @@ def _chosen(
         return parse(text.strip())
     except ValueError as error:
         raise ConfigError(f"{where} {one_line(repr(text))}: {error}") from None
+
+
+def _processes(text: str) -> int:
+    if text == "auto":
+        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if not (text.isascii() and text.isdigit()) or int(text[:9]) > _MOST_CONCURRENCY:
+        raise ValueError(f"it is a whole number from 0 to {_MOST_CONCURRENCY}, or auto")
+    return int(text)
 
 
 def _concurrency(text: str) -> int:

@@ -18,6 +18,8 @@ PolygonAsyncError
 
 from __future__ import annotations
 
+from typing import Any
+
 __all__ = [
     "CompressionFailed",
     "ConfigError",
@@ -34,6 +36,7 @@ __all__ = [
     "UploadFailed",
     "WrongAnswer",
     "one_line",
+    "said_by",
 ]
 
 _LONGEST_QUOTE = 300
@@ -41,6 +44,16 @@ _LONGEST_QUOTE = 300
 
 class PolygonAsyncError(Exception):
     """Root of the family; its text is one line, fit for a person."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle as it is, attributes and all: pages are read in other processes."""
+        return _rebuilt, (type(self), self.args, self.__dict__)
+
+
+def _rebuilt(kind: type[PolygonAsyncError], args: tuple[Any, ...], state: dict[str, Any]) -> PolygonAsyncError:
+    error = kind.__new__(kind, *args)
+    error.__dict__.update(state)
+    return error
 
 
 class RunError(PolygonAsyncError):
@@ -117,6 +130,11 @@ class Retryable(PolygonAsyncError):
     def __init__(self, message: str, *, reason: str) -> None:
         super().__init__(message)
         self.reason = reason
+
+
+def said_by(request_id: str | None) -> str:
+    """How a message about an answer ends, so that the vendor's support can find that answer."""
+    return f" (request_id {one_line(request_id)})" if request_id else ""
 
 
 def one_line(text: object) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from polygon_async.bars import Border, read_page
 from polygon_async.csvfile import PartFile
-from polygon_async.errors import WrongAnswer
+from polygon_async.errors import WrongAnswer, said_by
 from polygon_async.layout import csv_name, part_name
 from polygon_async.models import CsvFile
 from polygon_async.pagination import first_request, next_request
@@ -53,11 +53,19 @@ async def pages(unit: Unit, *, polygon: Polygon, tally: Tally) -> AsyncGenerator
             if page.next_url is None:
                 break
             empty_pages = 0 if page.bars else empty_pages + 1
-            if empty_pages > _MOST_EMPTY_PAGES:
-                raise WrongAnswer(f"{empty_pages} empty pages in a row, and the next_url still goes on")
-            request = next_request(unit, request, next_url=page.next_url, border=border, empty=not page.bars)
+            request = _next(unit, request, page, empty_pages)
         if border.last is not None:
             return
+
+
+def _next(unit: Unit, request: PageRequest, page: Page, empty_pages: int) -> PageRequest | None:
+    """The request that `page` asks for; its errors name the request and the answer that led there."""
+    try:
+        if empty_pages > _MOST_EMPTY_PAGES:
+            raise WrongAnswer(f"{empty_pages} empty pages in a row, and the next_url still goes on")
+        return next_request(unit, request, next_url=page.next_url or "", border=page.border, empty=not page.bars)
+    except WrongAnswer as error:
+        raise WrongAnswer(f"{error}{said_by(page.request_id)}", request=request.path) from error.__cause__
 
 
 async def fetch_csv(

@@ -20,6 +20,7 @@ from polygon_async.offload import Offload
 from polygon_async.outage import Outage
 from polygon_async.pacing import Pacer
 from polygon_async.polygon import Polygon
+from polygon_async.readers import Readers
 from polygon_async.storage import KeyTaken, ObjectDescription, check_bucket, open_bucket
 from polygon_async.summary import Summary
 from polygon_async.tally import Tally
@@ -40,6 +41,7 @@ log = logging.getLogger(__name__)
 _THREADS = min(32, (os.cpu_count() or 1) + 4)
 _MINUTES_TO_TRY = 60
 _UPLOAD_BYTES_PER_SECOND = 1_000_000
+_LEAST_UPLOAD_SECONDS = 60
 _HINT_AFTER = 5
 """So many tickers refused with 403 and none let through: it is the plan, not the tickers."""
 
@@ -128,17 +130,21 @@ async def download(
 async def open_polygon(settings: Settings, *, offload: Offload, tally: Tally) -> AsyncIterator[tuple[Polygon, Pacer]]:
     """The REST edge as the settings want it, and the pacer that all its requests share."""
     pacer = Pacer(settings.rate.per_second, on_pause=_note_pause)
-    async with Polygon(
-        base_url=settings.base_url,
-        key=settings.api_key,
-        pacer=pacer,
-        outage=Outage(settings.outage_patience),
-        offload=offload,
-        tally=tally,
-        patience=settings.patience,
-        stall_timeout=settings.stall_timeout,
-        connections=settings.concurrency,
-    ) as polygon:
+    async with (
+        Readers(settings.processes, offload=offload) as readers,
+        Polygon(
+            base_url=settings.base_url,
+            key=settings.api_key,
+            pacer=pacer,
+            outage=Outage(settings.outage_patience),
+            offload=offload,
+            readers=readers,
+            tally=tally,
+            patience=settings.patience,
+            stall_timeout=settings.stall_timeout,
+            connections=settings.concurrency,
+        ) as polygon,
+    ):
         yield polygon, pacer
 
 
@@ -233,7 +239,7 @@ class _Run:
             await self.offload.until_done(compression.run, hurry=compression.stop)
             self.tally.in_flight[symbol] = "uploading"
             size = (await self.offload(target.stat)).st_size
-            deadline = self.settings.patience + size / _UPLOAD_BYTES_PER_SECOND
+            deadline = max(self.settings.patience, _LEAST_UPLOAD_SECONDS) + size / _UPLOAD_BYTES_PER_SECOND
             for minute in range(_MINUTES_TO_TRY):
                 collected = self.collected + timedelta(minutes=minute)
                 description = ObjectDescription(

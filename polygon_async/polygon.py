@@ -8,6 +8,7 @@ import ssl
 import urllib.request
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import aiohttp
@@ -26,6 +27,7 @@ from polygon_async.errors import (
     TickerError,
     WrongAnswer,
     one_line,
+    said_by,
 )
 
 if TYPE_CHECKING:
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
     from polygon_async.outage import Outage
     from polygon_async.pacing import Pacer
     from polygon_async.pagination import PageRequest
+    from polygon_async.readers import Readers
     from polygon_async.tally import Tally
 
 __all__ = ["Polygon"]
@@ -68,7 +71,8 @@ class Polygon:
         key: The API key.
         pacer: Hands out the tokens; told of every 429.
         outage: Knows when the API is down for everyone, and holds all requests but a probe then.
-        offload: Runs what reads the bodies.
+        offload: Runs what reads error bodies.
+        readers: Runs what reads pages.
         tally: Counts requests, answers and retries.
         patience: Seconds from a request's first failure for which it is retried; waits for tokens
             and common pauses don't count.
@@ -84,6 +88,7 @@ class Polygon:
         pacer: Pacer,
         outage: Outage,
         offload: Offload,
+        readers: Readers,
         tally: Tally,
         patience: float,
         stall_timeout: float,
@@ -99,6 +104,7 @@ class Polygon:
         self._pacer = pacer
         self._outage = outage
         self._offload = offload
+        self._readers = readers
         self._tally = tally
         self._patience = patience
         self._stall_timeout = stall_timeout
@@ -132,8 +138,8 @@ class Polygon:
     async def get(self, request: PageRequest, *, read: Callable[[bytes], _T]) -> _T:
         """What `read` makes of the body of the answer to `request`.
 
-        `read` runs in the executor, within the retries: it raises Retryable where another attempt
-        may bring a better body.
+        `read` runs in an executor, perhaps in another process (it can be pickled), and within the
+        retries: it raises Retryable where another attempt may bring a better body.
 
         Raises:
             TickerError: refused, untrue, or still failing when patience was used up.
@@ -198,7 +204,7 @@ class Polygon:
             if response.content_type != "application/json" or "Content-Type" not in response.headers:
                 kind = one_line(response.headers.get("Content-Type", "nothing"))
                 raise Retryable(f"HTTP 200 with {kind} instead of JSON", reason="undecodable")
-            return await self._offload(lambda: read(unpack(body, encoding)))
+            return await self._readers(partial(_read, read, body, encoding), size=len(body))
         said = await self._offload(_said, body, encoding, response.headers.get("X-Request-Id"))
         raise self._no(response, said, sent)
 
@@ -299,6 +305,10 @@ def _broken(error: Exception, host: str) -> Exception:
             return Retryable(f"the connection to {host} broke ({text})", reason="reset")
 
 
+def _read(read: Callable[[bytes], _T], body: bytes, encoding: str) -> _T:
+    return read(unpack(body, encoding))
+
+
 def _said(body: bytes, encoding: str, request_id: str | None) -> str:
     """What an error body says, in a line."""
     try:
@@ -314,7 +324,7 @@ def _said(body: bytes, encoding: str, request_id: str | None) -> str:
         answer.message = plain[:300].decode(errors="replace")
     said = one_line(answer.error or answer.message or "") or "without a word"
     found = answer.request_id or request_id
-    return f"{said} (request_id {one_line(found)})" if found else said
+    return f"{said}{said_by(found)}"
 
 
 def _retry_after(headers: Mapping[str, str]) -> float | None:

@@ -1,0 +1,98 @@
+"""Page bodies in, what reading them gives out, from processes of their own: pages are read on all cores."""
+
+from __future__ import annotations
+
+import asyncio
+import multiprocessing
+import os
+import signal
+import threading
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from typing import TYPE_CHECKING, TypeVar
+
+from polygon_async.errors import Retryable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import TracebackType
+
+    from polygon_async.offload import Offload
+
+__all__ = ["Readers"]
+
+_T = TypeVar("_T")
+
+
+class Readers:
+    """Worker processes for the large bodies; a small one is read in a thread before it could be sent.
+
+    Reading holds the interpreter, so threads would take turns at it, and the event loop would wait
+    in between.
+
+    Args:
+        processes: How many; 0 leaves everything to the threads.
+        offload: The threads.
+    """
+
+    _WORTH_SENDING = 64 * 1024
+    """Bytes of a body, as it came."""
+
+    def __init__(self, processes: int, *, offload: Offload) -> None:
+        self._processes = processes
+        self._offload = offload
+        self._pool: ProcessPoolExecutor | None = None
+
+    async def __aenter__(self) -> Readers:
+        if self._processes:
+            self._pool = await self._offload(self._start)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._pool is not None:
+            await self._offload(self._pool.shutdown, cancel_futures=True)
+
+    async def __call__(self, work: Callable[[], _T], *, size: int) -> _T:
+        """The result of `work()`, which can be pickled and reads a body of `size` bytes.
+
+        Raises:
+            Retryable: the process has died over it (out of memory, perhaps).
+        """
+        pool = self._pool
+        if pool is None or size < self._WORTH_SENDING:
+            return await self._offload(work)
+        try:
+            return await asyncio.wrap_future(pool.submit(work))
+        except BrokenProcessPool as error:
+            if self._pool is pool:
+                self._pool = await self._offload(self._start)
+            raise Retryable("the process that read the body has died", reason="reader died") from error
+
+    def _start(self) -> ProcessPoolExecutor:
+        """A pool whose processes are under way already: they start while the first page is fetched."""
+        pool = ProcessPoolExecutor(
+            self._processes, mp_context=multiprocessing.get_context("spawn"), initializer=_get_ready
+        )
+        for _ in range(self._processes):
+            pool.submit(_do_nothing)
+        return pool
+
+
+def _get_ready() -> None:
+    """What a worker process does first."""
+    # A Ctrl-C in the terminal is for the parent to answer.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_die_with_parent, daemon=True).start()
+
+
+def _do_nothing() -> None:
+    import polygon_async.bars  # noqa: F401  # imported now, when nobody waits for it
+
+
+def _die_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
