@@ -61,11 +61,15 @@ async def pages(unit: Unit, *, polygon: Polygon, tally: Tally) -> AsyncGenerator
 def _next(unit: Unit, request: PageRequest, page: Page, empty_pages: int) -> PageRequest | None:
     """The request that `page` asks for; its errors name the request and the answer that led there."""
     try:
-        if empty_pages > _MOST_EMPTY_PAGES:
-            raise WrongAnswer(f"{empty_pages} empty pages in a row, and the next_url still goes on")
+        _check_emptiness(empty_pages)
         return next_request(unit, request, next_url=page.next_url or "", border=page.border, empty=not page.bars)
     except WrongAnswer as error:
         raise WrongAnswer(f"{error}{said_by(page.request_id)}", request=request.path) from error.__cause__
+
+
+def _check_emptiness(empty_pages: int) -> None:
+    if empty_pages > _MOST_EMPTY_PAGES:
+        raise WrongAnswer(f"{empty_pages} empty pages in a row, and the next_url still goes on")
 
 
 async def fetch_csv(
