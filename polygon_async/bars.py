@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 import numpy as np
@@ -16,13 +16,15 @@ from polygon_async.models import AssetType
 from polygon_async.plain import plain_rows
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
 
     from polygon_async.models import Unit
 
-__all__ = ["Border", "Page", "read_page", "unpack"]
+__all__ = ["Border", "Page", "read_packed", "read_page", "unpack"]
+
+_T = TypeVar("_T")
 
 _TRUE_STATUS = frozenset({"OK", "DELAYED"})
 _OF_NUMBERS = b"0123456789+-.eE,\n"
@@ -128,6 +130,11 @@ def unpack(body: bytes, encoding: str) -> bytes:
             return whole
         case other:
             raise Retryable(f"the body has an unknown encoding ({one_line(other)})", reason="undecodable")
+
+
+def read_packed(read: Callable[[bytes], _T], body: bytes, encoding: str) -> _T:
+    """What `read` makes of a body as it came; here, so that a reader's process imports no more than it needs."""
+    return read(unpack(body, encoding))
 
 
 def read_page(body: bytes, *, unit: Unit, border: Border) -> Page:

@@ -20,14 +20,14 @@ __all__ = ["plain_rows"]
 
 _FORM = b'{"v":,"vw":,"o":,"c":,"h":,"l":,"t":,"n":}'
 _NUMBER = b"0123456789+-.eE"
-_REST = b'"vwochltn:{}[]'
+_REST = b'"vwochltn{}[]'
 # Where open, high, low, close, volume, vwap, timestamp and transactions stand in that form.
 _PLACES = np.array([2, 4, 5, 3, 0, 1, 6, 7])
 _COLUMNS = len(_PLACES)
 _TIME = 6
 _TIME_DIGITS = 13
 _POWERS = 10 ** np.arange(_TIME_DIGITS - 1, -1, -1, dtype=np.int64)
-_COMMA, _NEWLINE, _ZERO = b",\n0"
+_COMMA, _COLON, _NEWLINE, _ZERO = b",:\n0"
 
 
 def plain_rows(results: bytes) -> tuple[bytes, NDArray[np.int64]] | None:
@@ -46,6 +46,10 @@ def plain_rows(results: bytes) -> tuple[bytes, NDArray[np.int64]] | None:
     letters = np.frombuffer(results.translate(None, _REST), dtype=np.uint8)
     ends = np.append(np.flatnonzero(letters == _COMMA), len(letters)).astype(np.int32)
     starts = np.concatenate(([0], ends[:-1] + 1)).astype(np.int32)
+    # What stands before the colon is of the key: {"v7":1} has the form, too, but no v.
+    if (letters[starts] != _COLON).any():
+        return None
+    starts += 1
     starts = starts.reshape(count, _COLUMNS)[:, _PLACES]
     lengths = ends.reshape(count, _COLUMNS)[:, _PLACES] - starts
     stamps = _stamps(letters, starts[:, _TIME], lengths[:, _TIME])

@@ -17,7 +17,7 @@ import msgspec
 from yarl import URL
 
 from polygon_async import __version__
-from polygon_async.bars import unpack
+from polygon_async.bars import read_packed, unpack
 from polygon_async.errors import (
     KeyRefused,
     OutOfPatience,
@@ -204,7 +204,7 @@ class Polygon:
             if response.content_type != "application/json" or "Content-Type" not in response.headers:
                 kind = one_line(response.headers.get("Content-Type", "nothing"))
                 raise Retryable(f"HTTP 200 with {kind} instead of JSON", reason="undecodable")
-            return await self._readers(partial(_read, read, body, encoding), size=len(body))
+            return await self._readers(partial(read_packed, read, body, encoding), size=len(body))
         said = await self._offload(_said, body, encoding, response.headers.get("X-Request-Id"))
         raise self._no(response, said, sent)
 
@@ -303,10 +303,6 @@ def _broken(error: Exception, host: str) -> Exception:
             return Retryable(f"the answer is not HTTP ({one_line(error.message)})", reason="not http")
         case _:
             return Retryable(f"the connection to {host} broke ({text})", reason="reset")
-
-
-def _read(read: Callable[[bytes], _T], body: bytes, encoding: str) -> _T:
-    return read(unpack(body, encoding))
 
 
 def _said(body: bytes, encoding: str, request_id: str | None) -> str:
