@@ -103,6 +103,8 @@ def _query(query: str, unit: Unit) -> str:
     The cursors that were seen carry limit and sort only; nobody has seen whether adjusted=false
     survives without being repeated. Every page's own `adjusted` is checked in any case.
     """
+    if not query.isascii() or not query.isprintable() or " " in query:
+        raise WrongAnswer(f"the next_url has a query that no URL can have: {one_line(repr(query))}")
     kept = [pair for pair in query.split("&") if pair.partition("=")[0].lower() not in _SECRET_PARAMETERS]
     if not unit.adjusted and "adjusted" not in dict(parse_qsl(query)):
         kept.append("adjusted=false")

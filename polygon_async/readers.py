@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import multiprocessing
 import os
 import signal
 import threading
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from typing import TYPE_CHECKING, TypeVar
 
-from polygon_async.errors import Retryable
+from polygon_async.errors import Retryable, one_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Readers"]
 
+log = logging.getLogger(__name__)
+
 _T = TypeVar("_T")
 
 
@@ -28,7 +31,7 @@ class Readers:
     """Worker processes for the large bodies; a small one is read in a thread before it could be sent.
 
     Reading holds the interpreter, so threads would take turns at it, and the event loop would wait
-    in between.
+    in between. The processes start with the first large body: runs of small ones never need them.
 
     Args:
         processes: How many; 0 leaves everything to the threads.
@@ -42,15 +45,16 @@ class Readers:
         self._processes = processes
         self._offload = offload
         self._pool: ProcessPoolExecutor | None = None
+        self._starting: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Readers:
-        if self._processes:
-            self._pool = await self._offload(self._start)
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if self._starting is not None:
+            await self._starting
         if self._pool is not None:
             await self._offload(self._pool.shutdown, cancel_futures=True)
 
@@ -62,22 +66,29 @@ class Readers:
         """
         pool = self._pool
         if pool is None or size < self._WORTH_SENDING:
+            if size >= self._WORTH_SENDING and self._processes and self._starting is None:
+                self._starting = asyncio.create_task(self._start())
             return await self._offload(work)
         try:
             return await asyncio.wrap_future(pool.submit(work))
         except BrokenProcessPool as error:
             if self._pool is pool:
-                self._pool = await self._offload(self._start)
+                self._pool = self._starting = None
             raise Retryable("the process that read the body has died", reason="reader died") from error
 
-    def _start(self) -> ProcessPoolExecutor:
-        """A pool whose processes are under way already: they start while the first page is fetched."""
-        pool = ProcessPoolExecutor(
-            self._processes, mp_context=multiprocessing.get_context("spawn"), initializer=_get_ready
-        )
-        for _ in range(self._processes):
-            pool.submit(_do_nothing)
-        return pool
+    async def _start(self) -> None:
+        try:
+            self._pool = await self._offload(_started_pool, self._processes)
+        except (OSError, ImportError, BrokenProcessPool) as error:
+            # Some containers have no semaphores; threads do the same work, more slowly.
+            log.info("pages are read in threads, as no processes can be started (%s)", one_line(error))
+
+
+def _started_pool(processes: int) -> ProcessPoolExecutor:
+    """A pool whose processes have imported what they need."""
+    pool = ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn"), initializer=_get_ready)
+    wait([pool.submit(_do_nothing) for _ in range(processes)])
+    return pool
 
 
 def _get_ready() -> None:
