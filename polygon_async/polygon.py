@@ -149,20 +149,26 @@ class Polygon:
 
         def give_up(error: Exception) -> bool:
             self._outage.failing(request.path, str(error))
-            # Where the API is down for everyone, the run's patience counts and not each request's.
-            return patience.is_used_up(error) and not self._outage.is_on
+            if self._outage.is_on:
+                # Everybody's trouble counts against the run's patience, and begins this request's anew.
+                patience.begin_anew()
+                return False
+            return patience.is_used_up(error)
+
+        def wait(error: Retryable) -> float:
+            return 0.0 if self._outage.is_on else patience.wait(error)
 
         def note(details: Any) -> None:  # backoff's own type of it lacks the exception
             error: Retryable = details["exception"]
             self._tally.retries[error.reason] += 1
-            when = f"in {details['wait']:.1f} s" if details["wait"] else "after the pause"
+            when = f"in {details['wait']:.1f} s" if details["wait"] else "as soon as it may be sent"
             log.warning("retry %s: %s [GET %s]", when, error, request.path)
 
         # Around the limiter, so that retries pay, too; without backoff's own logger, which prints URLs.
         @backoff.on_exception(
             backoff.runtime,
             Retryable,
-            value=patience.wait,
+            value=wait,
             giveup=give_up,
             jitter=None,
             on_backoff=note,
@@ -245,6 +251,12 @@ class _Patience:
         """Seconds that were spent waiting for a token or a common pause."""
         if self._failing_since is not None:
             self._excused += waited
+
+    def begin_anew(self) -> None:
+        """Forget the failures so far, as they were not this request's own."""
+        self._failing_since = None
+        self._excused = 0.0
+        self._refusals = 0
 
     def is_used_up(self, error: Exception) -> bool:
         """Note a failure; whether it was the last one."""
