@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import secrets
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -129,7 +130,7 @@ def sandbox(store: EmbeddedS3) -> Iterator[Callable[..., Sandbox]]:
     with contextlib.ExitStack() as stack:
 
         def start(*troubles: str, **options: Any) -> Sandbox:
-            bucket = store.create_bucket()
+            bucket = f"sandbox-{secrets.token_hex(8)}"
             return stack.enter_context(Sandbox(troubles=troubles, s3=store, bucket=bucket, **options))
 
         yield start

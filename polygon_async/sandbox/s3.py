@@ -45,6 +45,8 @@ class EmbeddedS3:
         self.secret_key = ""
         self._server: ThreadedMotoServer | None = None
         self._buckets: list[str] = []
+        # One for all clients: it keeps the service descriptions, which take long to read.
+        self._session = botocore.session.Session(session_vars=_OWN_SETTINGS)
 
     def __enter__(self) -> Self:
         """Start, as a context manager."""
@@ -93,7 +95,7 @@ class EmbeddedS3:
         return bucket
 
     def _connect(self, service: str, access_key: str, secret_key: str) -> Any:
-        return botocore.session.Session(session_vars=_OWN_SETTINGS).create_client(
+        return self._session.create_client(
             service,
             endpoint_url=self.endpoint,
             region_name=REGION,
