@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+from collections import deque
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -12,6 +15,7 @@ from polygon_async.errors import WrongAnswer, said_by
 from polygon_async.layout import csv_name, part_name
 from polygon_async.models import CsvFile
 from polygon_async.pagination import first_request, next_request
+from polygon_async.windows import Cutter
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -23,6 +27,7 @@ if TYPE_CHECKING:
     from polygon_async.pagination import PageRequest
     from polygon_async.polygon import Polygon
     from polygon_async.tally import Tally
+    from polygon_async.windows import Slots
 
 __all__ = ["fetch_csv", "pages"]
 
@@ -30,41 +35,137 @@ _MOST_EMPTY_PAGES = 10_000
 """In a row; twenty years of empty days are fewer."""
 
 
-async def pages(unit: Unit, *, polygon: Polygon, tally: Tally) -> AsyncGenerator[Page]:
+async def pages(
+    unit: Unit, *, polygon: Polygon, tally: Tally, slots: Slots | None = None, cutter: type[Cutter] = Cutter
+) -> AsyncGenerator[Page]:
     """The unit's pages that hold bars, in order, each checked against those before.
 
     A whole range without a bar is asked for once more before it is believed: under load the API
     has answered so for tickers that had bars.
 
+    Args:
+        unit: What to fetch.
+        polygon: Whom to ask.
+        tally: Counts pages and doubles.
+        slots: Where they have room, the rest of a long range is fetched in windows side by side; None:
+            one page after another.
+        cutter: Decides where windows end.
+
     Raises:
         TickerError, RunError: as `Polygon.get`.
     """
+    walk = _Walk(unit, polygon=polygon, tally=tally)
     for _ in range(2):
-        border = Border()
-        request: PageRequest | None = first_request(unit)
-        empty_pages = 0
-        while request is not None:
-            page = await polygon.get(request, read=partial(read_page, unit=unit, border=border))
-            border = page.border
-            tally.pages += 1
-            tally.doubles += page.doubles
-            if page.bars:
+        empty = True
+        async with contextlib.aclosing(walk.pages(slots, cutter)) as chain:
+            async for page in chain:
+                empty = False
                 yield page
-            if page.next_url is None:
-                break
-            empty_pages = 0 if page.bars else empty_pages + 1
-            request = _next(unit, request, page, empty_pages)
-        if border.last is not None:
+        if not empty:
             return
 
 
-def _next(unit: Unit, request: PageRequest, page: Page, empty_pages: int) -> PageRequest | None:
-    """The request that `page` asks for; its errors name the request and the answer that led there."""
-    try:
-        _check_emptiness(empty_pages)
-        return next_request(unit, request, next_url=page.next_url or "", border=page.border, empty=not page.bars)
-    except WrongAnswer as error:
-        raise WrongAnswer(f"{error}{said_by(page.request_id)}", request=request.path) from error.__cause__
+@dataclass(frozen=True, slots=True)
+class _Step:
+    """One request of a chain, and what its page has to follow."""
+
+    unit: Unit
+    request: PageRequest
+    border: Border
+    empty_pages: int = 0
+    """So many pages right before it had no bars."""
+
+
+class _Walk:
+    """A walk through one unit's range."""
+
+    def __init__(self, unit: Unit, *, polygon: Polygon, tally: Tally) -> None:
+        self._unit = unit
+        self._polygon = polygon
+        self._tally = tally
+
+    async def pages(self, slots: Slots | None, cutter: type[Cutter]) -> AsyncGenerator[Page]:
+        """One page after another, until there is room for more at once."""
+        step: _Step | None = _Step(self._unit, first_request(self._unit), Border())
+        while step is not None:
+            page = await self._page(step)
+            if page.bars:
+                yield page
+            following = self._next(step, page)
+            if following is not None and page.bars and slots is not None and slots.has_room(self._polygon.parallel):
+                cut = cutter(page.bars, following.request.start - (page.first or 0))
+                async with contextlib.aclosing(self._side_by_side(following, slots, cut)) as rest:
+                    async for page in rest:
+                        yield page
+                return
+            step = following
+
+    async def _side_by_side(self, step: _Step, slots: Slots, cut: Cutter) -> AsyncGenerator[Page]:
+        """The pages from `step` on, in order, asked for in windows as far as there is room.
+
+        Each window in flight is one page, so memory is bounded by the slots; what overflows its window
+        is asked for when its turn comes.
+        """
+        begin, last = step.request.start, self._unit.bounds()[1]
+        border = step.border
+        flights: deque[tuple[_Step, asyncio.Task[Page]]] = deque()
+        arrived: Page | None = None
+        with slots.windows() as count:
+            try:
+                while begin <= last or flights:
+                    while begin <= last and (not flights or self._may_cut(slots, cut)):
+                        # Where nobody may fly beside it, the rest is one chain: the fewest requests possible.
+                        end = cut.end(begin, last) if self._may_cut(slots, cut) else last
+                        window = replace(self._unit, window=(begin, end))
+                        flights.append(self._fly(_Step(window, first_request(window), border)))
+                        count(len(flights))
+                        begin, border = end + 1, Border()
+                    if arrived is not None and arrived.bars:
+                        yield arrived
+                    step, task = flights.popleft()
+                    arrived = await task
+                    following = self._next(step, arrived)
+                    until = step.unit.bounds()[1] + 1 if following is None else following.request.start
+                    cut.learn(arrived.bars, until - step.request.start)
+                    if following is not None and arrived.bars and not flights and begin > last:
+                        # Nobody else is on the way: the rest may be cut anew.
+                        begin, border = following.request.start, following.border
+                    elif following is not None:
+                        flights.appendleft(self._fly(following))
+                    count(len(flights))
+                if arrived is not None and arrived.bars:
+                    yield arrived
+            finally:
+                for _, task in flights:
+                    task.cancel()
+                await asyncio.gather(*(task for _, task in flights), return_exceptions=True)
+
+    def _may_cut(self, slots: Slots, cut: Cutter) -> bool:
+        return cut.can_afford and slots.has_room(self._polygon.parallel)
+
+    def _fly(self, step: _Step) -> tuple[_Step, asyncio.Task[Page]]:
+        # A task group cannot span the yields of a generator; whoever flies them sees to their end.
+        return step, asyncio.create_task(self._page(step))
+
+    async def _page(self, step: _Step) -> Page:
+        page = await self._polygon.get(step.request, read=partial(read_page, unit=step.unit, border=step.border))
+        self._tally.pages += 1
+        self._tally.doubles += page.doubles
+        return page
+
+    def _next(self, done: _Step, page: Page) -> _Step | None:
+        """What follows `done`; errors name its request and its answer."""
+        if page.next_url is None:
+            return None
+        empty_pages = 0 if page.bars else done.empty_pages + 1
+        try:
+            _check_emptiness(empty_pages)
+            request = next_request(
+                done.unit, done.request, next_url=page.next_url, border=page.border, empty=not page.bars
+            )
+        except WrongAnswer as error:
+            raise WrongAnswer(f"{error}{said_by(page.request_id)}", request=done.request.path) from error.__cause__
+        return None if request is None else _Step(done.unit, request, page.border, empty_pages)
 
 
 def _check_emptiness(empty_pages: int) -> None:
@@ -73,12 +174,19 @@ def _check_emptiness(empty_pages: int) -> None:
 
 
 async def fetch_csv(
-    unit: Unit, directory: Path, *, modified: float, polygon: Polygon, offload: Offload, tally: Tally
+    unit: Unit,
+    directory: Path,
+    *,
+    modified: float,
+    polygon: Polygon,
+    offload: Offload,
+    tally: Tally,
+    slots: Slots | None = None,
 ) -> CsvFile | None:
     """Fetch all bars of `unit` into its CSV in `directory`; None where there are none.
 
-    The file has its final name when it is whole, and is dated `modified` (s UTC). Memory holds one
-    page, whatever the range.
+    The file has its final name when it is whole, and is dated `modified` (s UTC). Memory holds the
+    pages under way, whatever the range: one, or as many as `slots` has room for.
 
     Raises:
         TickerError, RunError: nothing of the unit is left in `directory`.
@@ -89,7 +197,7 @@ async def fetch_csv(
     bars = doubles = 0
     first = last = 0
     try:
-        async with contextlib.aclosing(pages(unit, polygon=polygon, tally=tally)) as chain:
+        async with contextlib.aclosing(pages(unit, polygon=polygon, tally=tally, slots=slots)) as chain:
             async for page in chain:
                 await offload(part.append, page.rows)
                 first = first if bars else page.first or 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
@@ -79,6 +79,17 @@ class Unit:
     end: date
     """Last calendar day, inclusive."""
     adjusted: bool
+    window: tuple[int, int] | None = None
+    """First and last ms UTC of the part of the range that is asked for; None: all of it."""
+
+    def ends(self) -> tuple[str, str]:
+        """From and to as a request spells them: days where they are the range's own, else ms."""
+        whole = replace(self, window=None).bounds()
+        first, last = self.bounds()
+        return (
+            self.start.isoformat() if first == whole[0] else str(first),
+            self.end.isoformat() if last == whole[1] else str(last),
+        )
 
     def bounds(self) -> tuple[int, int]:
         """First and last ms UTC that a bar's start may have.
@@ -86,6 +97,8 @@ class Unit:
         Days are New York's for stocks, options and indices, UTC's for crypto; for forex, whose
         documentation contradicts itself, a bar of either day counts as inside.
         """
+        if self.window is not None:
+            return self.window
         utc = _days_ms(self.start, self.end, UTC)
         new_york = _days_ms(self.start, self.end, NEW_YORK)
         match self.ticker.asset_type:

@@ -48,30 +48,57 @@ class Pacer:
         on_pause: Callable[[float], object] = lambda _seconds: None,
     ) -> None:
         self._interval = 1 / per_second if per_second else 0.0
-        self._bucket = AsyncLimiter(_CAPACITY, self._interval * _CAPACITY) if per_second else None
+        self._bucket: AsyncLimiter | None = None
         self._sleep = sleep
         self._on_pause = on_pause
         self._turn = asyncio.Lock()
         self._last_token = -1e9
+        self._next_token = -1e9
+        self._held_until = -1e9
         self._pause_began = -1e9
         self._pause_ends = -1e9
         self._untold_pauses = 0
 
     @property
+    def per_second(self) -> float | None:
+        """Tokens a second; None when there is no limit."""
+        return 1 / self._interval if self._interval else None
+
+    @property
     def paused_for(self) -> float:
         """Seconds for which nobody may send anything; 0 when there is no pause."""
-        return max(0.0, self._pause_ends - self._now())
+        return max(0.0, max(self._pause_ends, self._held_until) - self._now())
 
     async def acquire(self) -> float:
         """Wait for a token and take it; returns the seconds waited."""
         asked = self._now()
         async with self._turn:
-            while (wait := self._next_wait()) > 0:
+            while (wait := await self._next_wait()) > 0:
                 await self._sleep(wait)
             if self._bucket is not None:
                 await self._bucket.acquire()
             self._last_token = self._now()
+            self._next_token = self._last_token + self._interval
         return self._last_token - asked
+
+    def change(self, per_second: float) -> None:
+        """Go on at another rate, which the spacing to the next token has already.
+
+        What is owed for the last token stays owed, in parts of a token, so that no change gives a
+        free one: a faster rate works it off from now on; a slower one counts from that token.
+        """
+        now, interval = self._now(), 1 / per_second
+        if interval > self._interval:
+            self._next_token = self._last_token + interval
+        else:
+            owed = (self._next_token - now) / self._interval
+            self._next_token = now + owed * interval
+        self._interval = interval
+        self._bucket = None
+
+    def hold(self, until: float) -> None:
+        """Nobody sends anything before `until` (the loop's time), as the pace wants it."""
+        self._held_until = max(self._held_until, until)
 
     def pause(self, seconds: float) -> None:
         """Nobody sends anything for `seconds` from now on; a longer pause stays as it is."""
@@ -82,12 +109,12 @@ class Pacer:
             self._pause_ends = now + seconds
             self._on_pause(seconds)
 
-    def refused(self, *, sent: float, retry_after: float | None) -> None:
+    def refused(self, *, sent: float, retry_after: float | None, said: str = "") -> None:  # noqa: ARG002 (see AutoPacer)
         """A request that was sent at `sent` (the loop's time) met a 429: everybody pauses.
 
         For `retry_after` seconds; where the answer told none, for 1, 2, 4 ... at most 60. Requests
         that were on their way when a pause began are part of what it answered, and do not
-        lengthen it by a step each.
+        lengthen it by a step each. What the answer `said` teaches nothing where the rate is given.
         """
         if retry_after is not None and retry_after > 0:
             self.pause(retry_after)
@@ -100,14 +127,24 @@ class Pacer:
         if sent >= self._pause_began:
             self._untold_pauses = 0
 
-    def _next_wait(self) -> float:
+    async def _next_wait(self) -> float:
         """Seconds until a token may be taken, as far as is known now; 0 when one may."""
         if (pause := self.paused_for) > 0:
             return pause
-        if self._bucket is None or self._bucket.has_capacity():
+        if not self._interval:
+            return 0.0
+        if self._bucket is None:
+            self._bucket = await self._new_bucket()
+        if self._bucket.has_capacity():
             return 0.0
         # The bucket has the last word; a hair more than nothing keeps the clock moving.
-        return max(self._last_token + self._interval - self._now(), 1e-5)
+        return max(self._next_token - self._now(), 1e-5)
+
+    async def _new_bucket(self) -> AsyncLimiter:
+        """A bucket of the rate in force, as full as is owed; it is never waited for, as it was empty."""
+        bucket = AsyncLimiter(_CAPACITY, self._interval * _CAPACITY)
+        await bucket.acquire(min(max((self._next_token - self._now()) / self._interval, 0.0), 1.0))
+        return bucket
 
     @staticmethod
     def _now() -> float:

@@ -40,7 +40,7 @@ def first_request(unit: Unit) -> PageRequest:
     """The request that a unit's chain begins with."""
     query = {"adjusted": "true" if unit.adjusted else "false", "sort": "asc", "limit": str(LIMIT)}
     return PageRequest(
-        path=f"{_chain(unit)}{unit.start}/{unit.end}",
+        path=_chain(unit) + "/".join(unit.ends()),
         query=urlencode(query),
         start=unit.bounds()[0],
         is_first=True,
@@ -69,7 +69,7 @@ def next_request(unit: Unit, done: PageRequest, *, next_url: str, border: Border
     if unquote(prefix) != f"/v2/aggs/ticker/{unit.ticker.symbol}":
         raise WrongAnswer(f"the next_url names another path or ticker: {one_line(parts.path)}")
     last = unit.bounds()[1]
-    if end_text != unit.end.isoformat() and _moment(end_text, unit) // MINUTE_MS != last // MINUTE_MS:
+    if end_text != unit.ends()[1] and _moment(end_text, unit) // MINUTE_MS != last // MINUTE_MS:
         raise WrongAnswer(f"the next_url ends the range at {one_line(end_text)} and not at {unit.end}")
     start = _moment(start_text, unit)
     earliest = done.start + (not done.is_first) if empty else (done.start // MINUTE_MS + 1) * MINUTE_MS
@@ -94,7 +94,7 @@ def _moment(text: str, unit: Unit) -> int:
         day = date.fromisoformat(text)
     except ValueError as error:
         raise WrongAnswer(f"the next_url names no moment: {one_line(repr(text))}") from error
-    return replace(unit, start=day, end=day).bounds()[0]
+    return replace(unit, start=day, end=day, window=None).bounds()[0]
 
 
 def _query(query: str, unit: Unit) -> str:

@@ -24,6 +24,7 @@ from polygon_async.readers import Readers
 from polygon_async.storage import KeyTaken, ObjectDescription, check_bucket, open_bucket
 from polygon_async.summary import Summary
 from polygon_async.tally import Tally
+from polygon_async.windows import Slots
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence
@@ -164,12 +165,14 @@ class _Run:
     outcomes: list[Outcome] = field(default_factory=list)
     _queue: asyncio.Queue[Ticker | None] = field(init=False)
     _handoff: asyncio.Queue[tuple[Unit, CsvFile] | None] = field(init=False)
+    _slots: Slots = field(init=False)
     _refused: int = 0
 
     def __post_init__(self) -> None:
         # Bounded, so that a slow bucket slows the fetching and no files pile up.
         self._queue = asyncio.Queue(self.settings.concurrency)
         self._handoff = asyncio.Queue(self.settings.concurrency)
+        self._slots = Slots(self.settings.concurrency, waiting=len(self.tickers))
 
     async def to_its_end(self, stop: asyncio.Event) -> tuple[bool, str | None]:
         """Do all of it; whether it was interrupted, and what stopped it otherwise."""
@@ -200,15 +203,7 @@ class _Run:
             settings = self.settings
             unit = Unit(ticker=ticker, start=settings.start, end=settings.end, adjusted=settings.adjusted)
             with self._ending(unit):
-                self.tally.in_flight[ticker.symbol] = "asking"
-                csv = await fetch_csv(
-                    unit,
-                    settings.output_dir,
-                    modified=self.collected.replace(second=0).timestamp(),
-                    polygon=self.polygon,
-                    offload=self.offload,
-                    tally=self.tally,
-                )
+                csv = await self._fetch(unit)
                 if csv is None:
                     self._end(Outcome(unit=unit, state=State.NO_DATA))
                 elif self.bucket is None:
@@ -216,6 +211,19 @@ class _Run:
                 else:
                     self.tally.in_flight[ticker.symbol] = "waiting for the bucket"
                     await self._handoff.put((unit, csv))
+
+    async def _fetch(self, unit: Unit) -> CsvFile | None:
+        self.tally.in_flight[unit.ticker.symbol] = "asking"
+        with self._slots.begun():
+            return await fetch_csv(
+                unit,
+                self.settings.output_dir,
+                modified=self.collected.replace(second=0).timestamp(),
+                polygon=self.polygon,
+                offload=self.offload,
+                tally=self.tally,
+                slots=self._slots,
+            )
 
     async def _store_all(self) -> None:
         """One uploader: whole CSVs from the hand-off, until there are no more."""

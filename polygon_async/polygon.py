@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import ssl
 import urllib.request
 from datetime import UTC, datetime
@@ -50,6 +51,8 @@ _T = TypeVar("_T")
 _RETRIED = frozenset({408, 429, 499})
 _LARGEST_BODY = 256 * 2**20
 _LONGEST_WAIT = 30.0
+_NEW_WEIGHT = 0.2
+"""Of the newest answer's latency in the mean of the last ones."""
 _REFUSALS_IN_A_ROW = 10
 _LONGEST_RETRY_AFTER = 3600.0
 """Seconds; whoever asks for more is asked again after these, and may say so again."""
@@ -111,6 +114,7 @@ class Polygon:
         self._connections = connections
         self._proxy = _proxy_for(URL(base_url))
         self._session: aiohttp.ClientSession | None = None
+        self._latency = 0.0
 
     async def __aenter__(self) -> Polygon:
         self._session = aiohttp.ClientSession(
@@ -134,6 +138,12 @@ class Polygon:
     ) -> None:
         if self._session is not None:
             await self._session.close()
+
+    @property
+    def parallel(self) -> float:
+        """How many requests at once the pace allows; with more, they would only wait for tokens."""
+        per_second = self._pacer.per_second
+        return math.inf if per_second is None else per_second * self._latency
 
     async def get(self, request: PageRequest, *, read: Callable[[bytes], _T]) -> _T:
         """What `read` makes of the body of the answer to `request`.
@@ -205,6 +215,8 @@ class Polygon:
         except (aiohttp.ClientError, OSError, TimeoutError, ssl.SSLError) as error:
             raise _broken(error, URL(self._base_url).host or "") from error
         encoding = response.headers.get("Content-Encoding", "")
+        took = asyncio.get_running_loop().time() - sent
+        self._latency += (took - self._latency) * (_NEW_WEIGHT if self._latency else 1)
         if response.status == 200:
             self._pacer.succeeded(sent=sent)
             if response.content_type != "application/json" or "Content-Type" not in response.headers:
