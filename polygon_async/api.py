@@ -39,14 +39,15 @@ async def fetch_bars(
     patience: float | None = None,
     api_key: str | None = None,
 ) -> pd.DataFrame:
-    """All minute bars of one ticker over a range of days, as a DataFrame; nothing is written to disk.
+    """All minute bars of one ticker over a range of days, as a DataFrame; no bar is written to disk.
 
     Args:
         ticker: As the API spells it: `AAPL`, `BRK.B`, `X:BTCUSD`.
         start: First calendar day, inclusive; a date or YYYY-MM-DD.
         end: Last calendar day, inclusive.
         adjusted: Prices adjusted for splits.
-        rate: `N/s`, `N/min`, `N/h` or `unlimited`; by default POLYGON_RATE_LIMIT, else `5/min`.
+        rate: `N/s`, `N/min`, `N/h`, `unlimited` or `auto`; by default POLYGON_RATE_LIMIT, else `auto`,
+            which finds out what the plan allows and remembers it in the user's cache directory.
         patience: Seconds from a request's first failure for which it is retried; by default 300.
         api_key: By default POLYGON_API_KEY or MASSIVE_API_KEY from the environment.
 
@@ -152,4 +153,4 @@ def _frame(csv: bytes) -> pd.DataFrame:
     import pandas as pd
 
     numbers = dict.fromkeys(("open", "high", "low", "close", "volume", "vwap"), "float64")
-    return pd.read_csv(io.BytesIO(csv), dtype={**numbers, "timestamp": "int64", "otc": "boolean"})
+    return pd.read_csv(io.BytesIO(csv), dtype={**numbers, "timestamp": "int64", "transactions": "Int64", "otc": "boolean"})

@@ -97,8 +97,8 @@ def parser() -> argparse.ArgumentParser:
     pace.add_argument(
         "--rate",
         metavar="R",
-        help="requests of all workers together: N/s, N/min, N/h or unlimited"
-        f" (default: {DEFAULTS['rate']}, the free plan) [POLYGON_RATE_LIMIT]",
+        help="requests of all workers together: N/s, N/min, N/h, unlimited, or auto, which finds out what the plan"
+        f" allows (default: {DEFAULTS['rate']}) [POLYGON_RATE_LIMIT]",
     )
     pace.add_argument(
         "--processes",
@@ -161,6 +161,9 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
+    # A daemon may have closed them; they stay open until the process ends.
+    sys.stdout = sys.stdout or Path(os.devnull).open("w")  # noqa: SIM115
+    sys.stderr = sys.stderr or Path(os.devnull).open("w")  # noqa: SIM115
     flags = parser().parse_args(argv)
     redact = Redactor()
     # Until the run answers signals itself, a SIGTERM ends it the way a Ctrl-C does.
@@ -172,7 +175,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (KeyboardInterrupt, Interrupted):
         print("polygon-async: interrupted before anything was fetched", file=sys.stderr)
         return _INTERRUPTED
-    _print(json.dumps(summary.as_json()) if flags.json else summary.as_text())
+    if not _print(json.dumps(summary.as_json()) if flags.json else summary.as_text()):
+        return 2
     if summary.error is not None:
         print(f"polygon-async: error: {summary.error}", file=sys.stderr)
     elif summary.interrupted:
@@ -208,13 +212,17 @@ def _download(flags: argparse.Namespace, redact: Redactor) -> Summary:
     return asyncio.run(run())
 
 
-def _print(result: str) -> None:
-    """The result, for whoever reads standard output; that nobody does is no error."""
+def _print(result: str) -> bool:
+    """Print the result; whether standard output took it, or nobody reads it, which is no error."""
     try:
         print(result, flush=True)
-    except BrokenPipeError:
+    except OSError as error:
         # Python would try to flush again at its exit, and complain.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if not isinstance(error, BrokenPipeError):
+            print(f"polygon-async: error: standard output cannot be written ({error.strerror})", file=sys.stderr)
+            return False
+    return True
 
 
 def _refuse(error: str, *, as_json: bool) -> int:

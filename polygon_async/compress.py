@@ -87,7 +87,7 @@ class Compression:
             return
         words = one_line(said.decode(errors="replace")) or "without a word"
         if "No space left" in words:
-            raise DiskUnusable(f"the disk of {self._target.parent} is full; free some space and start again")
+            raise DiskUnusable(f"the disk is full ({self._target}); free some space and start again")
         code = self._process.returncode
         ended = f"was killed by signal {-code}" if code < 0 else f"failed with exit code {code}"
         raise CompressionFailed(f"lzop {ended} while {act} {self._source.name}: {words}")

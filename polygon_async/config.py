@@ -25,7 +25,7 @@ DEFAULTS: Mapping[str, str] = {
     "universe": "tickers.csv",
     "concurrency": "8",
     "processes": "auto",
-    "rate": "5/min",
+    "rate": "auto",
     "patience": "300",
     "stall_timeout": "30",
     "outage_patience": "600",
@@ -124,15 +124,15 @@ class Environment:
 
 
 def parse_rate(text: str) -> Rate:
-    """`5/min`, `100/s`, `3000/h` or `unlimited` as a Rate.
+    """`5/min`, `100/s`, `3000/h`, `unlimited` or `auto` as a Rate.
 
     Raises:
         ValueError: it is none of these.
     """
-    if text == "unlimited":
+    if text in {"unlimited", "auto"}:
         return Rate(text, None)
     if not (match := _RATE.fullmatch(text)):
-        raise ValueError("a rate is N/s, N/min or N/h (such as 5/min), or unlimited")
+        raise ValueError("a rate is N/s, N/min or N/h (such as 5/min), unlimited or auto")
     count = float(match[1])
     if not (0 < count < math.inf):
         raise ValueError("a rate is more than 0; `unlimited` lifts it")
@@ -179,7 +179,7 @@ def settings_from(flags: Mapping[str, Any], environment: Environment) -> Setting
         api_key=_api_key(environment),
         base_url=_base_url(environment),
         tickers=None if flags.get("tickers") is None else tuple(flags["tickers"]),
-        universe=Path(flags.get("universe") or DEFAULTS["universe"]),
+        universe=_path(flags, "universe"),
         start=start,
         end=end,
         adjusted=flags.get("adjusted", True),
@@ -191,7 +191,7 @@ def settings_from(flags: Mapping[str, Any], environment: Environment) -> Setting
         outage_patience=_chosen(flags, environment, "outage_patience", "POLYGON_OUTAGE_PATIENCE", _seconds),
         upload=flags.get("upload", True),
         bucket=_chosen(flags, environment, "bucket", "S3_BUCKET", _text),
-        output_dir=Path(flags.get("output_dir") or DEFAULTS["output_dir"]),
+        output_dir=_path(flags, "output_dir"),
         keep_csv=flags.get("keep_csv", True),
         force=flags.get("force", False),
         exchange=_tag(flags, "exchange"),
@@ -261,6 +261,13 @@ def _positive_seconds(text: str) -> float:
     if not (seconds := _seconds(text)):
         raise ValueError("it is a number of seconds, more than 0")
     return seconds
+
+
+def _path(flags: Mapping[str, Any], name: str) -> Path:
+    path: str | None = flags.get(name)
+    if path == "":
+        raise ConfigError(f"--{name.replace('_', '-')} is empty")
+    return Path(path or DEFAULTS[name])
 
 
 def _tag(flags: Mapping[str, Any], name: str) -> str | None:

@@ -31,7 +31,7 @@ class PartFile:
 
     def append(self, rows: bytes) -> None:
         """Write the rows of one page; the first ones come after the header."""
-        with disk_errors(self._part, too_long=TickerError):
+        with disk_errors(self._part, name=TickerError):
             if self._file is None:
                 self._file = self._part.open("wb", buffering=0)
                 self._write(CSV_HEADER)
@@ -44,7 +44,7 @@ class PartFile:
         """
         if self._file is None:
             raise ValueError("a file without rows has nothing to finish")
-        with disk_errors(self._part, too_long=TickerError):
+        with disk_errors(self._whole, name=TickerError):
             os.fsync(self._file.fileno())
             self._file.close()
             # lzop stores the time of its input: with a fixed one, the same bars give the same object.
@@ -68,15 +68,19 @@ class PartFile:
         self.size += len(data)
 
 
+_ABOUT_THE_NAME = frozenset({errno.ENAMETOOLONG, errno.EISDIR, errno.EEXIST, errno.ENOTEMPTY})
+
+
 @contextlib.contextmanager
-def disk_errors(path: Path, *, too_long: type[PolygonAsyncError] = DiskUnusable) -> Iterator[None]:
-    """Turn what the disk says about `path` into the family; `too_long` is what a name that is too long becomes."""
+def disk_errors(path: Path, *, name: type[PolygonAsyncError] = DiskUnusable) -> Iterator[None]:
+    """Turn what the disk says about `path` into the family: it stops the run.
+
+    `name` is what trouble with this very name becomes: one that is too long, or a directory's.
+    """
     try:
         yield
     except OSError as error:
-        if error.errno == errno.ENAMETOOLONG:
-            raise too_long(f"the file name {path.name} is too long for {path.parent}") from error
         if error.errno in {errno.ENOSPC, errno.EDQUOT}:
-            raise DiskUnusable(f"the disk of {path.parent} is full; free some space and start again") from error
-        reason = one_line(error.strerror or error)
-        raise DiskUnusable(f"{path.parent} cannot be written ({path.name}: {reason})") from error
+            raise DiskUnusable(f"the disk is full ({path}); free some space and start again") from error
+        kind = name if error.errno in _ABOUT_THE_NAME else DiskUnusable
+        raise kind(f"{path} cannot be written ({one_line(error.strerror or error)})") from error

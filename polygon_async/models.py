@@ -23,6 +23,7 @@ __all__ = [
     "State",
     "Ticker",
     "Unit",
+    "spell_rate",
 ]
 
 NEW_YORK = ZoneInfo("America/New_York")
@@ -64,9 +65,20 @@ class Rate:
     """How many requests may be sent; without bursts, so `5/min` is one every 12 seconds."""
 
     text: str
-    """As the user wrote it: `5/min`, `100/s`, `unlimited`."""
+    """As the user wrote it: `5/min`, `100/s`, `unlimited`, `auto`."""
     per_second: float | None
-    """None when there is no limit."""
+    """None when there is no limit, and for `auto`, which finds it."""
+
+    @property
+    def is_auto(self) -> bool:
+        """Whether the rate is found while the run goes on; the pacer knows the one in force."""
+        return self.text == "auto"
+
+
+def spell_rate(per_second: float) -> str:
+    """A rate for people, to two digits: `8/s`, `5/min`."""
+    count, unit = (per_second, "s") if per_second >= 1 else (per_second * 60, "min")
+    return f"{float(f'{count:.2g}'):g}/{unit}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

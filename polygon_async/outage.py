@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 
 from polygon_async.errors import RunError
 
@@ -35,6 +36,7 @@ class Outage:
         self._last_words = ""
         self._silent_since: float | None = None
         self._declared: float | None = None
+        self._ended = -math.inf
         self._next_probe = 0.0
         self._between_probes = _FIRST_PROBE
 
@@ -42,6 +44,10 @@ class Outage:
     def is_on(self) -> bool:
         """Whether the API is down for everyone."""
         return self._declared is not None
+
+    def was_on_since(self, moment: float) -> bool:
+        """Whether it is on, or has ended after `moment` (the loop's time)."""
+        return self.is_on or self._ended >= moment
 
     def failing(self, request: str, words: str) -> None:
         """The request of this path failed, in these words, and may be tried again."""
@@ -62,7 +68,8 @@ class Outage:
     def answered(self) -> None:
         """Some request was answered."""
         if self._declared is not None:
-            log.warning("the API answers again, after %.0f s", self._now() - self._declared)
+            self._ended = self._now()
+            log.warning("the API answers again, after %.0f s", self._ended - self._declared)
         self._declared = None
         self._silent_since = None
         self._failing.clear()

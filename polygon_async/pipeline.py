@@ -10,11 +10,13 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Protocol
 
+from polygon_async.autorate import open_auto_pacer
 from polygon_async.compress import Compression, find_lzop
 from polygon_async.directory import claim
 from polygon_async.errors import DiskUnusable, Interrupted, Refused, RunError, TickerError, UploadFailed
 from polygon_async.fetch import fetch_csv
 from polygon_async.layout import lzo_name, metadata, object_key, tags
+from polygon_async.learned import Memory, cache_file
 from polygon_async.models import Outcome, State, Unit
 from polygon_async.offload import Offload
 from polygon_async.outage import Outage
@@ -130,8 +132,8 @@ async def download(
 @contextlib.asynccontextmanager
 async def open_polygon(settings: Settings, *, offload: Offload, tally: Tally) -> AsyncIterator[tuple[Polygon, Pacer]]:
     """The REST edge as the settings want it, and the pacer that all its requests share."""
-    pacer = Pacer(settings.rate.per_second, on_pause=_note_pause)
     async with (
+        _open_pacer(settings, offload) as pacer,
         Readers(settings.processes, offload=offload) as readers,
         Polygon(
             base_url=settings.base_url,
@@ -147,6 +149,16 @@ async def open_polygon(settings: Settings, *, offload: Offload, tally: Tally) ->
         ) as polygon,
     ):
         yield polygon, pacer
+
+
+@contextlib.asynccontextmanager
+async def _open_pacer(settings: Settings, offload: Offload) -> AsyncIterator[Pacer]:
+    if not settings.rate.is_auto:
+        yield Pacer(settings.rate.per_second, on_pause=_note_pause)
+        return
+    memory = Memory(cache_file(), key=settings.api_key, base_url=settings.base_url)
+    async with open_auto_pacer(memory, offload=offload, on_pause=_note_pause) as pacer:
+        yield pacer
 
 
 @dataclass(slots=True, kw_only=True)

@@ -159,11 +159,10 @@ class Polygon:
 
         def give_up(error: Exception) -> bool:
             self._outage.failing(request.path, str(error))
-            if self._outage.is_on:
+            if self._outage.was_on_since(patience.failing_since):
                 # Everybody's trouble counts against the run's patience, and begins this request's anew.
                 patience.begin_anew()
-                return False
-            return patience.is_used_up(error)
+            return patience.is_used_up(error) and not self._outage.is_on
 
         def wait(error: Retryable) -> float:
             return 0.0 if self._outage.is_on else patience.wait(error)
@@ -233,7 +232,7 @@ class Polygon:
         if status in _RETRIED or status >= 500:
             retry_after = _retry_after(response.headers)
             if status == 429:
-                self._pacer.refused(sent=sent, retry_after=retry_after)
+                self._pacer.refused(sent=sent, retry_after=retry_after, said=said)
             elif retry_after:
                 self._pacer.pause(retry_after)
             return Retryable(text, reason=str(status))
@@ -258,6 +257,11 @@ class _Patience:
 
     def __str__(self) -> str:
         return f"{self._attempts} attempts, patience of {self._seconds:g} s used up"
+
+    @property
+    def failing_since(self) -> float:
+        """When the request failed first (the loop's time); now, when it has not."""
+        return self._now() if self._failing_since is None else self._failing_since
 
     def excuse(self, waited: float) -> None:
         """Seconds that were spent waiting for a token or a common pause."""
@@ -286,7 +290,7 @@ class _Patience:
         return max(0.0, min(backoff.full_jitter(longest), self._seconds - self._spent()))
 
     def _spent(self) -> float:
-        spent = self._now() - (self._now() if self._failing_since is None else self._failing_since)
+        spent = self._now() - self.failing_since
         # Pauses are excused as they are not this request's fault; one that the API refuses again
         # and again after each of them would otherwise hold up everybody for ever.
         return spent if self._refusals > _REFUSALS_IN_A_ROW else spent - self._excused

@@ -10,7 +10,7 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING
 
-from polygon_async.models import State
+from polygon_async.models import State, spell_rate
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -87,7 +87,8 @@ def _requests(pace: _Pace, rate: Rate, pacer: Pacer) -> str:
     per_second = pace.per_second
     spelt = f"{per_second:.1f}/s" if per_second >= 1 else f"{per_second * 60:.1f}/min"
     pause = f", paused for {pacer.paused_for:.0f} s" if pacer.paused_for else ""
-    return f"{spelt} of {rate.text}{pause}"
+    now = f" (now {spell_rate(pacer.per_second)})" if rate.is_auto and pacer.per_second else ""
+    return f"{spelt} of {rate.text}{now}{pause}"
 
 
 class _Lines:

@@ -142,14 +142,17 @@ class Summary:
         if self.interrupted or self.error is not None:
             why = "interrupted" if self.interrupted else "the run was stopped"
             failed += [(ticker, f"not finished: {why}") for ticker in self.unfinished]
-        with disk_errors(directory):
-            self._write_list(directory / FAILED_CSV, failed)
-            self._write_list(directory / NO_DATA_CSV, [(o.unit.ticker, "no data in the range") for o in self.no_data])
+        self._write_list(directory / FAILED_CSV, failed)
+        self._write_list(directory / NO_DATA_CSV, [(o.unit.ticker, "no data in the range") for o in self.no_data])
 
     def _write_list(self, path: Path, rows: Sequence[tuple[Ticker, str]]) -> None:
-        if not rows:
-            path.unlink(missing_ok=True)
-            return
+        with disk_errors(path):
+            if rows:
+                self._replace_list(path, rows)
+            else:
+                path.unlink(missing_ok=True)
+
+    def _replace_list(self, path: Path, rows: Sequence[tuple[Ticker, str]]) -> None:
         columns = list(dict.fromkeys(column for ticker in self.tickers for column in ticker.row))
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")

@@ -1,0 +1,273 @@
+"""The API's answers and refusals in; the rate that the plan behind the key allows, out."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import math
+from collections import deque
+from typing import TYPE_CHECKING
+
+from polygon_async.learned import Lesson
+from polygon_async.models import spell_rate
+from polygon_async.pacing import Pacer, fine_sleep
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+
+    from polygon_async.learned import Memory
+    from polygon_async.offload import Offload
+
+__all__ = ["AutoPacer", "Search", "open_auto_pacer"]
+
+log = logging.getLogger(__name__)
+
+_FIRST = 4.0
+_MOST = 100.0
+"""What the vendor advises to paid plans, a second."""
+_FREE = 5 / 60.5
+"""Five a minute, and half a second for what the network takes longer one time than another."""
+_LEAST = 1 / 60
+_BUDGET = 5
+"""Requests a minute of the free plan."""
+_MINUTE = 60.0
+_MARGIN = 0.5
+
+_FEWEST_ANSWERS = 8
+_SECONDS_TO_PROVE = 10.0
+_SECONDS_TO_PROVE_A_SLOW_ONE = 120.0
+"""Below one a second it is minutes that are counted, and the first one may have room left."""
+_SECONDS_TO_HALVE_THE_DOUBT = 30.0
+_SECONDS_TO_DOUBT = 600.0
+_MOST_SECONDS_TO_DOUBT = 7200.0
+_NARROW = 1.25
+"""A rate that is refused and one that holds are near enough when the one is at most so many times the other."""
+_SAME = 1.001
+
+
+class Search:
+    """Finds the highest rate that holds; knows no clock and sends nothing.
+
+    - While nothing was refused, the rate doubles, each time after it was the limit for a second or
+      more and eight answers or more came at it.
+    - A refusal takes it back to the last rate that held, or else to half. One that speaks of a
+      minute takes it to five a minute, where no more was let through than the free plan allows.
+    - Between what held and what was refused it goes on by ever smaller steps, after half a minute
+      each; where these are near each other, what was refused is tried again after ten minutes,
+      and after twice as long whenever that fails. Where it holds, the doubling goes on.
+
+    Args:
+        lesson: What an earlier run found.
+    """
+
+    def __init__(self, lesson: Lesson | None = None) -> None:
+        self._proven = min(max(lesson.per_second, _LEAST), _MOST) if lesson else None
+        self._ceiling = lesson.ceiling if lesson else None
+        self.per_second = self._proven or _FIRST
+        """The rate in force."""
+        self.lesson = lesson
+        """What is worth remembering, where anything is."""
+        self._doubt_after = _SECONDS_TO_DOUBT
+        self._fell = -math.inf
+        self._answered_since = False
+        self._sent: deque[float] = deque(maxlen=_BUDGET + 1)
+        # Two of a free plan's minutes may meet in one of ours.
+        self._answered: deque[float] = deque(maxlen=2 * _BUDGET + 1)
+        # Since the rate in force began: answers to what was sent, tokens, and those that were waited for.
+        self._changed = self._calm_since = -math.inf
+        self._answers = self._tokens = self._limited = 0
+
+    def sent(self, now: float, *, waited: float) -> None:
+        """A request is sent, after `waited` seconds for its token."""
+        self._sent.append(now)
+        self._tokens += 1
+        self._limited += waited > 0.1 / self.per_second
+
+    def answered(self, now: float, *, sent: float) -> None:
+        """A request that was sent at `sent` was answered."""
+        self._answered.append(sent)
+        self._answered_since = self._answered_since or sent >= self._fell
+        if sent < self._changed:
+            return
+        if not self._answers:
+            self._calm_since = sent
+        self._answers += 1
+        calm = now - self._calm_since
+        if self._was_the_limit():
+            self._prove(calm)
+            self._rise(now, calm)
+
+    def refused(self, now: float, *, sent: float, said: str) -> None:
+        """A request that was sent at `sent` met a 429 that said something."""
+        if sent < self._fell:
+            return  # It was on its way when another one taught the same.
+        before = self.per_second
+        if self._ceiling is not None and before >= self._ceiling / _SAME:
+            self._doubt_after = min(2 * self._doubt_after, _MOST_SECONDS_TO_DOUBT)
+        rate, ceiling = self._taught(sent, said)
+        self._fall(now, rate, ceiling)
+        if rate == _FREE and rate < before:
+            log.info("the API allows %s: pace lowered from %s", spell_rate(rate), spell_rate(before))
+        elif rate < before:
+            log.info("the API refuses %s: pace lowered to %s", spell_rate(before), spell_rate(rate))
+
+    def free_again(self, now: float, *, said: str) -> float:
+        """When a free plan's minute has room again after a refusal, by what was sent within it."""
+        if self.per_second > _FREE * _SAME or not _speaks_of_a_minute(said) or len(self._sent) < _BUDGET:
+            return now
+        return min(self._sent[-_BUDGET] + _MINUTE + _MARGIN, now + _MINUTE)
+
+    def _taught(self, sent: float, said: str) -> tuple[float, float | None]:
+        """The rate to go on with after a refusal, and the one that is known to be too high."""
+        rate = self.per_second
+        if rate <= _FREE * _SAME:
+            # Whoever has just begun may find the minute spent by somebody else.
+            return (max(rate * 0.95, _LEAST), rate) if self._tokens > _BUDGET else (rate, self._ceiling)
+        if _speaks_of_a_minute(said) and self._looks_free(sent):
+            return _FREE, _FREE * _NARROW
+        lower = self._proven if self._proven and self._proven < rate else rate / 2
+        # Two refusals in a row tell about the time before the first one.
+        return max(lower, _FREE), min(rate, self._ceiling or rate) if self._answered_since else self._ceiling
+
+    def _looks_free(self, sent: float) -> bool:
+        """Whether a refusal that speaks of a minute can be the free plan's.
+
+        Not where more was answered within a minute than that allows; nor where less was sent, until
+        the API says so again.
+        """
+        if len(self._answered) > 2 * _BUDGET and self._answered[0] > sent - _MINUTE:
+            return False
+        spent = len(self._sent) > _BUDGET and self._sent[0] > sent - _MINUTE
+        return spent or (self._fell > -math.inf and not self._answered_since)
+
+    def _was_the_limit(self) -> bool:
+        """Whether requests waited for tokens, and enough were answered to tell that the rate holds."""
+        return self._answers >= max(_FEWEST_ANSWERS, self.per_second) and 4 * self._limited >= 3 * self._tokens
+
+    def _prove(self, calm: float) -> None:
+        if self._ceiling is not None:
+            if calm < (_SECONDS_TO_PROVE if self.per_second >= 1 else _SECONDS_TO_PROVE_A_SLOW_ONE):
+                return
+            if self.per_second >= self._ceiling / _SAME:
+                self._ceiling = None
+        self._proven = self.per_second
+        self._learn()
+
+    def _rise(self, now: float, calm: float) -> None:
+        rate = self.per_second
+        if self._ceiling is None:
+            higher, after = 2 * rate, 0.0
+        elif self._ceiling <= rate * _NARROW:
+            higher, after = self._ceiling, self._doubt_after
+        else:
+            higher, after = math.sqrt(rate * self._ceiling), _SECONDS_TO_HALVE_THE_DOUBT
+        higher = min(higher, _MOST)
+        if self._proven == rate and rate < higher and calm >= after:
+            self.per_second = higher
+            self._begin(now)
+            log.debug("%s holds: pace raised to %s", spell_rate(rate), spell_rate(higher))
+
+    def _fall(self, now: float, rate: float, ceiling: float | None) -> None:
+        self.per_second = rate
+        self._ceiling = ceiling
+        self._proven = rate
+        self._fell = now
+        self._answered_since = False
+        self._begin(now)
+        self._learn()
+
+    def _learn(self) -> None:
+        self.lesson = Lesson(per_second=self._proven or self.per_second, ceiling=self._ceiling)
+
+    def _begin(self, now: float) -> None:
+        """Count anew, for the rate that is in force from now on."""
+        self._changed = self._calm_since = now
+        self._answers = self._tokens = self._limited = 0
+
+
+class AutoPacer(Pacer):
+    """A pacer that finds the rate by itself, within what the API's answers allow."""
+
+    def __init__(
+        self,
+        search: Search,
+        *,
+        sleep: Callable[[float], Awaitable[object]] = fine_sleep,
+        on_pause: Callable[[float], object] = lambda _seconds: None,
+        on_lesson: Callable[[], object] = lambda: None,
+    ) -> None:
+        super().__init__(search.per_second, sleep=sleep, on_pause=on_pause)
+        self._search = search
+        self._on_lesson = on_lesson
+
+    async def acquire(self) -> float:
+        """Wait for a token and take it; returns the seconds waited."""
+        waited = await super().acquire()
+        self._search.sent(self._last_token, waited=waited)
+        return waited
+
+    def refused(self, *, sent: float, retry_after: float | None, said: str = "") -> None:
+        """As of any pacer; and the rate falls to what a 429 that `said` this teaches.
+
+        Where the free plan's minute is spent, nothing is sent before it has room again: that is its
+        pace, looked back on, and spares everybody the refusals that would come until then.
+        """
+        super().refused(sent=sent, retry_after=retry_after)
+        with self._following():
+            self._search.refused(self._now(), sent=sent, said=said)
+        if not retry_after:
+            self.hold(self._search.free_again(self._now(), said=said))
+
+    def succeeded(self, *, sent: float) -> None:
+        """As of any pacer; and the rate may rise."""
+        super().succeeded(sent=sent)
+        with self._following():
+            self._search.answered(self._now(), sent=sent)
+
+    @contextlib.contextmanager
+    def _following(self) -> Iterator[None]:
+        rate, lesson = self._search.per_second, self._search.lesson
+        yield
+        if self._search.per_second != rate:
+            self.change(self._search.per_second)
+        if self._search.lesson != lesson:
+            self._on_lesson()
+
+
+@contextlib.asynccontextmanager
+async def open_auto_pacer(
+    memory: Memory, *, offload: Offload, on_pause: Callable[[float], object]
+) -> AsyncIterator[AutoPacer]:
+    """A pacer that begins with what `memory` recalls, and what it learns is kept there while it goes on."""
+    recalled = await offload(memory.recall)
+    if recalled is not None:
+        log.info("pace begins at %s, as learned before", spell_rate(recalled.per_second))
+    search = Search(recalled)
+    news = asyncio.Event()
+    kept = recalled
+
+    async def keep() -> None:
+        nonlocal kept
+        if search.lesson is not None and search.lesson != kept:
+            lesson = search.lesson
+            await offload(memory.keep, lesson)
+            kept = lesson
+
+    async def keep_all() -> None:
+        while True:
+            await news.wait()
+            news.clear()
+            await keep()
+
+    keeper = asyncio.create_task(keep_all())
+    try:
+        yield AutoPacer(search, on_pause=on_pause, on_lesson=news.set)
+    finally:
+        keeper.cancel()
+        await asyncio.wait([keeper])
+        await keep()
+
+
+def _speaks_of_a_minute(said: str) -> bool:
+    return "per minute" in said.lower()

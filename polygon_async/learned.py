@@ -1,0 +1,135 @@
+"""What earlier runs learned about a key's rate: kept in the user's cache directory, under a digest of the key."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import logging
+import os
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+import msgspec
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+__all__ = ["Lesson", "Memory", "cache_file"]
+
+log = logging.getLogger(__name__)
+
+_LIFE = 7 * 86_400.0
+"""Seconds after which a lesson is forgotten: plans change."""
+_MOST_BYTES = 1 << 20
+_MOST_ENTRIES = 100
+_SALT = b"polygon_async rates 1"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lesson:
+    """What was found out about a plan."""
+
+    per_second: float
+    """The highest rate that held, in requests a second, or what a refusal taught."""
+    ceiling: float | None
+    """The lowest rate that was refused; None where none was."""
+
+
+class _Entry(msgspec.Struct, kw_only=True):
+    per_second: float
+    ceiling: float | None
+    learned: float
+    """When; seconds since 1970."""
+
+
+class _File(msgspec.Struct, kw_only=True):
+    rates: dict[str, _Entry]
+
+
+class Memory:
+    """The lesson of one key at one host, in a file that holds those of others, too.
+
+    A file that is missing, broken, or cannot be read or written is no error: the next run learns
+    anew. All of it waits for the disk, and belongs into a thread.
+
+    Args:
+        path: The file; None for no memory at all.
+        key: The API key, of which only a digest is kept.
+        base_url: The API's address; its host and port count.
+        clock: Seconds since 1970.
+    """
+
+    def __init__(self, path: Path | None, *, key: str, base_url: str, clock: Callable[[], float] = time.time) -> None:
+        self._path = path
+        self._clock = clock
+        host = urlsplit(base_url).netloc.lower()
+        self._name = hashlib.sha256(b"\0".join((_SALT, host.encode(), key.encode()))).hexdigest()[:24]
+
+    def recall(self) -> Lesson | None:
+        """The lesson, where there is one that has not expired."""
+        if self._path is None or (entry := self._entries(self._path).get(self._name)) is None:
+            return None
+        return Lesson(per_second=entry.per_second, ceiling=entry.ceiling)
+
+    def keep(self, lesson: Lesson) -> None:
+        """Write the lesson down, whole or not at all; the other keys' lessons stay."""
+        if self._path is None:
+            return
+        entries = self._entries(self._path)
+        entries[self._name] = _Entry(
+            per_second=lesson.per_second, ceiling=lesson.ceiling, learned=round(self._clock(), 3)
+        )
+        newest = sorted(entries.items(), key=lambda item: item[1].learned)[-_MOST_ENTRIES:]
+        try:
+            _write(self._path, msgspec.json.encode(_File(rates=dict(newest))))
+        except OSError as error:
+            log.debug("the rate that was learned is not remembered: %s", error)
+
+    def _entries(self, path: Path) -> dict[str, _Entry]:
+        """What the file holds and can still be used."""
+        try:
+            with path.open("rb") as file:
+                found = msgspec.json.decode(file.read(_MOST_BYTES), type=_File).rates
+        except (OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+            log.debug("no rates are remembered: %s", error)
+            return {}
+        now = self._clock()
+        return {
+            name: entry
+            for name, entry in found.items()
+            if entry.per_second > 0
+            and (entry.ceiling is None or entry.ceiling > 0)
+            and 0 <= now - entry.learned < _LIFE
+        }
+
+
+def cache_file(environment: Mapping[str, str] = os.environ, platform: str = sys.platform) -> Path | None:
+    """Where the lessons are kept; None where the user has no home."""
+    told = Path(environment.get("XDG_CACHE_HOME", ""))
+    if told.is_absolute():
+        return told / "polygon_async" / "rates.json"
+    try:
+        home = Path.home()
+    except RuntimeError:
+        return None
+    cache = home / "Library" / "Caches" if platform == "darwin" else home / ".cache"
+    return cache / "polygon_async" / "rates.json"
+
+
+def _write(path: Path, content: bytes) -> None:
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    number, name = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
+    part = Path(name)
+    try:
+        with open(number, "wb") as file:  # noqa: PTH123 (it is open already)
+            file.write(content)
+        part.replace(path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            part.unlink()
+        raise
