@@ -53,8 +53,8 @@ async def fetch_bars(
 
     Returns:
         One row a bar, strictly increasing in `timestamp`, with the columns of the CSV: open, high, low,
-        close, volume, vwap (float64), timestamp (int64, start of the bar in ms UTC), transactions,
-        and otc (boolean, NA where absent). No rows where the range has no bars.
+        close, volume, vwap (float64), timestamp (int64, start of the bar in ms UTC), transactions
+        (Int64) and otc (boolean), NA where absent. No rows where the range has no bars.
 
     Raises:
         ConfigError: An argument or a variable cannot be used.
@@ -152,5 +152,6 @@ def _settings(flags: Mapping[str, object], api_key: str | None) -> Settings:
 def _frame(csv: bytes) -> pd.DataFrame:
     import pandas as pd
 
-    numbers = dict.fromkeys(("open", "high", "low", "close", "volume", "vwap"), "float64")
-    return pd.read_csv(io.BytesIO(csv), dtype={**numbers, "timestamp": "int64", "transactions": "Int64", "otc": "boolean"})
+    types = dict.fromkeys(("open", "high", "low", "close", "volume", "vwap"), "float64")
+    types |= {"timestamp": "int64", "transactions": "Int64", "otc": "boolean"}
+    return pd.read_csv(io.BytesIO(csv), dtype=types)
