@@ -217,7 +217,7 @@ def _check_envelope(answer: _Answer, unit: Unit, bars: int) -> None:
     if answer.ticker != unit.ticker.symbol and (answer.ticker is not None or bars):
         raise WrongAnswer(f"the answer is about {one_line(repr(answer.ticker))}")
     # Index answers have no `adjusted`; every other one says what its prices are.
-    silent = answer.adjusted is None and (unit.ticker.asset_type is AssetType.INDICES or not bars)
+    silent = answer.adjusted is None and (unit.ticker.market is AssetType.INDICES or not bars)
     if answer.adjusted is not unit.adjusted and not silent:
         raise WrongAnswer(f"asked for adjusted={unit.adjusted}, the answer says adjusted={answer.adjusted}")
     if answer.resultsCount is not None and answer.resultsCount != bars:
@@ -239,7 +239,7 @@ def _table(results: bytes, unit: Unit) -> _Table:
             raise WrongAnswer(f"the bar at {_when(bar.t)} is of {one_line(repr(bar.T))}")
     if bars:
         _check_range(min(bar.t for bar in bars), max(bar.t for bar in bars), unit)
-    lines = _rows(bars, index=unit.ticker.asset_type is AssetType.INDICES)
+    lines = _rows(bars, index=unit.ticker.market is AssetType.INDICES)
     return _Table(b"\n".join((*lines, b"")), np.array([bar.t for bar in bars], dtype=np.int64))
 
 

@@ -54,10 +54,16 @@ class Ticker:
     symbol: str
     """As the API spells it; case-sensitive and never changed."""
     asset_type: AssetType
+    """As the tag and the key say it; a universe may have its own opinion."""
     exchange: str
     currency: str
     row: Mapping[str, str] = field(default_factory=dict, hash=False)
     """The universe's other columns as they were, for the lists that can be fed back in."""
+
+    @property
+    def market(self) -> AssetType:
+        """What it is to the API, whatever the tags say: its days and its bars' fields depend on it."""
+        return AssetType.of(self.symbol)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +119,7 @@ class Unit:
             return self.window
         utc = _days_ms(self.start, self.end, UTC)
         new_york = _days_ms(self.start, self.end, NEW_YORK)
-        match self.ticker.asset_type:
+        match self.ticker.market:
             case AssetType.CRYPTO:
                 return utc
             case AssetType.FOREX:
