@@ -266,7 +266,7 @@ def _positive_seconds(text: str) -> float:
 def _path(flags: Mapping[str, Any], name: str) -> Path:
     path: str | None = flags.get(name)
     if path == "":
-        raise ConfigError(f"--{name.replace('_', '-')} is empty")
+        raise ConfigError(f"--{name.replace('_', '-')} '': it is empty")
     return Path(path or DEFAULTS[name])
 
 

@@ -81,9 +81,7 @@ class Memory:
         if self._path is None:
             return
         entries = self._entries(self._path)
-        entries[self._name] = _Entry(
-            per_second=lesson.per_second, ceiling=lesson.ceiling, learned=round(self._clock(), 3)
-        )
+        entries[self._name] = _Entry(per_second=lesson.per_second, ceiling=lesson.ceiling, learned=self._clock())
         newest = sorted(entries.items(), key=lambda item: item[1].learned)[-_MOST_ENTRIES:]
         try:
             _write(self._path, msgspec.json.encode(_File(rates=dict(newest))))
