@@ -23,7 +23,8 @@ __all__ = ["AutoPacer", "Search", "open_auto_pacer"]
 
 log = logging.getLogger(__name__)
 
-_FIRST = 4.0
+_FIRST = 3.5
+"""No whole number: a limit of just as many would be met now and then, by chance of the network."""
 _MOST = 100.0
 """What the vendor advises to paid plans, a second."""
 _FREE = 5 / 60.5
@@ -131,15 +132,16 @@ class Search:
         return max(lower, _FREE), min(rate, self._ceiling or rate) if self._answered_since else self._ceiling
 
     def _looks_free(self, sent: float) -> bool:
-        """Whether a refusal that speaks of a minute can be the free plan's.
+        """Whether a refusal that speaks of a minute is the free plan's.
 
-        Not where more was answered within a minute than that allows; nor where less was sent, until
-        the API says so again.
+        It is where that plan's five were sent within a minute, and no more than these answered. It
+        may be where two of its minutes met, or somebody else had a share of them: then the API says
+        so again before it answers anything.
         """
-        if len(self._answered) > 2 * _BUDGET and self._answered[0] > sent - _MINUTE:
-            return False
+        answered = sum(moment > sent - _MINUTE for moment in self._answered)
         spent = len(self._sent) > _BUDGET and self._sent[0] > sent - _MINUTE
-        return spent or (self._fell > -math.inf and not self._answered_since)
+        again = self._fell > -math.inf and not self._answered_since
+        return (spent and answered <= _BUDGET) or (again and answered <= 2 * _BUDGET)
 
     def _was_the_limit(self) -> bool:
         """Whether requests waited for tokens, and enough were answered to tell that the rate holds."""

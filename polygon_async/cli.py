@@ -92,7 +92,7 @@ def parser() -> argparse.ArgumentParser:
     pace.add_argument(
         "--concurrency",
         metavar="N",
-        help=f"tickers in flight at once (default: {DEFAULTS['concurrency']}) [POLYGON_CONCURRENCY]",
+        help=f"tickers (and windows of one) in flight at once (default: {DEFAULTS['concurrency']}) [POLYGON_CONCURRENCY]",
     )
     pace.add_argument(
         "--rate",
