@@ -219,7 +219,10 @@ class AutoPacer(Pacer):
         with self._following():
             self._search.refused(self._now(), sent=sent, said=said)
         if not retry_after:
+            paused = self.paused_for
             self.hold(self._search.free_again(self._now(), said=said))
+            if self.paused_for > paused:
+                log.info("the minute's requests are spent: the next one follows in %.0f s", self.paused_for)
 
     def succeeded(self, *, sent: float) -> None:
         """As of any pacer; and the rate may rise."""

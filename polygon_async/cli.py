@@ -92,7 +92,8 @@ def parser() -> argparse.ArgumentParser:
     pace.add_argument(
         "--concurrency",
         metavar="N",
-        help=f"tickers (and windows of one) in flight at once (default: {DEFAULTS['concurrency']}) [POLYGON_CONCURRENCY]",
+        help="tickers (and windows of one) in flight at once"
+        f" (default: {DEFAULTS['concurrency']}) [POLYGON_CONCURRENCY]",
     )
     pace.add_argument(
         "--rate",
