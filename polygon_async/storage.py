@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from polygon_async.errors import PolygonAsyncError, StorageUnusable, UploadFailed, one_line
+from polygon_async.errors import PolygonAsyncError, StorageUnusable, UploadFailed
 from polygon_async.models import Receipt
+from polygon_async.storage_errors import DENIED, RUN_STOPPERS, code_of, local_trouble, store_errors, words_of
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+    from collections.abc import AsyncIterator, Callable, Mapping
     from pathlib import Path
 
     from types_aiobotocore_s3 import S3Client
@@ -32,27 +33,6 @@ _IDENTITY = ("from", "to", "adjusted")
 _CONTENT = "csv-sha256"
 _PREFLIGHT_SECONDS = 30
 _CONFLICTS = 3
-
-# What fails for one upload and would for every other.
-_RUN_STOPPERS = {
-    "NoSuchBucket": "the bucket does not exist; create it, or name another (S3_BUCKET or --bucket)",
-    "InvalidAccessKeyId": "the store does not know the access key; check AWS_ACCESS_KEY_ID or the profile",
-    "SignatureDoesNotMatch": "the secret does not fit the access key; check AWS_SECRET_ACCESS_KEY or the profile",
-    "AuthorizationHeaderMalformed": "the region does not fit the bucket; set AWS_REGION to the bucket's",
-    "PermanentRedirect": "the bucket lives in another region; set AWS_REGION (or AWS_ENDPOINT_URL_S3)",
-    "IllegalLocationConstraintException": "the bucket lives in another region; set AWS_REGION",
-    "ExpiredToken": "the credentials have expired; renew them and start again",
-    "ExpiredTokenException": "the credentials have expired; renew them and start again",
-    "TokenRefreshRequired": "the credentials have expired; renew them and start again",
-    "InvalidToken": "the session token is not valid; renew the credentials",
-    "InvalidClientTokenId": "the store does not know the access key; check AWS_ACCESS_KEY_ID or the profile",
-    "RequestTimeTooSkewed": "this machine's clock is wrong; set it and start again",
-    "AccountProblem": "the account cannot be used",
-    "AllAccessDisabled": "all access to the bucket is disabled",
-    "NotSignedUp": "the account is not signed up for S3",
-    "InvalidBucketName": "this cannot be a bucket's name",
-}
-_DENIED = frozenset({"AccessDenied", "403", "Forbidden", "AllAccessDisabled"})
 
 
 class KeyTaken(PolygonAsyncError):
@@ -116,13 +96,13 @@ async def check_bucket(name: str) -> None:
             f"the bucket {name} did not answer within {_PREFLIGHT_SECONDS} s; check AWS_ENDPOINT_URL_S3 and the network"
         ) from error
     except ClientError as error:
-        if _code(error) in _DENIED:
+        if code_of(error) in DENIED:
             log.debug("the bucket %s may not be listed, which uploads don't need", name)
             return
-        advice = _RUN_STOPPERS.get(_code(error), "check AWS_ENDPOINT_URL_S3, the bucket's name and the credentials")
-        raise StorageUnusable(f"the bucket {name} cannot be used: {advice} ({_words(error)})") from error
+        advice = RUN_STOPPERS.get(code_of(error), "check AWS_ENDPOINT_URL_S3, the bucket's name and the credentials")
+        raise StorageUnusable(f"the bucket {name} cannot be used: {advice} ({words_of(error)})") from error
     except (BotoCoreError, OSError, ValueError) as error:
-        raise StorageUnusable(f"the bucket {name} cannot be reached: {_local_trouble(error)}") from error
+        raise StorageUnusable(f"the bucket {name} cannot be reached: {local_trouble(error)}") from error
 
 
 class Bucket:
@@ -156,17 +136,17 @@ class Bucket:
         try:
             async with asyncio.timeout(deadline):
                 existed = False
-                with self._errors(f"writing {where}"):
+                with store_errors(f"writing {where}", has_stored=self._has_stored):
                     existed = not await self._put(path, description, digests, replace=replace)
                 if existed:
-                    with self._errors(f"looking at {where}"):
+                    with store_errors(f"looking at {where}", has_stored=self._has_stored):
                         existed = await self._is_twin(description, digests)
                     if not existed:
-                        with self._errors(f"writing {where}"):
+                        with store_errors(f"writing {where}", has_stored=self._has_stored):
                             await self._put(path, description, digests, replace=True)
-                with self._errors(f"reading back {where}"):
+                with store_errors(f"reading back {where}", has_stored=self._has_stored):
                     confirmed_by = await self._confirm(description, digests)
-                with self._errors(f"reading back the tags of {where}"):
+                with store_errors(f"reading back the tags of {where}", has_stored=self._has_stored):
                     await self._confirm_tags(description)
         except TimeoutError as error:
             raise UploadFailed(f"{where} was not confirmed within {deadline:.0f} s") from error
@@ -201,13 +181,13 @@ class Bucket:
                     await self._client.put_object(Body=body, **request)
             except ClientError as error:
                 status = error.response["ResponseMetadata"].get("HTTPStatusCode")
-                if conditional and (status == 412 or _code(error) == "PreconditionFailed"):
+                if conditional and (status == 412 or code_of(error) == "PreconditionFailed"):
                     return False
-                if conditional and (status == 501 or _code(error) == "NotImplemented"):
+                if conditional and (status == 501 or code_of(error) == "NotImplemented"):
                     log.info("the store knows no conditional writes; a look before each write stands in for them")
                     self._conditional = False
                     return await self._put(path, description, digests, replace=replace)
-                if _code(error) != "ConditionalRequestConflict" or attempt == _CONFLICTS:
+                if code_of(error) != "ConditionalRequestConflict" or attempt == _CONFLICTS:
                     raise
             else:
                 return True
@@ -220,7 +200,7 @@ class Bucket:
         try:
             return await self._head(key) is not None
         except ClientError as error:
-            if _code(error) in _DENIED:
+            if code_of(error) in DENIED:
                 return False
             raise
 
@@ -295,28 +275,6 @@ class Bucket:
             await self._offload(digest.update, chunk)
         return digest.digest()
 
-    @contextlib.contextmanager
-    def _errors(self, act: str) -> Iterator[None]:
-        """Turn what botocore raises into the family."""
-        from botocore.exceptions import BotoCoreError, ClientError, CredentialRetrievalError, NoCredentialsError
-
-        try:
-            yield
-        except ClientError as error:
-            code = _code(error)
-            if code in _RUN_STOPPERS:
-                raise StorageUnusable(f"{act}: {_RUN_STOPPERS[code]} ({_words(error)})") from error
-            if code in _DENIED:
-                needed = "PutObject, PutObjectTagging, GetObject, GetObjectTagging"
-                text = f"{act} is denied ({_words(error)}); the policy must allow {needed}"
-                # Where nothing could be stored yet, nothing can; else it is this key's own trouble.
-                raise (UploadFailed(text) if self._has_stored else StorageUnusable(text)) from error
-            raise UploadFailed(f"{act} failed ({_words(error)})") from error
-        except (NoCredentialsError, CredentialRetrievalError) as error:
-            raise StorageUnusable(f"{act}: {_local_trouble(error)}") from error
-        except (BotoCoreError, OSError) as error:
-            raise UploadFailed(f"{act} failed ({one_line(error)})") from error
-
 
 @contextlib.asynccontextmanager
 async def _client(on_secret: Callable[[str | None], object], **settings: Any) -> AsyncIterator[S3Client]:
@@ -333,26 +291,11 @@ async def _client(on_secret: Callable[[str | None], object], **settings: Any) ->
         opening = session.client("s3", config=AioConfig(**settings))
         client = await opening.__aenter__()
     except (BotoCoreError, ValueError) as error:
-        raise StorageUnusable(f"S3 cannot be used: {_local_trouble(error)}") from error
+        raise StorageUnusable(f"S3 cannot be used: {local_trouble(error)}") from error
     try:
         yield client
     finally:
         await asyncio.shield(opening.__aexit__(None, None, None))
-
-
-def _local_trouble(error: Exception) -> str:
-    """What is wrong on this side of the connection, and what to do."""
-    from botocore.exceptions import ConnectTimeoutError, EndpointConnectionError, NoCredentialsError, NoRegionError
-
-    match error:
-        case NoCredentialsError():
-            return "there are no credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
-        case NoRegionError():
-            return "there is no region; set AWS_REGION"
-        case EndpointConnectionError() | ConnectTimeoutError():
-            return f"{one_line(error)}; check AWS_ENDPOINT_URL_S3 and the network"
-        case _:
-            return one_line(error)
 
 
 def _digests(path: Path) -> _Digests:
@@ -364,13 +307,3 @@ def _digests(path: Path) -> _Digests:
             sha256.update(chunk)
             size += len(chunk)
     return _Digests(size, md5.digest(), sha256.digest())
-
-
-def _code(error: Any) -> str:
-    return str(error.response.get("Error", {}).get("Code", ""))
-
-
-def _words(error: Any) -> str:
-    """An S3 error's code and, where the store gave one, message."""
-    message = one_line(error.response.get("Error", {}).get("Message", ""))
-    return f"{_code(error)}: {message}" if message else _code(error) or "without a code"

@@ -1,0 +1,87 @@
+"""What botocore raises in; what it means for a ticker or the run, and what to do about it, out."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING, Any
+
+from polygon_async.errors import StorageUnusable, UploadFailed, one_line
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["DENIED", "RUN_STOPPERS", "code_of", "local_trouble", "store_errors", "words_of"]
+
+RUN_STOPPERS = {
+    "NoSuchBucket": "the bucket does not exist; create it, or name another (S3_BUCKET or --bucket)",
+    "InvalidAccessKeyId": "the store does not know the access key; check AWS_ACCESS_KEY_ID or the profile",
+    "SignatureDoesNotMatch": "the secret does not fit the access key; check AWS_SECRET_ACCESS_KEY or the profile",
+    "AuthorizationHeaderMalformed": "the region does not fit the bucket; set AWS_REGION to the bucket's",
+    "PermanentRedirect": "the bucket lives in another region; set AWS_REGION (or AWS_ENDPOINT_URL_S3)",
+    "IllegalLocationConstraintException": "the bucket lives in another region; set AWS_REGION",
+    "ExpiredToken": "the credentials have expired; renew them and start again",
+    "ExpiredTokenException": "the credentials have expired; renew them and start again",
+    "TokenRefreshRequired": "the credentials have expired; renew them and start again",
+    "InvalidToken": "the session token is not valid; renew the credentials",
+    "InvalidClientTokenId": "the store does not know the access key; check AWS_ACCESS_KEY_ID or the profile",
+    "RequestTimeTooSkewed": "this machine's clock is wrong; set it and start again",
+    "AccountProblem": "the account cannot be used",
+    "AllAccessDisabled": "all access to the bucket is disabled",
+    "NotSignedUp": "the account is not signed up for S3",
+    "InvalidBucketName": "this cannot be a bucket's name",
+}
+"""What fails for one upload and would for every other, by S3's code, and what to do."""
+DENIED = frozenset({"AccessDenied", "403", "Forbidden"})
+"""Codes of what a policy forbids."""
+
+
+@contextlib.contextmanager
+def store_errors(act: str, *, has_stored: bool) -> Iterator[None]:
+    """Turn what botocore raises while doing `act` into the family.
+
+    `has_stored` tells whether the run has stored anything: where nothing could be, a denial is everybody's.
+    """
+    from botocore.exceptions import BotoCoreError, ClientError, CredentialRetrievalError, NoCredentialsError
+
+    try:
+        yield
+    except ClientError as error:
+        code = code_of(error)
+        if code in RUN_STOPPERS:
+            raise StorageUnusable(f"{act}: {RUN_STOPPERS[code]} ({words_of(error)})") from error
+        if code in DENIED:
+            needed = "PutObject, PutObjectTagging, GetObject, GetObjectTagging"
+            text = f"{act} is denied ({words_of(error)}); the policy must allow {needed}"
+            # Where nothing could be stored yet, nothing can; else it is this key's own trouble.
+            raise (UploadFailed(text) if has_stored else StorageUnusable(text)) from error
+        raise UploadFailed(f"{act} failed ({words_of(error)})") from error
+    except (NoCredentialsError, CredentialRetrievalError) as error:
+        raise StorageUnusable(f"{act}: {local_trouble(error)}") from error
+    except (BotoCoreError, OSError) as error:
+        raise UploadFailed(f"{act} failed ({one_line(error)})") from error
+
+
+def local_trouble(error: Exception) -> str:
+    """What is wrong on this side of the connection, and what to do."""
+    from botocore.exceptions import ConnectTimeoutError, EndpointConnectionError, NoCredentialsError, NoRegionError
+
+    match error:
+        case NoCredentialsError():
+            return "there are no credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
+        case NoRegionError():
+            return "there is no region; set AWS_REGION"
+        case EndpointConnectionError() | ConnectTimeoutError():
+            return f"{one_line(error)}; check AWS_ENDPOINT_URL_S3 and the network"
+        case _:
+            return one_line(error)
+
+
+def code_of(error: Any) -> str:
+    """An S3 error's code; HEAD has but the status in its place."""
+    return str(error.response.get("Error", {}).get("Code", ""))
+
+
+def words_of(error: Any) -> str:
+    """An S3 error's code and, where the store gave one, message."""
+    message = one_line(error.response.get("Error", {}).get("Message", ""))
+    return f"{code_of(error)}: {message}" if message else code_of(error) or "without a code"
