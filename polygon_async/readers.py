@@ -64,10 +64,13 @@ class Readers:
         Raises:
             Retryable: the process has died over it (out of memory, perhaps).
         """
-        pool = self._pool
-        if pool is None or size < self._WORTH_SENDING:
-            if size >= self._WORTH_SENDING and self._processes and self._starting is None:
-                self._starting = asyncio.create_task(self._start())
+        if not self._processes or size < self._WORTH_SENDING:
+            return await self._offload(work)
+        if self._starting is None:
+            self._starting = asyncio.create_task(self._start())
+        # The first ones wait for the processes: read in threads, each would take their memory here.
+        await asyncio.shield(self._starting)
+        if (pool := self._pool) is None:
             return await self._offload(work)
         try:
             return await asyncio.wrap_future(pool.submit(work))

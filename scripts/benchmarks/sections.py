@@ -1,0 +1,371 @@
+"""A bench in, one section of figures out: each measurement of the benchmark."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from dataclasses import dataclass
+from statistics import median
+from typing import TYPE_CHECKING, TypeVar
+
+import floor as stages
+from bench import WrongResult
+from figures import Figure, Section
+from workload import PAGE, almost_nothing, full_pages, one_day
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+    from pathlib import Path
+
+    from bench import Bench, ToolRun
+    from programs import Run
+    from workload import Job
+
+__all__ = ["SECTIONS", "Size"]
+
+_LATENCY = 0.15
+_MB = 1e6
+_BYTES_ON_DISK = 16e6
+"""Of a page: as CSV, compressed, and in the store, with room to spare."""
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Size:
+    """How much is downloaded in each measurement; pages are those of one ticker."""
+
+    pages: int
+    """Eight tickers of so many are the main measurement."""
+    baseline_tickers: int
+    """So many of them the script does, too."""
+    long_pages: int
+    share_pages: tuple[int, int]
+    """Of the two runs from whose difference a page's own cost is known."""
+    memory_pages: tuple[int, int]
+    """Of short tickers and of long ones."""
+    wide_pages: int
+    """At concurrency 64."""
+    small_tickers: int
+
+
+def speed(bench: Bench, size: Size) -> Section:
+    """End to end: the script and the tool, without and with latency."""
+    job = full_pages(8, size.pages)
+    part = job.first(size.baseline_tickers)
+    nothing = almost_nothing()
+    # Compile what they import, which no figure should hold.
+    bench.script(nothing)
+    bench.tool(job)
+    fixed = [bench.script(nothing) for _ in range(bench.repeat)]
+    starts = [bench.tool(nothing) for _ in range(bench.repeat)]
+    pages, share = 8 * size.pages, 8 / size.baseline_tickers
+    runs: dict[float, tuple[list[Run], list[ToolRun]]] = {0: ([], []), _LATENCY: ([], [])}
+    for _ in range(bench.repeat):
+        for latency, (scripts, tools) in runs.items():
+            tools.append(bench.tool(job, latency=latency, output="compared-tool"))
+            scripts.append(bench.script(part, latency=latency, output="compared-script"))
+    compared = _compare(bench.scratch, part.tickers)
+    section = Section(f"End to end: 8 tickers of {size.pages} full pages, {sum(bench.bars[job].values()):,} bars")
+    for latency, (scripts, tools) in runs.items():
+        script = _scaled(_of(fixed, _seconds), _of(scripts, _seconds), share)
+        tool = _of(tools, _seconds)
+        where = f"{latency * 1000:.0f} ms latency" if latency else "no latency"
+        section.figures += [
+            Figure(name=f"script, {where}", value=script, unit="s", note=_span(scripts, part)),
+            Figure(name=f"tool, {where}", value=tool, unit="s", note=_span(tools, job)),
+            Figure(name=f"script / tool, {where}", value=script / tool, unit="times", at_least=30),
+        ]
+    scripts, tools = runs[0]
+    script_cpu = _scaled(_of(fixed, _cpu), _of(scripts, _cpu), share) / pages
+    section.figures += [
+        Figure(name="script: CPU per page, children included", value=script_cpu, unit="s"),
+        Figure(name="tool: CPU per page, children included", value=_of(tools, _cpu) / pages, unit="s", at_most=0.10),
+        Figure(name="script: one small page, start to end", value=_of(fixed, _seconds), unit="s"),
+        Figure(
+            name="tool: one small page, start to end",
+            value=_of(starts, _seconds),
+            unit="s",
+            note=f"{_of(starts, _cpu):.2f} s of CPU",
+        ),
+        Figure(name="API server: CPU per page", value=_of(tools, lambda run: run.use.api_cpu) / pages, unit="s"),
+        Figure(name="S3 server: CPU per page", value=_of(tools, lambda run: run.use.s3_cpu) / pages, unit="s"),
+        Figure(name="pages a second, no latency", value=pages / _of(tools, _seconds), unit="pages/s"),
+    ]
+    section.remarks.append(f"both wrote the same values: {compared:,} rows, every column compared as numbers")
+    if share > 1:
+        section.remarks.append(
+            f"the script ran {len(part.tickers)} of the 8 tickers; what it took beyond its start"
+            f" ({_of(fixed, _seconds):.1f} s) is taken {share:g} times"
+        )
+    _remark_cold(section, [run for _, several in runs.values() for run in several])
+    return section
+
+
+def long_ticker(bench: Bench, size: Size) -> Section:
+    """One long ticker against as many pages spread over eight."""
+    alone, spread = full_pages(1, size.long_pages), full_pages(8, size.long_pages // 8)
+    runs: dict[Job, list[ToolRun]] = {alone: [], spread: []}
+    for _ in range(bench.repeat):
+        for job, done in runs.items():
+            done.append(bench.tool(job, latency=_LATENCY))
+    bars = {job: sum(bench.bars[job].values()) for job in runs}
+    pace = {job: bars[job] / _of(done, _seconds) for job, done in runs.items()}
+    asked = max(run.use.requests for run in runs[alone])
+    fewest = -(-bars[alone] // PAGE)
+    section = Section(
+        f"One long ticker: {bars[alone]:,} bars, {fewest} pages, {_LATENCY * 1000:.0f} ms latency",
+        [
+            Figure(name="alone: time", value=_of(runs[alone], _seconds), unit="s"),
+            Figure(
+                name=f"spread over 8 tickers ({bars[spread]:,} bars): time", value=_of(runs[spread], _seconds), unit="s"
+            ),
+            Figure(name="alone", value=pace[alone], unit="bars/s"),
+            Figure(name="spread over 8 tickers", value=pace[spread], unit="bars/s"),
+            Figure(name="alone / spread", value=pace[alone] / pace[spread], at_least=0.7),
+            Figure(
+                name="alone: requests", value=asked, at_most=int(fewest * 1.1) + 1, note=f"fewest possible: {fewest}"
+            ),
+        ],
+    )
+    _remark_cold(section, [run for several in runs.values() for run in several])
+    return section
+
+
+def floor(bench: Bench, size: Size) -> Section:
+    """Stage by stage on one page."""
+    job = full_pages(8, size.pages)
+    packed = bench.servers.first_page(job)
+    return stages.floor(packed, job, lambda: bench.servers.first_page(job), bench.scratch)
+
+
+def memory(bench: Bench, size: Size) -> Section:
+    """Peaks of the whole process tree."""
+    section = Section("Memory: peak of the whole process tree")
+    short, long = size.memory_pages
+    cases = [("8", full_pages(8, short), 350), ("64", full_pages(64, size.wide_pages), 1000)]
+    if long * 8 * _BYTES_ON_DISK < shutil.disk_usage(bench.scratch).free:
+        cases.insert(1, ("8", full_pages(8, long), 350))
+    else:
+        section.remarks.append(f"no room on the disk for 8 tickers of {long} pages")
+    for concurrency, job, limit in cases:
+        peaks = bench.tool(job, "--concurrency", concurrency, memory=True).memory
+        if peaks is None:
+            continue
+        bars = round(median(bench.bars[job].values()), -3)
+        name = f"concurrency {concurrency}, {len(job.tickers)} x {bars:,.0f} bars"
+        section.figures += [
+            Figure(
+                name=f"{name}: RSS added up",
+                value=peaks.rss / _MB,
+                unit="MB",
+                at_most=limit,
+                note=f"{peaks.processes} processes, main {peaks.main / _MB:.0f} MB",
+            ),
+            Figure(name=f"{name}: PSS added up", value=peaks.pss / _MB, unit="MB", note="what is shared counts once"),
+        ]
+    section.remarks.append("sampled every 50 ms, once per case")
+    return section
+
+
+def loop_lag(bench: Bench, size: Size) -> Section:
+    """How late the event loop is for a task that sleeps 5 ms at a time."""
+    job = full_pages(8, size.pages)
+    runs = [bench.tool(job, watched=True) for _ in range(bench.repeat)]
+    several = [sorted(run.report["lags"]) for run in runs]
+
+    def at(share: float) -> float:
+        return 1000 * median(float(lags[min(len(lags) - 1, int(len(lags) * share))]) for lags in several)
+
+    blocked = median(sum(lag for lag in lags if lag > 0.05) / sum(lag + 0.005 for lag in lags) for lags in several)
+    return Section(
+        f"Event loop's lag: 8 tickers of {size.pages} pages, no latency",
+        [
+            Figure(name="p50", value=at(0.5), unit="ms"),
+            Figure(name="p99", value=at(0.99), unit="ms", at_most=50),
+            Figure(name="max", value=at(1), unit="ms"),
+            Figure(name="time spent in waits of over 50 ms", value=blocked * 100, unit="%"),
+        ],
+        [f"{median(len(lags) for lags in several):,.0f} samples a run; with full cores it holds waits for a core, too"],
+    )
+
+
+def start(bench: Bench, size: Size) -> Section:  # noqa: ARG001 (all sections are called alike)
+    """Without downloading anything."""
+    section = Section("Start: compiled bytecode, median of 5")
+    for flag, limit in (("--help", 0.3), ("--version", 0.15)):
+        bench.started(flag)
+        taken = median(bench.started(flag) for _ in range(5))
+        section.figures.append(Figure(name=flag, value=taken, unit="s", at_most=limit))
+    return section
+
+
+def cores(bench: Bench, size: Size) -> Section:
+    """One core against two, and what the main process's share promises for more."""
+    section = Section(f"Cores: 8 tickers of {size.pages} pages, no latency")
+    job = full_pages(8, size.pages)
+    usable = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+    if shutil.which("taskset") and len(usable) > 1:
+        section.figures += _pinned(bench, job, usable[:2])
+        section.remarks.append(
+            "only the tool is pinned, to the first core or the first two; with two cores in all, the servers have"
+            " the second one for themselves in the first case, and have to share it in the second"
+        )
+    else:
+        section.remarks.append("no taskset, or only one core: one core against two was not measured")
+    section.figures += _promised(bench, size)
+    section.remarks += [
+        (
+            f"a page's cost is the difference between runs of 8 x {size.share_pages[0]} and 8 x {size.share_pages[1]}"
+            " pages, so that starting counts for nothing"
+        ),
+        "overlapping: either the main process or all cores together are the limit, as many pages are under way",
+        "Amdahl: as if one page's serial work held up everything else",
+    ]
+    return section
+
+
+def _pinned(bench: Bench, job: Job, pair: Sequence[int]) -> list[Figure]:
+    figures = []
+    for name, flags in (("with upload", ()), ("--no-upload", ("--no-upload",))):
+        taken: dict[int, list[ToolRun]] = {1: [], 2: []}
+        for _ in range(bench.repeat):
+            for count, done in taken.items():
+                pins = ["taskset", "-c", ",".join(map(str, pair[:count]))]
+                done.append(bench.tool(job, *flags, prefix=pins))
+        one, two = (_of(done, _seconds) for done in taken.values())
+        goal = None if flags else 1.7
+        figures += [
+            Figure(name=f"{name}: one core", value=one, unit="s"),
+            Figure(name=f"{name}: two cores", value=two, unit="s"),
+            Figure(name=f"{name}: one / two", value=one / two, unit="times", at_least=goal),
+        ]
+    return figures
+
+
+def _promised(bench: Bench, size: Size) -> list[Figure]:
+    small, large = [], []
+    few, many = size.share_pages
+    for _ in range(bench.repeat):
+        small.append(bench.tool(full_pages(8, few), watched=True))
+        large.append(bench.tool(full_pages(8, many), watched=True))
+
+    def per_page(name: str) -> float:
+        more = _of(large, lambda run: run.report[name]) - _of(small, lambda run: run.report[name])
+        return max(more, 1e-6) / (8 * (many - few))
+
+    loop, main, children = (per_page(name) for name in ("loop_cpu", "main_cpu", "children_cpu"))
+    figures = [
+        Figure(name="main process: CPU per page, all threads", value=main * 1000, unit="ms"),
+        Figure(name="of that, the event loop's thread", value=loop * 1000, unit="ms"),
+        Figure(name="children: CPU per page", value=children * 1000, unit="ms"),
+        Figure(name="serial share at most (all of the main process)", value=main / (main + children) * 100, unit="%"),
+        Figure(name="serial share at least (the loop's thread)", value=loop / (main + children) * 100, unit="%"),
+    ]
+    for count in (1, 2, 4, 8, 16):
+        pace, amdahl = _pace(main, main + children, count)
+        looped = "if only the loop's thread is: {:.0f}, Amdahl {:.0f}".format(*_pace(loop, main + children, count))
+        figures.append(
+            Figure(
+                name=f"{count} cores: overlapping, main process serial",
+                value=pace,
+                unit="pages/s",
+                at_least=100 if count == 16 else None,
+                note=f"Amdahl {amdahl:.0f}; {looped}",
+            )
+        )
+    return figures
+
+
+def _pace(serial: float, whole: float, count: int) -> tuple[float, float]:
+    """Pages a second with so many cores, pages overlapping; and by Amdahl's law."""
+    return min(1 / serial, count / whole), 1 / (serial + (whole - serial) / count)
+
+
+def small_tickers(bench: Bench, size: Size) -> Section:
+    """Many tickers of one small page each."""
+    job = one_day(size.small_tickers)
+    count = len(job.tickers)
+    bench.warm(job)
+    bars = sum(bench.bars[job].values())
+    section = Section(f"Many small tickers: {count:,} tickers, {bars / count:.0f} bars each on average, no latency")
+    for name, flags in (("with upload", ()), ("--no-upload", ("--no-upload",))):
+        runs = [bench.tool(job, *flags) for _ in range(bench.repeat)]
+        shares = {
+            "tool": _of(runs, _cpu),
+            "API server": _of(runs, lambda run: run.use.api_cpu),
+            "S3 server": 0 if flags else _of(runs, lambda run: run.use.s3_cpu),
+        }
+        spent = ", ".join(f"{who} {seconds / count * 1000:.1f} ms" for who, seconds in shares.items())
+        section.figures += [
+            Figure(name=f"{name}: time", value=_of(runs, _seconds), unit="s"),
+            Figure(name=name, value=count / _of(runs, _seconds), unit="tickers/s", note=f"CPU per ticker: {spent}"),
+        ]
+    return section
+
+
+SECTIONS: dict[str, Callable[[Bench, Size], Section]] = {
+    "start": start,
+    "speed": speed,
+    "floor": floor,
+    "long": long_ticker,
+    "lag": loop_lag,
+    "cores": cores,
+    "small": small_tickers,
+    "memory": memory,
+}
+
+
+def _seconds(run: Run | ToolRun) -> float:
+    return run.seconds
+
+
+def _cpu(run: Run | ToolRun) -> float:
+    return run.cpu
+
+
+def _of(runs: Iterable[_T], value: Callable[[_T], float]) -> float:
+    return median(map(value, runs))
+
+
+def _span(runs: Sequence[Run | ToolRun], job: Job) -> str:
+    """How far the runs lay apart."""
+    seconds = sorted(run.seconds for run in runs)
+    return f"measured {seconds[0]:.1f} to {seconds[-1]:.1f} s for {len(job.tickers)} tickers"
+
+
+def _scaled(fixed: float, measured: float, share: float) -> float:
+    """What a run would take that is `share` times as long, apart from its start."""
+    return fixed + (measured - fixed) * share
+
+
+def _remark_cold(section: Section, runs: Sequence[ToolRun]) -> None:
+    cold = max(run.use.cold for run in runs)
+    if cold:
+        section.remarks.append(
+            f"up to {cold} pages of a run were cold, which slows the tool: the server makes about 14 a second"
+        )
+
+
+def _compare(scratch: Path, tickers: Sequence[str]) -> int:
+    """Compare the tickers' CSVs of the two programs, and remove them; returns how many rows there are.
+
+    Raises:
+        WrongResult: a value differs.
+    """
+    import pandas as pd
+
+    rows = 0
+    for ticker in tickers:
+        name = f"{ticker.replace(':', '-')}_historical.csv"
+        ours, theirs = (
+            pd.read_csv(scratch / directory / name, float_precision="round_trip")
+            for directory in ("compared-tool", "compared-script")
+        )
+        try:
+            pd.testing.assert_frame_equal(ours, theirs, check_dtype=False, check_exact=True)
+        except AssertionError as error:
+            raise WrongResult(f"the tool and the script wrote different values for {ticker}: {error}") from error
+        rows += len(ours)
+    for directory in ("compared-tool", "compared-script"):
+        shutil.rmtree(scratch / directory)
+    return rows
