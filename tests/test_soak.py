@@ -15,7 +15,7 @@ import pytest
 from conftest import csv_of
 from test_troubles import LATER, LINES, SIZE, Case, download, lively_tickers
 
-from polygon_async import pacing, polygon
+from polygon_async import pacing, patience
 from polygon_async.models import State
 from polygon_async.sandbox import Sandbox
 
@@ -64,7 +64,7 @@ async def test_every_outcome_is_right_and_nothing_is_left(
     store: EmbeddedS3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pacing, "_LONGEST_UNTOLD_PAUSE", 0.01)
-    monkeypatch.setattr(polygon, "_REFUSALS_IN_A_ROW", 1)
+    monkeypatch.setattr(patience, "_REFUSALS_IN_A_ROW", 1)
     cases = list(drawn(TICKERS))
     bucket = store.create_bucket()
     with contextlib.closing(store.client()) as client:

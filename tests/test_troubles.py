@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from conftest import csv_of
 
-from polygon_async import pacing, pipeline, polygon, universe
+from polygon_async import pacing, patience, pipeline, universe
 from polygon_async.config import Environment, settings_from
 from polygon_async.models import State
 from polygon_async.redaction import Redactor
@@ -290,7 +290,7 @@ def played(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Playe
         patch.setenv("NO_PROXY", "127.0.0.1")
         # The growing pauses of 429s without a word, and how many of them are excused, would take minutes.
         patch.setattr(pacing, "_LONGEST_UNTOLD_PAUSE", 0.01)
-        patch.setattr(polygon, "_REFUSALS_IN_A_ROW", 1)
+        patch.setattr(patience, "_REFUSALS_IN_A_ROW", 1)
         for name, flags in {"others": {}, "429": {}, "stall": {"stall_timeout": "0.7"}}.items():
             cases = [case for case in CASES if group(case) == name]
             runs[name] = play(cases, tmp_path_factory.mktemp("troubles"), **flags)
