@@ -9,9 +9,13 @@ __all__ = ["main"]
 
 def main() -> int:
     """The console script's entry; returns the exit code."""
-    from polygon_async.cli import main as run
+    try:
+        from polygon_async.cli import main as run
 
-    return run()
+        return run()
+    except KeyboardInterrupt:
+        print("polygon-async: interrupted", file=sys.stderr)  # noqa: T201
+        return 130
 
 
 if __name__ == "__main__":

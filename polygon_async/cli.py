@@ -174,8 +174,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except RunError as error:
         return _refuse(redact(str(error)), as_json=flags.json)
     except (KeyboardInterrupt, Interrupted):
-        print("polygon-async: interrupted before anything was fetched", file=sys.stderr)
-        return _INTERRUPTED
+        return _refuse("interrupted before anything was fetched", as_json=flags.json, code=_INTERRUPTED)
     if not _print(json.dumps(summary.as_json()) if flags.json else summary.as_text()):
         return 2
     if summary.error is not None:
@@ -226,9 +225,9 @@ def _print(result: str) -> bool:
     return True
 
 
-def _refuse(error: str, *, as_json: bool) -> int:
+def _refuse(error: str, *, as_json: bool, code: int = 2) -> int:
     """A run that could not start: one line, and for programs the same as JSON."""
     if as_json:
-        _print(json.dumps({"version": __version__, "exit_code": 2, "error": error}))
-    print(f"polygon-async: error: {error}", file=sys.stderr)
-    return 2
+        _print(json.dumps({"version": __version__, "exit_code": code, "error": error}))
+    print(f"polygon-async: {'' if code == _INTERRUPTED else 'error: '}{error}", file=sys.stderr)
+    return code

@@ -13,7 +13,7 @@ from polygon_async.bars import Border, read_page
 from polygon_async.csvfile import PartFile
 from polygon_async.errors import WrongAnswer, said_by
 from polygon_async.layout import csv_name, part_name
-from polygon_async.models import CsvFile
+from polygon_async.models import MINUTE_MS, CsvFile
 from polygon_async.pagination import first_request, next_request
 from polygon_async.windows import Cutter
 
@@ -92,7 +92,7 @@ class _Walk:
             if page.bars:
                 yield page
             following = self._next(step, page)
-            if following is not None and page.bars and slots is not None and slots.has_room(self._polygon.parallel):
+            if slots is not None and following is not None and page.bars and self._is_divisible(slots):
                 cut = cutter(page.bars, following.request.start - (page.first or 0))
                 async with contextlib.aclosing(self._side_by_side(following, slots, cut)) as rest:
                     async for page in rest:
@@ -100,13 +100,17 @@ class _Walk:
                 return
             step = following
 
+    def _is_divisible(self, slots: Slots) -> bool:
+        """Whether the rest may be cut: where there is room, and no doubt about where the range ends."""
+        return len(self._unit.last_minutes()) == 1 and slots.has_room(self._polygon.parallel)
+
     async def _side_by_side(self, step: _Step, slots: Slots, cut: Cutter) -> AsyncGenerator[Page]:
         """The pages from `step` on, in order, asked for in windows as far as there is room.
 
         Each window in flight is one page, so memory is bounded by the slots; what overflows its window
         is asked for when its turn comes.
         """
-        begin, last = step.request.start, self._unit.bounds()[1]
+        begin, last = _next_minute(step), self._unit.bounds()[1]
         border = step.border
         flights: deque[tuple[_Step, asyncio.Task[Page]]] = deque()
         arrived: Page | None = None
@@ -129,7 +133,7 @@ class _Walk:
                     cut.learn(arrived.bars, until - step.request.start)
                     if following is not None and arrived.bars and not flights and begin > last:
                         # Nobody else is on the way: the rest may be cut anew.
-                        begin, border = following.request.start, following.border
+                        begin, border = _next_minute(following), following.border
                     elif following is not None:
                         flights.appendleft(self._fly(following))
                     count(len(flights))
@@ -161,11 +165,23 @@ class _Walk:
         try:
             _check_emptiness(empty_pages)
             request = next_request(
-                done.unit, done.request, next_url=page.next_url, border=page.border, empty=not page.bars
+                done.unit,
+                done.request,
+                next_url=page.next_url,
+                border=page.border,
+                empty=not page.bars,
+                base_path=self._polygon.base_path,
             )
         except WrongAnswer as error:
             raise WrongAnswer(f"{error}{said_by(page.request_id)}", request=done.request.path) from error.__cause__
         return None if request is None else _Step(done.unit, request, page.border, empty_pages)
+
+
+def _next_minute(step: _Step) -> int:
+    """The first whole minute that a step asks for: windows have no part in a minute that is done."""
+    start = step.request.start
+    done = step.border.last is not None and start // MINUTE_MS == step.border.last // MINUTE_MS
+    return (start // MINUTE_MS + done) * MINUTE_MS
 
 
 def _check_emptiness(empty_pages: int) -> None:

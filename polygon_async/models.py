@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
@@ -101,13 +101,16 @@ class Unit:
     """First and last ms UTC of the part of the range that is asked for; None: all of it."""
 
     def ends(self) -> tuple[str, str]:
-        """From and to as a request spells them: days where they are the range's own, else ms."""
-        whole = replace(self, window=None).bounds()
-        first, last = self.bounds()
-        return (
-            self.start.isoformat() if first == whole[0] else str(first),
-            self.end.isoformat() if last == whole[1] else str(last),
-        )
+        """From and to as a request spells them: the range's days, or a window's ms."""
+        if self.window is not None:
+            return str(self.window[0]), str(self.window[1])
+        return self.start.isoformat(), self.end.isoformat()
+
+    def last_minutes(self) -> set[int]:
+        """The minutes (since 1970, UTC) with which the range may end: more than one where the day is in doubt."""
+        if self.window is not None or self.ticker.market is not AssetType.FOREX:
+            return {self.bounds()[1] // MINUTE_MS}
+        return {_days_ms(self.start, self.end, zone)[1] // MINUTE_MS for zone in (UTC, NEW_YORK)}
 
     def bounds(self) -> tuple[int, int]:
         """First and last ms UTC that a bar's start may have.

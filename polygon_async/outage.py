@@ -20,7 +20,7 @@ _LAST_PROBE = 30.0
 class Outage:
     """Tells a ticker's trouble from everyone's.
 
-    The API is down when three or more requests are failing (or gave up failing) and none has been
+    The API is down when three or more tickers are failing (or gave up failing) and none has been
     answered for a while. The run then waits as one: a single request is sent now and then as a
     probe, and nobody's own patience is spent. The first answer ends it.
 
@@ -49,10 +49,10 @@ class Outage:
         """Whether it is on, or has ended after `moment` (the loop's time)."""
         return self.is_on or self._ended >= moment
 
-    def failing(self, request: str, words: str) -> None:
-        """The request of this path failed, in these words, and may be tried again."""
+    def failing(self, ticker: str, words: str) -> None:
+        """A request about this ticker failed, in these words, and may be tried again."""
         now = self._now()
-        self._failing.add(request)
+        self._failing.add(ticker)
         self._last_words = words
         if self._silent_since is None:
             self._silent_since = now

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from typing import TYPE_CHECKING
 
 from aiolimiter import AsyncLimiter
@@ -85,14 +86,12 @@ class Pacer:
         """Go on at another rate, which the spacing to the next token has already.
 
         What is owed for the last token stays owed, in parts of a token, so that no change gives a
-        free one: a faster rate works it off from now on; a slower one counts from that token.
+        free one: the new rate works it off from now on, and a slower one counts from that token.
         """
         now, interval = self._now(), 1 / per_second
-        if interval > self._interval:
-            self._next_token = self._last_token + interval
-        else:
-            owed = (self._next_token - now) / self._interval
-            self._next_token = now + owed * interval
+        owed = (self._next_token - now) / self._interval
+        slower = self._last_token + interval if interval > self._interval else -math.inf
+        self._next_token = max(now + owed * interval, slower)
         self._interval = interval
         self._bucket = None
 

@@ -47,15 +47,18 @@ def first_request(unit: Unit) -> PageRequest:
     )
 
 
-def next_request(unit: Unit, done: PageRequest, *, next_url: str, border: Border, empty: bool) -> PageRequest | None:
+def next_request(
+    unit: Unit, done: PageRequest, *, next_url: str, border: Border, empty: bool, base_path: str = ""
+) -> PageRequest | None:
     """The request that follows `done`, whose page ended at `border` and named `next_url`.
 
-    It asks for a later minute than `done`; after an `empty` page, which has used up no minute, a later
-    millisecond will do, or behind the first request the very moment that its date stands for.
+    It asks for a later minute than `done`, or for what comes behind the page's last bar. After an
+    `empty` page, which has used up no minute, a later millisecond will do, or behind the first
+    request the very moment that its date stands for.
 
-    Path and query count, whatever host, port or scheme stands before them. None when the next_url
-    begins right behind the range's last minute: of the range there is nothing left to ask for, and
-    the API answers 400 to such a question.
+    Path and query count, whatever host, port or scheme stands before them; a gateway's `base_path`
+    before the API's own path goes. None when the next_url begins right behind the range's last
+    minute: of the range there is nothing left to ask for, and the API answers 400 to such a question.
 
     Raises:
         WrongAnswer: it names something else, or does not move forward.
@@ -66,13 +69,16 @@ def next_request(unit: Unit, done: PageRequest, *, next_url: str, border: Border
         raise WrongAnswer("the next_url is not a URL") from error
     prefix, _, position = parts.path.rpartition("/range/1/minute/")
     start_text, _, end_text = position.partition("/")
-    if unquote(prefix) != f"/v2/aggs/ticker/{unit.ticker.symbol}":
+    if unquote(prefix.removeprefix(base_path)) != f"/v2/aggs/ticker/{unit.ticker.symbol}":
         raise WrongAnswer(f"the next_url names another path or ticker: {one_line(parts.path)}")
     last = unit.bounds()[1]
-    if end_text != unit.ends()[1] and _moment(end_text, unit) // MINUTE_MS != last // MINUTE_MS:
+    if end_text != unit.ends()[1] and _moment(end_text, unit) // MINUTE_MS not in unit.last_minutes():
         raise WrongAnswer(f"the next_url ends the range at {one_line(end_text)} and not at {unit.end}")
     start = _moment(start_text, unit)
-    earliest = done.start + (not done.is_first) if empty else (done.start // MINUTE_MS + 1) * MINUTE_MS
+    if empty or border.last is None:
+        earliest = done.start + (not done.is_first)
+    else:
+        earliest = min((done.start // MINUTE_MS + 1) * MINUTE_MS, border.last + 1)
     if start < earliest:
         raise WrongAnswer(f"the next_url does not move forward (from {one_line(start_text)})")
     if start > last:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from polygon_async.autorate import open_auto_pacer
 from polygon_async.compress import Compression, find_lzop
+from polygon_async.csvfile import disk_errors
 from polygon_async.directory import claim
 from polygon_async.errors import DiskUnusable, Interrupted, Refused, RunError, TickerError, UploadFailed
 from polygon_async.fetch import fetch_csv
@@ -245,7 +246,8 @@ class _Run:
                 receipt = await self._store(unit, csv)
                 self.tally.stored_bytes += receipt.size
                 if not self.settings.keep_csv:
-                    await self.offload(csv.path.unlink)
+                    with disk_errors(csv.path):
+                        await self.offload(csv.path.unlink, missing_ok=True)
                 self._end(Outcome(unit=unit, state=State.UPLOADED, csv=csv, receipt=receipt))
 
     async def _store(self, unit: Unit, csv: CsvFile) -> Receipt:
@@ -258,7 +260,8 @@ class _Run:
             self.tally.in_flight[symbol] = "lzop"
             await self.offload.until_done(compression.run, hurry=compression.stop)
             self.tally.in_flight[symbol] = "uploading"
-            size = (await self.offload(target.stat)).st_size
+            with disk_errors(target):
+                size = (await self.offload(target.stat)).st_size
             deadline = max(self.settings.patience, _LEAST_UPLOAD_SECONDS) + size / _UPLOAD_BYTES_PER_SECOND
             for minute in range(_MINUTES_TO_TRY):
                 collected = self.collected + timedelta(minutes=minute)
@@ -271,7 +274,8 @@ class _Run:
                     return await self.bucket.store(target, description, replace=self.settings.force, deadline=deadline)
             raise UploadFailed(f"other downloads' objects have every key of {symbol} from {self.collected} on")
         finally:
-            await self.offload(target.unlink, missing_ok=True)
+            with contextlib.suppress(OSError):
+                await self.offload(target.unlink, missing_ok=True)
 
     @contextlib.contextmanager
     def _ending(self, unit: Unit, csv: CsvFile | None = None) -> Iterator[None]:

@@ -139,6 +139,11 @@ class Polygon:
             await self._session.close()
 
     @property
+    def base_path(self) -> str:
+        """What stands before the API's own paths, where it is reached through a gateway."""
+        return URL(self._base_url).raw_path.rstrip("/")
+
+    @property
     def parallel(self) -> float:
         """How many requests at once the pace allows; with more, they would only wait for tokens."""
         per_second = self._pacer.per_second
@@ -157,7 +162,7 @@ class Polygon:
         patience = Patience(self._patience)
 
         def give_up(error: Exception) -> bool:
-            self._outage.failing(request.path, str(error))
+            self._outage.failing(request.path.partition("/range/")[0], str(error))
             if self._outage.was_on_since(patience.failing_since):
                 # Everybody's trouble counts against the run's patience, and begins this request's anew.
                 patience.begin_anew()
@@ -288,8 +293,7 @@ def _said(body: bytes, encoding: str, request_id: str | None) -> str:
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
         answer = _ErrorBody()
         # A gateway's HTML page says nothing that its status does not; a short plain text may.
-        plain = b"" if b"<" in text else text
-        answer.message = plain[:300].decode(errors="replace")
+        answer.message = "" if b"<" in text else text.decode(errors="replace")
     said = one_line(answer.error or answer.message or "") or "without a word"
     found = answer.request_id or request_id
     return f"{said}{said_by(found)}"

@@ -89,15 +89,16 @@ class Readers:
 
 def _started_pool(processes: int) -> ProcessPoolExecutor:
     """A pool whose processes have imported what they need."""
+    # A Ctrl-C in the terminal is for this process to answer: its children inherit this thread's deafness.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     pool = ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn"), initializer=_get_ready)
     wait([pool.submit(_do_nothing) for _ in range(processes)])
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     return pool
 
 
 def _get_ready() -> None:
-    """What a worker process does first."""
-    # A Ctrl-C in the terminal is for the parent to answer.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """What a worker process does first: see to it that it does not outlive its parent."""
     threading.Thread(target=_die_with_parent, daemon=True).start()
 
 

@@ -13,6 +13,15 @@ if TYPE_CHECKING:
 __all__ = ["RedactingFormatter", "Redactor"]
 
 _MASK = "[redacted]"
+_CUT = "…"
+"""What stands where a text was shortened (errors.one_line)."""
+_TELLING = 4
+"""So many letters of a secret are too many."""
+
+
+def _overlap(text: str, secret: str) -> int:
+    """How many of the secret's first letters the text ends with."""
+    return next((n for n in range(min(len(text), len(secret)), 0, -1) if text.endswith(secret[:n])), 0)
 
 
 class Redactor:
@@ -34,7 +43,16 @@ class Redactor:
     def __call__(self, text: str) -> str:
         for value in self._values:
             text = text.replace(value, _MASK)
-        return text
+        return self._without_cut_ones(text) if _CUT in text else text
+
+    def _without_cut_ones(self, text: str) -> str:
+        """Take out what a shortened text still holds of a secret's beginning."""
+        parts = text.split(_CUT)
+        for number, part in enumerate(parts[:-1]):
+            left = max((_overlap(part, value) for value in self._values), default=0)
+            if left >= _TELLING:
+                parts[number] = part[: len(part) - left] + _MASK
+        return _CUT.join(parts)
 
     def __repr__(self) -> str:
         return f"<Redactor of {len(self._values)} spellings>"

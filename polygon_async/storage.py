@@ -131,11 +131,15 @@ class Bucket:
             UploadFailed: this file is not stored, or not confirmed.
             StorageUnusable: no file can be stored.
         """
-        digests = await self._offload(_digests, path)
+        with store_errors(f"reading {path.name}", has_stored=self._has_stored):
+            digests = await self._offload(_digests, path)
         where = f"s3://{self.name}/{description.key}"
         try:
             async with asyncio.timeout(deadline):
                 existed = False
+                if replace:
+                    with store_errors(f"looking at {where}", has_stored=self._has_stored):
+                        await self._check_owner(description)
                 with store_errors(f"writing {where}", has_stored=self._has_stored):
                     existed = not await self._put(path, description, digests, replace=replace)
                 if existed:
@@ -204,16 +208,22 @@ class Bucket:
                 return False
             raise
 
+    async def _check_owner(self, description: ObjectDescription) -> Mapping[str, str]:
+        """The metadata of the object that is there, which must be this unit's; none where there is none."""
+        if not await self._is_there(description.key) or (head := await self._head(description.key)) is None:
+            return {}
+        there = head["Metadata"]
+        if any(there.get(name) != description.metadata[name] for name in _IDENTITY):
+            raise KeyTaken(f"s3://{self.name}/{description.key} is another download's")
+        return there
+
     async def _is_twin(self, description: ObjectDescription, digests: _Digests) -> bool:
         """Whether the object that is there is this unit's, with the same content, to the byte.
 
         The same CSV compressed at another time, or by another lzop, gives other bytes; False then.
         """
-        head = await self._head(description.key)
-        there = {} if head is None else head["Metadata"]
+        there = await self._check_owner(description)
         where = f"s3://{self.name}/{description.key}"
-        if any(there.get(name) != description.metadata[name] for name in _IDENTITY):
-            raise KeyTaken(f"{where} is another download's")
         if there.get(_CONTENT) != description.metadata[_CONTENT]:
             raise UploadFailed(f"{where} exists with other content; --force replaces it")
         try:
