@@ -636,13 +636,14 @@ def test_other_content_is_a_failure_until_force_replaces_it(program: Program, sa
     assert decompressed(new) == decompressed(item)
 
 
+@pytest.mark.parametrize("flags", [[], ["--force"]], ids=["", "--force"])
 def test_another_ranges_key_is_left_alone_and_the_next_free_minute_taken(
-    program: Program, sandbox: Callable[..., Sandbox]
+    flags: list[str], program: Program, sandbox: Callable[..., Sandbox]
 ) -> None:
     box = sandbox()
     item = object_of(box)
     copies = put_at_the_next_minutes(box, dataclasses.replace(item, metadata=item.metadata | {"to": "2026-03-31"}))
-    ended = program("--tickers", "QQ", "--json", *RANGE, box=box)
+    ended = program("--tickers", "QQ", "--json", *flags, *RANGE, box=box)
     assert ended.code == 0, ended.err
     (new,) = [found for found in stored(box) if found.key not in {copy.key for copy in copies}]
     last = dt.datetime.strptime(copies[-1].key[-20:-8], "%Y%m%d%H%M").replace(tzinfo=dt.UTC)
@@ -741,11 +742,12 @@ def test_what_stood_in_the_way_before_is_no_trouble(program: Program, sandbox: C
     assert (output / "QQ_historical.csv").read_text() == csv_of(box.market.days("QQ", DAY, DAY))
 
 
-def test_a_directory_in_the_way_of_one_csv_fails_that_ticker_only(
-    program: Program, sandbox: Callable[..., Sandbox]
+@pytest.mark.parametrize("name", ["QQ_historical.csv", "QQ_historical.csv.lzo"])
+def test_a_directory_in_the_way_of_one_file_fails_that_ticker_only(
+    name: str, program: Program, sandbox: Callable[..., Sandbox]
 ) -> None:
     box = sandbox()
-    (program.directory / "output" / "QQ_historical.csv").mkdir(parents=True)
+    (program.directory / "output" / name).mkdir(parents=True)
     ended = program("--tickers", "QQ", "AAPL", *RANGE, box=box)
     assert ended.code == 1, ended.err
     assert "QQ failed: " in ended.err

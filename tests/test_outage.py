@@ -241,3 +241,14 @@ async def test_a_refusal_is_an_answer(short: None, sandbox: Callable[..., Sandbo
     flags: dict[str, Any] = {"patience": "1", "outage_patience": "0", "concurrency": "4"}
     summary = await download(box, [*SYMBOLS[:3], *refused], tmp_path, **flags)
     assert (summary.exit_code, summary.error, len(summary.failed)) == (1, None, 3 + len(refused))
+
+
+async def test_windows_of_one_ticker_are_one_ticker(
+    short: None, sandbox: Callable[..., Sandbox], tmp_path: Path
+) -> None:
+    """They all fail, and nobody else is asked: that is still this ticker's trouble, and not everyone's."""
+    box = sandbox("X:BTCUSD 1 delayed 1x", "X:BTCUSD * status=503", page_size=100)
+    flags = {"patience": "1.5", "outage_patience": "0.3", "concurrency": "8"}
+    summary = await download(box, ["X:BTCUSD"], tmp_path, side_by_side=True, **flags)
+    assert len({request.path_qs for request in box.requests}) > 3
+    assert (summary.exit_code, len(summary.failed)) == (1, 1)

@@ -11,6 +11,7 @@ import pytest
 from test_objects import Answered, Asked, decompressed, door, stored
 
 from polygon_async.config import Environment
+from polygon_async.errors import one_line
 from polygon_async.redaction import Redactor
 
 if TYPE_CHECKING:
@@ -143,3 +144,12 @@ def test_a_proxys_password_is_not_said(program: Program, sandbox: Callable[..., 
     assert ended.code == 1, ended.err
     assert "pr0xy-s3cret" not in ended.out + ended.err
     assert box.requests == []
+
+
+@pytest.mark.parametrize("cut", range(1, 12))
+def test_a_secret_that_was_cut_short_is_taken_out_as_well(cut: int) -> None:
+    """A long text is shortened before it is redacted, perhaps in the middle of a secret."""
+    secret = "Q7x_fT9-pLm2"
+    shown = Redactor([secret])(one_line("x" * (299 - cut) + secret + " and more"))
+    assert secret[:4] not in shown
+    assert shown.endswith("…")

@@ -14,12 +14,14 @@ from conftest import csv_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from polygon_async.bars import Border
 from polygon_async.config import Environment, settings_from
 from polygon_async.errors import TickerError
-from polygon_async.fetch import pages
+from polygon_async.fetch import _next_minute, _Step, pages
 from polygon_async.layout import CSV_HEADER
 from polygon_async.models import AssetType, Ticker, Unit
 from polygon_async.offload import Offload
+from polygon_async.pagination import PageRequest
 from polygon_async.pipeline import open_polygon
 from polygon_async.sandbox import Sandbox
 from polygon_async.tally import Tally
@@ -164,6 +166,15 @@ class _Overflowing(Cutter):
 
     def end(self, begin: int, last: int) -> int:
         return min(begin + 1400 * MINUTE - 1, last)
+
+
+@pytest.mark.parametrize(("last", "start", "begin"), [(0, 60_000, 60_000), (0, 1, 60_000), (0, 60_001, 60_000)])
+def test_windows_begin_with_a_whole_minute_that_is_not_done(last: int, start: int, begin: int) -> None:
+    """An API may name the very millisecond after a bar, and pull it to its minute's start all the same."""
+    step = _Step(
+        unit_of("AAPL", dt.date(2026, 3, 2), 1), PageRequest(path="", query="", start=start), Border(last=last)
+    )
+    assert _next_minute(step) == begin
 
 
 def test_who_stops_reading_stops_the_windows(sandbox: Callable[..., Sandbox]) -> None:
