@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import io
 import json
 import logging
 import os
@@ -165,6 +166,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     # A daemon may have closed them; they stay open until the process ends.
     sys.stdout = sys.stdout or Path(os.devnull).open("w")  # noqa: SIM115
     sys.stderr = sys.stderr or Path(os.devnull).open("w")  # noqa: SIM115
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # what the locale cannot spell is no reason to fail
     flags = parser().parse_args(argv)
     redact = Redactor()
     # Until the run answers signals itself, a SIGTERM ends it the way a Ctrl-C does.

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -41,13 +42,22 @@ class Offload:
 
     async def until_done(self, work: Callable[[], _T], *, hurry: Callable[[], object] = lambda: None) -> _T:
         """The result of `work()`; `hurry` is called when nobody wants it any more, to end it soon."""
-        future = asyncio.get_running_loop().run_in_executor(self._threads, work)
+        running = self._threads.submit(work)
+        future = asyncio.wrap_future(running)
         try:
             return await asyncio.shield(future)
         except asyncio.CancelledError:
-            future.cancel()
-            hurry()
-            await asyncio.wait([future])
-            if not future.cancelled():
-                future.exception()
+            # Only what has not begun can be cancelled; the future of what has must not say that it was.
+            if not running.cancel():
+                hurry()
+                await _ended(future)
             raise
+
+
+async def _ended(future: asyncio.Future[Any]) -> None:
+    """Wait for the end of a thread's work, however often that wait is cancelled; its owner is leaving already."""
+    while not future.done():
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.wait([future])
+    if not future.cancelled():
+        future.exception()  # looked at, so that nobody complains

@@ -1,0 +1,53 @@
+"""Whoever is cancelled while a thread works for it leaves when that work has ended, and not before."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+
+import pytest
+
+from polygon_async.offload import Offload
+
+
+@pytest.mark.parametrize("times", [1, 3])
+async def test_a_cancelled_wait_ends_with_the_work(times: int) -> None:
+    begun, may_end, ended = threading.Event(), threading.Event(), threading.Event()
+
+    def work() -> None:
+        begun.set()
+        may_end.wait(10)
+        ended.set()
+
+    async with Offload(1) as offload:
+        task = asyncio.create_task(offload.until_done(work, hurry=may_end.set if times == 1 else lambda: None))
+        await asyncio.to_thread(begun.wait, 10)
+        for _ in range(times):
+            task.cancel()
+            await asyncio.sleep(0)
+        if times > 1:
+            assert not task.done()
+            may_end.set()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert ended.is_set()
+
+
+async def test_what_has_not_begun_is_never_done() -> None:
+    begun, may_end, done = threading.Event(), threading.Event(), []
+
+    def work() -> None:
+        begun.set()
+        may_end.wait(10)
+
+    async with Offload(1) as offload:
+        first = asyncio.create_task(offload(work))
+        await asyncio.to_thread(begun.wait, 10)
+        second = asyncio.create_task(offload(done.append, 1))
+        await asyncio.sleep(0)
+        second.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await second
+        may_end.set()
+        await first
+    assert done == []
