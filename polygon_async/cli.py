@@ -213,7 +213,12 @@ def _download(flags: argparse.Namespace, redact: Redactor) -> Summary:
             loop.add_signal_handler(number, stop.set)
         return await download(settings, tickers, redact=redact, stop=stop, watcher=watcher)
 
-    return asyncio.run(run())
+    try:
+        return asyncio.run(run())
+    finally:
+        # The loop has given them back; what is left to do is to say how it ended.
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)
 
 
 def _print(result: str) -> bool:

@@ -34,7 +34,8 @@ async def test_a_cancelled_wait_ends_with_the_work(times: int) -> None:
 
 
 async def test_what_has_not_begun_is_never_done() -> None:
-    begun, may_end, done = threading.Event(), threading.Event(), []
+    begun, may_end = threading.Event(), threading.Event()
+    done: list[int] = []
 
     def work() -> None:
         begun.set()
