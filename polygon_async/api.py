@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from polygon_async import pipeline, universe
 from polygon_async.config import Environment, settings_from
+from polygon_async.errors import ConfigError
 from polygon_async.fetch import pages
 from polygon_async.layout import CSV_HEADER
 from polygon_async.models import Unit
@@ -84,7 +85,7 @@ async def fetch_bars(
 
 
 async def download(
-    tickers: Sequence[str] | None = None,
+    tickers: Sequence[str] | str | None = None,
     *,
     universe_file: Path | str | None = None,
     start: date | str | None = None,
@@ -116,6 +117,10 @@ async def download(
     Raises:
         RunError: The run could not start; one that could not go on tells so in `summary.error`.
     """
+    if isinstance(tickers, str):
+        tickers = [tickers]
+    if tickers is not None and not tickers:
+        raise ConfigError("there is no ticker to download")
     settings = _settings(
         {
             "tickers": tickers,

@@ -205,7 +205,9 @@ def _range(flags: Mapping[str, Any], environment: Environment) -> tuple[date, da
     start = _chosen(flags, environment, "from", "POLYGON_FROM", parse_date, first.isoformat())
     end = _chosen(flags, environment, "to", "POLYGON_TO", parse_date, last.isoformat())
     if start > end:
-        raise ConfigError(f"the range ends before it starts: --from {start} is after --to {end}")
+        given = flags.get("from") or environment.get("POLYGON_FROM")
+        default = "" if given else " (the default)"
+        raise ConfigError(f"the range ends before it starts: --from {start}{default} is after --to {end}")
     if start > today:
         raise ConfigError(f"--from {start} is in the future; today is {today} in New York")
     return start, end

@@ -18,7 +18,7 @@ from polygon_async.errors import DiskUnusable, Interrupted, Refused, RunError, T
 from polygon_async.fetch import fetch_csv
 from polygon_async.layout import lzo_name, metadata, object_key, tags
 from polygon_async.learned import Memory, cache_file
-from polygon_async.models import Outcome, State, Unit
+from polygon_async.models import NEW_YORK, Outcome, State, Unit
 from polygon_async.offload import Offload
 from polygon_async.outage import Outage
 from polygon_async.pacing import Pacer
@@ -82,6 +82,8 @@ async def download(
     loop = asyncio.get_running_loop()
     began = loop.time()
     collected = datetime.now(UTC).replace(microsecond=0)
+    if settings.end >= collected.astimezone(NEW_YORK).date():
+        log.warning("the range ends on %s, which is not over yet: its last bars are not final", settings.end)
     lzop = find_lzop() if settings.upload else None
     tally = Tally()
     with claim(settings.output_dir, tickers):
@@ -120,11 +122,12 @@ async def download(
             adjusted=settings.adjusted,
             collected=collected,
             seconds=loop.time() - began,
+            directory=settings.output_dir,
             interrupted=interrupted,
             error=error and redact(error),
         )
         try:
-            await asyncio.to_thread(summary.write_lists, settings.output_dir)
+            await asyncio.to_thread(summary.write_lists)
         except DiskUnusable as full:
             summary = replace(summary, error=summary.error or str(full))
     return summary

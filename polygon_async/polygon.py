@@ -160,6 +160,7 @@ class Polygon:
             RunError: no request can succeed.
         """
         patience = Patience(self._patience)
+        retried: list[str] = []
 
         def give_up(error: Exception) -> bool:
             self._outage.failing(request.path.partition("/range/")[0], str(error))
@@ -173,7 +174,7 @@ class Polygon:
 
         def note(details: Any) -> None:  # backoff's own type of it lacks the exception
             error: Retryable = details["exception"]
-            self._tally.retries[error.reason] += 1
+            retried.append(error.reason)
             when = f"in {details['wait']:.1f} s" if details["wait"] else "as soon as it may be sent"
             log.warning("retry %s: %s [GET %s]", when, error, request.path)
 
@@ -190,6 +191,8 @@ class Polygon:
         async def attempt() -> _T:
             patience.excuse(await self._outage.admit())
             patience.excuse(await self._pacer.acquire())
+            if retried:
+                self._tally.retries[retried.pop()] += 1
             return await self._ask(request, read)
 
         try:

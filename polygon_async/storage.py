@@ -258,7 +258,7 @@ class Bucket:
             if {tag["Key"]: tag["Value"] for tag in answer.get("TagSet", [])} == wanted:
                 return
             if not lost:
-                log.info("the store lost the tags of %s; they are put again", description.key)
+                log.info("the tags of %s are not as they should be; they are put again", description.key)
                 tag_set = [{"Key": key, "Value": value} for key, value in wanted.items()]
                 await self._client.put_object_tagging(
                     Bucket=self.name,

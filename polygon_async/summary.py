@@ -41,6 +41,8 @@ class Summary:
     collected: datetime
     """When the run started, UTC: the time in its objects' keys."""
     seconds: float
+    directory: Path
+    """The output directory."""
     interrupted: bool = False
     error: str | None = None
     """What stopped the run, where something did."""
@@ -130,20 +132,27 @@ class Summary:
         lines += _some("starts late", [f"{o.unit.ticker.symbol} has its first bar on {_day(o)}" for o in self.late])
         lines += _some("no data", [outcome.unit.ticker.symbol for outcome in self.no_data], NO_DATA_CSV)
         lines += _some("failed", [f"{o.unit.ticker.symbol}: {o.error}" for o in self.failed], FAILED_CSV)
+        if self.failed or self._was_stopped:
+            again = f"--universe {self.directory / FAILED_CSV} --from {self.start} --to {self.end}"
+            lines.append(f"  again     {again}{'' if self.adjusted else ' --no-adjusted'}")
         return "\n".join(lines)
 
-    def write_lists(self, directory: Path) -> None:
+    @property
+    def _was_stopped(self) -> bool:
+        return self.interrupted or self.error is not None
+
+    def write_lists(self) -> None:
         """Write `failed.csv` and `no_data.csv` anew in the universe's own form; remove what has nothing to say.
 
         After a run that was stopped, what it did not get to the end of stands in `failed.csv`, too, so
         that the list is what is left to do.
         """
         failed = [(o.unit.ticker, o.error or "") for o in self.failed]
-        if self.interrupted or self.error is not None:
+        if self._was_stopped:
             why = "interrupted" if self.interrupted else "the run was stopped"
             failed += [(ticker, f"not finished: {why}") for ticker in self.unfinished]
-        self._write_list(directory / FAILED_CSV, failed)
-        self._write_list(directory / NO_DATA_CSV, [(o.unit.ticker, "no data in the range") for o in self.no_data])
+        self._write_list(self.directory / FAILED_CSV, failed)
+        self._write_list(self.directory / NO_DATA_CSV, [(o.unit.ticker, "no data in the range") for o in self.no_data])
 
     def _write_list(self, path: Path, rows: Sequence[tuple[Ticker, str]]) -> None:
         with disk_errors(path):

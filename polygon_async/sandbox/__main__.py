@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn
@@ -48,10 +49,16 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m polygon_async.sandbox",
         usage="%(prog)s [options] -- COMMAND...",
         description="Run a command against a local Polygon and a local S3 store, without an account.",
+        epilog="A SPEC is 'TICKER PAGE KIND[=ARG] [Nx]': * stands for all tickers or pages;"
+        " without Nx it goes on for ever.",
         allow_abbrev=False,
     )
     parser.add_argument(
-        "--trouble", action="append", default=[], metavar="SPEC", help="such as 'MSFT 2 status=503 3x'; repeatable"
+        "--trouble",
+        action="append",
+        default=[],
+        metavar="SPEC",
+        help="trouble, such as 'MSFT 1 status=503 3x'; repeatable",
     )
     parser.add_argument("--page-size", type=int, metavar="N", help="most rows per page")
     parser.add_argument("--latency", type=float, default=0.0, metavar="S", help="seconds before each answer")
@@ -129,9 +136,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error(str(problem))
     if shutil.which(command[0]) is None:
         return _cannot_run(command, "not found")
-    with box:
+    # What a command learns of this API is of no use beyond it.
+    with box, tempfile.TemporaryDirectory() as cache:
         try:
-            return run(command, environment(os.environ, box.environment))
+            return run(command, environment(os.environ, box.environment | {"XDG_CACHE_HOME": cache}))
         except OSError as problem:
             return _cannot_run(command, str(problem.strerror))
 
