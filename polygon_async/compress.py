@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import signal
 import subprocess
 import threading
 from typing import TYPE_CHECKING
@@ -61,8 +62,10 @@ class Compression:
         """Kill lzop; `run` then fails soon."""
         with self._lock:
             self._stopped = True
-            if self._process is not None:
-                self._process.kill()
+            if self._process is not None and self._process.poll() is None:
+                # All of its group: what is called lzop may be a script that waits for the real one.
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    os.killpg(self._process.pid, signal.SIGKILL)
 
     def _call(self, act: str, *arguments: str) -> None:
         # The variable LZOP would add options of the user's own.

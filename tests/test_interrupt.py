@@ -125,13 +125,14 @@ def test_an_interrupt_during_an_upload_leaves_no_compressed_file(
     assert decompressed(item).decode() == csv_of(box.market.days("QQ", DAY, DAY))
 
 
-def test_an_interrupt_during_lzop_ends_lzop_too(program: Program, sandbox: Callable[..., Sandbox]) -> None:
+@pytest.mark.parametrize("how", ["exec ", ""], ids=["lzop", "a script around it"])
+def test_an_interrupt_during_lzop_ends_lzop_too(how: str, program: Program, sandbox: Callable[..., Sandbox]) -> None:
     box, output = sandbox(), program.directory / "output"
     command = program.directory / "bin" / "lzop"
     command.parent.mkdir()
     told = program.directory / "process"
     sleep = shutil.which("sleep")
-    command.write_text(f'#!/bin/sh\necho half > "$3"\necho $$ > {told}.new\nmv {told}.new {told}\nexec {sleep} 1000\n')
+    command.write_text(f'#!/bin/sh\necho half > "$3"\necho $$ > {told}.new\nmv {told}.new {told}\n{how}{sleep} 1000\n')
     command.chmod(0o755)
     path = f"{command.parent}:{os.environ['PATH']}"
     with program.running("--tickers", "QQ", *RANGE, box=box, env={"PATH": path}) as process:
