@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Compression", "find_lzop"]
 
+_MAGIC = b"\x89LZO\x00\r\n\x1a\n"
+"""What every lzop file begins with."""
+
 
 def find_lzop() -> str:
     """The path of lzop.
@@ -53,6 +56,7 @@ class Compression:
         try:
             self._call("compressing", "-f", "-o", str(self._target), "--", str(self._source))
             self._call("testing", "-t", "--", str(self._target))
+            self._check_magic()
         except BaseException:
             with contextlib.suppress(OSError):
                 self._target.unlink(missing_ok=True)
@@ -66,6 +70,16 @@ class Compression:
                 # All of its group: what is called lzop may be a script that waits for the real one.
                 with contextlib.suppress(ProcessLookupError, PermissionError):
                     os.killpg(self._process.pid, signal.SIGKILL)
+
+    def _check_magic(self) -> None:
+        """A wrapper that does nothing passes its own test, too."""
+        try:
+            with self._target.open("rb") as file:
+                magic = file.read(len(_MAGIC))
+        except OSError as error:
+            raise CompressionFailed(f"lzop wrote no {self._target.name}") from error
+        if magic != _MAGIC:
+            raise CompressionFailed(f"what lzop wrote as {self._target.name} is no lzop file")
 
     def _call(self, act: str, *arguments: str) -> None:
         # The variable LZOP would add options of the user's own.

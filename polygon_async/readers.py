@@ -10,6 +10,7 @@ import signal
 import threading
 from concurrent.futures import ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import resource_tracker
 from typing import TYPE_CHECKING, TypeVar
 
 from polygon_async.errors import Retryable, one_line
@@ -90,6 +91,8 @@ class Readers:
 def _started_pool(processes: int) -> ProcessPoolExecutor:
     """A pool whose processes have imported what they need."""
     # A Ctrl-C in the terminal is for this process to answer: its children inherit this thread's deafness.
+    # The tracker comes first, as starting it would undo that.
+    resource_tracker.ensure_running()
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     pool = ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn"), initializer=_get_ready)
     wait([pool.submit(_do_nothing) for _ in range(processes)])
