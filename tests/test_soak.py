@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from conftest import csv_of
-from test_troubles import LATER, LINES, SIZE, Case, download, lively_tickers
+from test_troubles import DAY, LATER, LINES, SIZE, Case, download, lively_tickers
 
 from polygon_async import pacing, patience
 from polygon_async.models import State
@@ -24,10 +24,11 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import Any
 
+    from conftest import Program
+
     from polygon_async.sandbox.s3 import EmbeddedS3
 
-TICKERS = 125
-"""With 500 it shows the same and takes a minute."""
+TICKERS = 500
 SEED = 20260303
 EMPTY = [f"NODATA{number}" for number in range(5)]
 
@@ -142,3 +143,22 @@ async def test_windows_side_by_side_bring_the_truth_or_a_failure(
     assert set(good) <= done, failed
     assert set(failed) == set(bad) - done
     assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+def peak_memory(program: Program, box: Sandbox, tickers: int) -> int:
+    """What a run over so many tickers takes at most, in the system's unit."""
+    universe = program.directory / "universe.csv"
+    universe.write_text("ticker\n" + "".join(f"M{number}\n" for number in range(tickers)))
+    flags = ["--universe", str(universe), "--output-dir", f"of{tickers}", "--no-upload", "--concurrency", "32"]
+    days = ["--from", str(DAY), "--to", str(DAY), "--rate", "unlimited", "--patience", "5"]
+    with program.running(*flags, *days, "--log-level", "error", box=box) as process:
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+    assert process.returncode == 0
+    assert len(list((program.directory / f"of{tickers}").glob("*_historical.csv"))) == tickers
+    return usage.ru_maxrss
+
+
+def test_memory_stays_flat_however_many_tickers_there_are(program: Program) -> None:
+    with Sandbox(page_size=200, troubles=["* 1 status=503 1x", "* 2 reset 1x"]) as box:
+        assert peak_memory(program, box, 500) < 1.2 * peak_memory(program, box, 50)
