@@ -108,6 +108,8 @@ def own_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     # What is learned of a plan is remembered here.
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / ".cache"))
+    # Compiled once and not at every start of the program.
+    monkeypatch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
     # The package is found from anywhere, also where it is not installed.
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent.parent))
     monkeypatch.chdir(tmp_path)
