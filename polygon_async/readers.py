@@ -8,7 +8,7 @@ import multiprocessing
 import os
 import signal
 import threading
-from concurrent.futures import ProcessPoolExecutor, wait
+from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import resource_tracker
 from typing import TYPE_CHECKING, TypeVar
@@ -84,7 +84,8 @@ class Readers:
         try:
             self._pool = await self._offload(_started_pool, self._processes)
         except (OSError, ImportError, BrokenProcessPool) as error:
-            # Some containers have no semaphores; threads do the same work, more slowly.
+            # Some containers have no semaphores, and scripts that lack their guard run anew in each process;
+            # threads do the same work, more slowly.
             log.info("pages are read in threads, as no processes can be started (%s)", one_line(error))
 
 
@@ -95,8 +96,14 @@ def _started_pool(processes: int) -> ProcessPoolExecutor:
     resource_tracker.ensure_running()
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     pool = ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn"), initializer=_get_ready)
-    wait([pool.submit(_do_nothing) for _ in range(processes)])
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    try:
+        for ready in [pool.submit(_do_nothing) for _ in range(processes)]:
+            ready.result()
+    except BrokenProcessPool:
+        pool.shutdown()
+        raise
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     return pool
 
 

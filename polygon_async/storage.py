@@ -8,6 +8,7 @@ import contextlib
 import hashlib
 import logging
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
@@ -131,26 +132,27 @@ class Bucket:
             UploadFailed: this file is not stored, or not confirmed.
             StorageUnusable: no file can be stored.
         """
-        with store_errors(f"reading {path.name}", has_stored=self._has_stored):
+        errors = partial(store_errors, has_stored=self._has_stored)
+        with errors(f"reading {path.name}"):
             digests = await self._offload(_digests, path)
         where = f"s3://{self.name}/{description.key}"
         try:
             async with asyncio.timeout(deadline):
                 existed = False
                 if replace:
-                    with store_errors(f"looking at {where}", has_stored=self._has_stored):
-                        await self._check_owner(description)
-                with store_errors(f"writing {where}", has_stored=self._has_stored):
+                    with errors(f"looking at {where}"):
+                        self._check_owner(await self._look(description.key), description)
+                with errors(f"writing {where}"):
                     existed = not await self._put(path, description, digests, replace=replace)
                 if existed:
-                    with store_errors(f"looking at {where}", has_stored=self._has_stored):
+                    with errors(f"looking at {where}"):
                         existed = await self._is_twin(description, digests)
                     if not existed:
-                        with store_errors(f"writing {where}", has_stored=self._has_stored):
+                        with errors(f"writing {where}"):
                             await self._put(path, description, digests, replace=True)
-                with store_errors(f"reading back {where}", has_stored=self._has_stored):
+                with errors(f"reading back {where}"):
                     confirmed_by = await self._confirm(description, digests)
-                with store_errors(f"reading back the tags of {where}", has_stored=self._has_stored):
+                with errors(f"reading back the tags of {where}"):
                     await self._confirm_tags(description)
         except TimeoutError as error:
             raise UploadFailed(f"{where} was not confirmed within {deadline:.0f} s") from error
@@ -164,7 +166,7 @@ class Bucket:
         from botocore.exceptions import ClientError
 
         conditional = self._conditional and not replace
-        if not conditional and not replace and await self._is_there(description.key):
+        if not conditional and not replace and await self._look(description.key) is not None:
             return False
         request: dict[str, Any] = {
             "Bucket": self.name,
@@ -197,35 +199,33 @@ class Bucket:
                 return True
         return True
 
-    async def _is_there(self, key: str) -> bool:
-        """Whether a look finds an object; who may not list is told 403 where there is none."""
+    async def _look(self, key: str) -> HeadObjectOutputTypeDef | None:
+        """What is there before anything is written; who may not list is told 403 where there is nothing."""
         from botocore.exceptions import ClientError
 
         try:
-            return await self._head(key) is not None
+            return await self._head(key)
         except ClientError as error:
             if code_of(error) in DENIED:
-                return False
+                return None
             raise
 
-    async def _check_owner(self, description: ObjectDescription) -> Mapping[str, str]:
-        """The metadata of the object that is there, which must be this unit's; none where there is none."""
-        if not await self._is_there(description.key) or (head := await self._head(description.key)) is None:
-            return {}
-        there = head["Metadata"]
-        if any(there.get(name) != description.metadata[name] for name in _IDENTITY):
+    def _check_owner(self, head: HeadObjectOutputTypeDef | None, description: ObjectDescription) -> None:
+        """Whether what is there, if anything, is this unit's."""
+        if head is not None and any(head["Metadata"].get(name) != description.metadata[name] for name in _IDENTITY):
             raise KeyTaken(f"s3://{self.name}/{description.key} is another download's")
-        return there
 
     async def _is_twin(self, description: ObjectDescription, digests: _Digests) -> bool:
         """Whether the object that is there is this unit's, with the same content, to the byte.
 
         The same CSV compressed at another time, or by another lzop, gives other bytes; False then.
         """
-        there = await self._check_owner(description)
-        where = f"s3://{self.name}/{description.key}"
-        if there.get(_CONTENT) != description.metadata[_CONTENT]:
-            raise UploadFailed(f"{where} exists with other content; --force replaces it")
+        head = await self._head(description.key)
+        self._check_owner(head, description)
+        if head is None:
+            return False
+        if head["Metadata"].get(_CONTENT) != description.metadata[_CONTENT]:
+            raise UploadFailed(f"s3://{self.name}/{description.key} exists with other content; --force replaces it")
         try:
             await self._confirm(description, digests)
         except UploadFailed:
