@@ -227,5 +227,5 @@ async def fetch_csv(
             return None
         sha256 = await offload(part.finish, modified)
     finally:
-        await offload(part.discard)
+        await offload.surely(part.discard)
     return CsvFile(path=path, bars=bars, first=first, last=last, doubles=doubles, size=part.size, sha256=sha256)

@@ -40,6 +40,15 @@ class Offload:
         """The result of `work(*args, **kwargs)`."""
         return await self.until_done(functools.partial(work, *args, **kwargs))
 
+    async def surely(self, work: Callable[[], _T]) -> _T:
+        """The result of `work()`, which cleans up: it is done even when its turn comes after a cancellation."""
+        future = asyncio.wrap_future(self._threads.submit(work))
+        try:
+            return await asyncio.shield(future)
+        except asyncio.CancelledError:
+            await _ended(future)
+            raise
+
     async def until_done(self, work: Callable[[], _T], *, hurry: Callable[[], object] = lambda: None) -> _T:
         """The result of `work()`; `hurry` is called when nobody wants it any more, to end it soon."""
         running = self._threads.submit(work)

@@ -8,6 +8,7 @@ import logging
 import os
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 from polygon_async.autorate import open_auto_pacer
@@ -278,7 +279,7 @@ class _Run:
             raise UploadFailed(f"other downloads' objects have every key of {symbol} from {self.collected} on")
         finally:
             with contextlib.suppress(OSError):
-                await self.offload(target.unlink, missing_ok=True)
+                await self.offload.surely(partial(target.unlink, missing_ok=True))
 
     @contextlib.contextmanager
     def _ending(self, unit: Unit, csv: CsvFile | None = None) -> Iterator[None]:

@@ -52,3 +52,25 @@ async def test_what_has_not_begun_is_never_done() -> None:
         may_end.set()
         await first
     assert done == []
+
+
+async def test_what_cleans_up_is_done_even_where_its_turn_had_not_come() -> None:
+    begun, may_end = threading.Event(), threading.Event()
+    done: list[int] = []
+
+    def work() -> None:
+        begun.set()
+        may_end.wait(10)
+
+    async with Offload(1) as offload:
+        first = asyncio.create_task(offload(work))
+        await asyncio.to_thread(begun.wait, 10)
+        second = asyncio.create_task(offload.surely(lambda: done.append(1)))
+        await asyncio.sleep(0)
+        second.cancel()
+        await asyncio.sleep(0)
+        may_end.set()
+        with pytest.raises(asyncio.CancelledError):
+            await second
+        await first
+    assert done == [1]
