@@ -5,26 +5,24 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 import msgspec
-import numpy as np
 from isal import igzip, igzip_lib
 
 from polygon_async.errors import Refused, Retryable, WrongAnswer, one_line, said_by
 from polygon_async.models import AssetType
-from polygon_async.plain import plain_rows
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
+    import numpy as np
     from numpy.typing import NDArray
 
+    from polygon_async.csvfile import Place
     from polygon_async.models import Unit
 
-__all__ = ["Border", "Page", "read_packed", "read_page", "unpack"]
-
-_T = TypeVar("_T")
+__all__ = ["Border", "Page", "read_page", "unpack"]
 
 _TRUE_STATUS = frozenset({"OK", "DELAYED"})
 _OF_NUMBERS = b"0123456789+-.eE,\n"
@@ -107,6 +105,8 @@ class Page:
     """Bars of this page that were dropped because the rows before hold the same."""
     next_url: str | None
     request_id: str | None
+    place: Place | None = None
+    """Where the part file has got to, when the rows are in it already and no longer here."""
 
 
 def unpack(body: bytes, encoding: str) -> bytes:
@@ -130,11 +130,6 @@ def unpack(body: bytes, encoding: str) -> bytes:
             return whole
         case other:
             raise Retryable(f"the body has an unknown encoding ({one_line(other)})", reason="undecodable")
-
-
-def read_packed(read: Callable[[bytes], _T], body: bytes, encoding: str) -> _T:
-    """What `read` makes of a body as it came; here, so that a reader's process imports no more than it needs."""
-    return read(unpack(body, encoding))
 
 
 def read_page(body: bytes, *, unit: Unit, border: Border) -> Page:
@@ -226,6 +221,10 @@ def _check_envelope(answer: _Answer, unit: Unit, bars: int) -> None:
 
 def _table(results: bytes, unit: Unit) -> _Table:
     """The page's bars, all of them within the range."""
+    import numpy as np
+
+    from polygon_async.plain import plain_rows
+
     if (plain := plain_rows(results)) is not None:
         rows, stamps = plain
         _check_range(int(stamps.min()), int(stamps.max()), unit)
@@ -281,6 +280,8 @@ def _check_range(earliest: int, latest: int, unit: Unit) -> None:
 
 def _new(table: _Table, border: Border) -> _Table:
     """What of a page is new, in strictly increasing order, without the doubles."""
+    import numpy as np
+
     stamps = table.stamps
     follows = border.last is None or not len(stamps) or stamps[0] > border.last
     if follows and (stamps[1:] > stamps[:-1]).all():

@@ -6,7 +6,10 @@ import contextlib
 import errno
 import hashlib
 import os
-from typing import TYPE_CHECKING, BinaryIO
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from isal import isal_zlib
 
 from polygon_async.errors import DiskUnusable, PolygonAsyncError, TickerError, one_line
 from polygon_async.layout import CSV_HEADER
@@ -15,57 +18,81 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-__all__ = ["PartFile", "disk_errors"]
+__all__ = ["Place", "append_rows", "disk_errors", "finish", "remove"]
+
+_CHUNK = 2**20
 
 
-class PartFile:
-    """A CSV that grows page by page under a part's name and is renamed when it is whole."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where a part file has got to: the next rows go there.
 
-    def __init__(self, part: Path, whole: Path) -> None:
-        self._part = part
-        self._whole = whole
-        self._file: BinaryIO | None = None
-        self._digest = hashlib.sha256()
-        self.size = 0
-        """Bytes written."""
+    A plain value, so that whichever process reads a page can write its rows itself.
+    """
 
-    def append(self, rows: bytes) -> None:
-        """Write the rows of one page; the first ones come after the header."""
-        with disk_errors(self._part, name=TickerError):
-            if self._file is None:
-                self._file = self._part.open("wb", buffering=0)
-                self._write(CSV_HEADER)
-            self._write(rows)
+    path: Path
+    size: int = 0
+    """Bytes that count; what the file holds beyond them was never confirmed and is written over."""
+    crc: int = 0
+    """CRC-32 of these bytes."""
 
-    def finish(self, modified: float) -> str:
-        """Make it the whole file, dated `modified` (s UTC); returns its sha256 (hex).
 
-        It is on the disk before it has its final name: a file under that name is always whole.
-        """
-        if self._file is None:
-            raise ValueError("a file without rows has nothing to finish")
-        with disk_errors(self._whole, name=TickerError):
-            os.fsync(self._file.fileno())
-            self._file.close()
-            # lzop stores the time of its input: with a fixed one, the same bars give the same object.
-            os.utime(self._part, (modified, modified))
-            self._part.replace(self._whole)
-        return self._digest.hexdigest()
+def append_rows(place: Place, rows: bytes) -> Place:
+    """Write the rows of one page; the first ones make the file and come after the header.
 
-    def discard(self) -> None:
-        """Take the part away; after `finish` there is none."""
-        if self._file is not None:
-            self._file.close()
-            with contextlib.suppress(OSError):
-                self._part.unlink(missing_ok=True)
+    Doing it again, from the same place, is doing it once.
 
-    def _write(self, data: bytes) -> None:
-        assert self._file is not None  # noqa: S101 (for the type checker; append opens it)
-        view = memoryview(data)
-        while view:
-            view = view[self._file.write(view) :]
-        self._digest.update(data)
-        self.size += len(data)
+    Raises:
+        DiskUnusable: the disk is full, or cannot be written.
+        TickerError: a file of this name cannot be made.
+    """
+    if not rows:
+        return place
+    data = rows if place.size else CSV_HEADER + rows
+    flags = os.O_WRONLY | os.O_CLOEXEC | (0 if place.size else os.O_CREAT | os.O_TRUNC)
+    with disk_errors(place.path, name=TickerError):
+        number = os.open(place.path, flags, 0o666)
+        try:
+            view, offset = memoryview(data), place.size
+            while view:
+                written = os.pwrite(number, view, offset)
+                view, offset = view[written:], offset + written
+        finally:
+            os.close(number)
+    return Place(path=place.path, size=place.size + len(data), crc=isal_zlib.crc32(data, place.crc))
+
+
+def finish(place: Place, whole: Path, *, modified: float) -> str:
+    """Make the part the whole file, dated `modified` (s UTC); returns its sha256 (hex).
+
+    It is read once more, and on the disk, before it has its final name: a file under that name is always whole.
+
+    Raises:
+        DiskUnusable: the disk is full, cannot be written, or does not hold what was written.
+        TickerError: a file of this name cannot be made.
+    """
+    with disk_errors(whole, name=TickerError):
+        with place.path.open("rb+") as file:
+            file.truncate(place.size)
+            sha256, crc = hashlib.sha256(), 0
+            while chunk := file.read(_CHUNK):
+                sha256.update(chunk)
+                crc = isal_zlib.crc32(chunk, crc)
+            if crc != place.crc or file.tell() != place.size:
+                raise DiskUnusable(
+                    f"{place.path} does not hold what was written to it; check the disk, then start again"
+                )
+            os.fsync(file.fileno())
+        # lzop stores the time of its input: with a fixed one, the same bars give the same object.
+        os.utime(place.path, (modified, modified))
+        place.path.replace(whole)
+    return sha256.hexdigest()
+
+
+def remove(part: Path) -> None:
+    """Take a part away, if it is there."""
+    with contextlib.suppress(OSError):
+        part.unlink(missing_ok=True)
 
 
 _ABOUT_THE_NAME = frozenset({errno.ENAMETOOLONG, errno.EISDIR, errno.EEXIST, errno.ENOTEMPTY})

@@ -10,11 +10,12 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from polygon_async.bars import Border, read_page
-from polygon_async.csvfile import PartFile
+from polygon_async.csvfile import Place, append_rows, finish, remove
 from polygon_async.errors import WrongAnswer, said_by
 from polygon_async.layout import csv_name, part_name
 from polygon_async.models import MINUTE_MS, CsvFile
 from polygon_async.pagination import first_request, next_request
+from polygon_async.reading import place_page
 from polygon_async.windows import Cutter
 
 if TYPE_CHECKING:
@@ -36,7 +37,14 @@ _MOST_EMPTY_PAGES = 10_000
 
 
 async def pages(
-    unit: Unit, *, polygon: Polygon, tally: Tally, slots: Slots | None = None, cutter: type[Cutter] = Cutter
+    unit: Unit,
+    *,
+    polygon: Polygon,
+    tally: Tally,
+    slots: Slots | None = None,
+    cutter: type[Cutter] = Cutter,
+    place: Place | None = None,
+    turn: int = 0,
 ) -> AsyncGenerator[Page]:
     """The unit's pages that hold bars, in order, each checked against those before.
 
@@ -50,14 +58,17 @@ async def pages(
         slots: Where they have room, the rest of a long range is fetched in windows side by side; None:
             one page after another.
         cutter: Decides where windows end.
+        place: The part file's beginning. Whoever reads a page appends its rows there, as long as one page
+            follows another; those of windows, whose place is not known yet, come with the page.
+        turn: Of bodies that wait to be read, one with a lower turn comes first.
 
     Raises:
         TickerError, RunError: as `Polygon.get`.
     """
-    walk = _Walk(unit, polygon=polygon, tally=tally)
+    walk = _Walk(unit, polygon=polygon, tally=tally, turn=turn)
     for _ in range(2):
         empty = True
-        async with contextlib.aclosing(walk.pages(slots, cutter)) as chain:
+        async with contextlib.aclosing(walk.pages(slots, cutter, place)) as chain:
             async for page in chain:
                 empty = False
                 yield page
@@ -72,6 +83,8 @@ class _Step:
     unit: Unit
     request: PageRequest
     border: Border
+    place: Place | None = None
+    """Where its rows go; None where that is not known yet, or nowhere."""
     empty_pages: int = 0
     """So many pages right before it had no bars."""
 
@@ -79,14 +92,15 @@ class _Step:
 class _Walk:
     """A walk through one unit's range."""
 
-    def __init__(self, unit: Unit, *, polygon: Polygon, tally: Tally) -> None:
+    def __init__(self, unit: Unit, *, polygon: Polygon, tally: Tally, turn: int) -> None:
         self._unit = unit
         self._polygon = polygon
         self._tally = tally
+        self._turn = turn
 
-    async def pages(self, slots: Slots | None, cutter: type[Cutter]) -> AsyncGenerator[Page]:
+    async def pages(self, slots: Slots | None, cutter: type[Cutter], place: Place | None) -> AsyncGenerator[Page]:
         """One page after another, until there is room for more at once."""
-        step: _Step | None = _Step(self._unit, first_request(self._unit), Border())
+        step: _Step | None = _Step(self._unit, first_request(self._unit), Border(), place)
         while step is not None:
             page = await self._page(step)
             if page.bars:
@@ -152,7 +166,10 @@ class _Walk:
         return step, asyncio.create_task(self._page(step))
 
     async def _page(self, step: _Step) -> Page:
-        page = await self._polygon.get(step.request, read=partial(read_page, unit=step.unit, border=step.border))
+        read = partial(read_page, unit=step.unit, border=step.border)
+        if step.place is not None:
+            read = partial(place_page, unit=step.unit, border=step.border, place=step.place)
+        page = await self._polygon.get(step.request, read=read, turn=self._turn)
         self._tally.pages += 1
         self._tally.doubles += page.doubles
         return page
@@ -174,7 +191,7 @@ class _Walk:
             )
         except WrongAnswer as error:
             raise WrongAnswer(f"{error}{said_by(page.request_id)}", request=done.request.path) from error.__cause__
-        return None if request is None else _Step(done.unit, request, page.border, empty_pages)
+        return None if request is None else _Step(done.unit, request, page.border, page.place, empty_pages)
 
 
 def _next_minute(step: _Step) -> int:
@@ -198,6 +215,7 @@ async def fetch_csv(
     offload: Offload,
     tally: Tally,
     slots: Slots | None = None,
+    turn: int = 0,
 ) -> CsvFile | None:
     """Fetch all bars of `unit` into its CSV in `directory`; None where there are none.
 
@@ -209,23 +227,26 @@ async def fetch_csv(
     """
     symbol = unit.ticker.symbol
     path = directory / csv_name(symbol)
-    part = PartFile(directory / part_name(unit), path)
-    bars = doubles = 0
-    first = last = 0
+    place = Place(path=directory / part_name(unit))
+    bars = doubles = first = last = 0
+    chain = pages(unit, polygon=polygon, tally=tally, slots=slots, place=place, turn=turn)
     try:
-        async with contextlib.aclosing(pages(unit, polygon=polygon, tally=tally, slots=slots)) as chain:
+        async with contextlib.aclosing(chain):
             async for page in chain:
-                await offload(part.append, page.rows)
+                before = place.size
+                placed = page.place
+                place = await offload(append_rows, place, page.rows) if placed is None else placed
                 first = first if bars else page.first or 0
                 last = page.border.last or 0
                 bars += page.bars
                 doubles += page.doubles
                 tally.bars += page.bars
-                tally.csv_bytes += len(page.rows)
+                tally.csv_bytes += place.size - before
                 tally.in_flight[symbol] = f"{bars:,} bars"
         if not bars:
             return None
-        sha256 = await offload(part.finish, modified)
-    finally:
-        await offload.surely(part.discard)
-    return CsvFile(path=path, bars=bars, first=first, last=last, doubles=doubles, size=part.size, sha256=sha256)
+        sha256 = await offload(finish, place, path, modified=modified)
+    except BaseException:
+        await offload.surely(partial(remove, place.path))
+        raise
+    return CsvFile(path=path, bars=bars, first=first, last=last, doubles=doubles, size=place.size, sha256=sha256)

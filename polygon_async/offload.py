@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from concurrent.futures import Future
     from types import TracebackType
 
-__all__ = ["Offload"]
+__all__ = ["Offload", "result_of"]
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -51,20 +52,24 @@ class Offload:
 
     async def until_done(self, work: Callable[[], _T], *, hurry: Callable[[], object] = lambda: None) -> _T:
         """The result of `work()`; `hurry` is called when nobody wants it any more, to end it soon."""
-        running = self._threads.submit(work)
-        future = asyncio.wrap_future(running)
-        try:
-            return await asyncio.shield(future)
-        except asyncio.CancelledError:
-            # Only what has not begun can be cancelled; the future of what has must not say that it was.
-            if not running.cancel():
-                hurry()
-                await _ended(future)
-            raise
+        return await result_of(self._threads.submit(work), hurry=hurry)
+
+
+async def result_of(running: Future[_T], *, hurry: Callable[[], object] = lambda: None) -> _T:
+    """The result of work that an executor was given; a cancelled wait ends with the work, or before it began."""
+    future = asyncio.wrap_future(running)
+    try:
+        return await asyncio.shield(future)
+    except asyncio.CancelledError:
+        # Only what has not begun can be cancelled; the future of what has must not say that it was.
+        if not running.cancel():
+            hurry()
+            await _ended(future)
+        raise
 
 
 async def _ended(future: asyncio.Future[Any]) -> None:
-    """Wait for the end of a thread's work, however often that wait is cancelled; its owner is leaving already."""
+    """Wait for the end of an executor's work, however often that wait is cancelled; its owner is leaving already."""
     while not future.done():
         with contextlib.suppress(asyncio.CancelledError):
             await asyncio.wait([future])

@@ -47,6 +47,8 @@ _THREADS = min(32, (os.cpu_count() or 1) + 4)
 _MINUTES_TO_TRY = 60
 _UPLOAD_BYTES_PER_SECOND = 1_000_000
 _LEAST_UPLOAD_SECONDS = 60
+_LONG = 7
+"""Days from which on pages are taken to be large: the processes that read them start before the first one comes."""
 _HINT_AFTER = 5
 """So many tickers refused with 403 and none let through: it is the plan, not the tickers."""
 
@@ -88,12 +90,12 @@ async def download(
     lzop = find_lzop() if settings.upload else None
     tally = Tally()
     with claim(settings.output_dir, tickers):
-        if settings.upload:
-            await _unless(stop, check_bucket(settings.bucket))
         async with contextlib.AsyncExitStack() as stack:
             offload = await stack.enter_async_context(Offload(_THREADS))
             polygon, pacer = await stack.enter_async_context(open_polygon(settings, offload=offload, tally=tally))
             bucket = None
+            if settings.upload:
+                await _unless(stop, check_bucket(settings.bucket))
             if settings.upload:
                 bucket = await stack.enter_async_context(
                     open_bucket(
@@ -153,6 +155,8 @@ async def open_polygon(settings: Settings, *, offload: Offload, tally: Tally) ->
             connections=settings.concurrency,
         ) as polygon,
     ):
+        if (settings.end - settings.start).days >= _LONG:
+            readers.start()
         yield polygon, pacer
 
 
@@ -180,7 +184,7 @@ class _Run:
     bucket: Bucket | None
     lzop: str | None
     outcomes: list[Outcome] = field(default_factory=list)
-    _queue: asyncio.Queue[Ticker | None] = field(init=False)
+    _queue: asyncio.Queue[tuple[int, Ticker] | None] = field(init=False)
     _handoff: asyncio.Queue[tuple[Unit, CsvFile] | None] = field(init=False)
     _slots: Slots = field(init=False)
     _refused: int = 0
@@ -209,18 +213,19 @@ class _Run:
             async with asyncio.TaskGroup() as fetching:
                 for _ in workers:
                     fetching.create_task(self._fetch_all())
-                for ticker in (*self.tickers, *(None for _ in workers)):
-                    await self._queue.put(ticker)
+                for numbered in (*enumerate(self.tickers), *(None for _ in workers)):
+                    await self._queue.put(numbered)
             for _ in workers if self.bucket else ():
                 await self._handoff.put(None)
 
     async def _fetch_all(self) -> None:
         """One fetch worker: tickers from the queue, until there are no more."""
-        while (ticker := await self._queue.get()) is not None:
+        while (numbered := await self._queue.get()) is not None:
+            turn, ticker = numbered
             settings = self.settings
             unit = Unit(ticker=ticker, start=settings.start, end=settings.end, adjusted=settings.adjusted)
             with self._ending(unit):
-                csv = await self._fetch(unit)
+                csv = await self._fetch(unit, turn)
                 if csv is None:
                     self._end(Outcome(unit=unit, state=State.NO_DATA))
                 elif self.bucket is None:
@@ -229,7 +234,7 @@ class _Run:
                     self.tally.in_flight[ticker.symbol] = "waiting for the bucket"
                     await self._handoff.put((unit, csv))
 
-    async def _fetch(self, unit: Unit) -> CsvFile | None:
+    async def _fetch(self, unit: Unit, turn: int) -> CsvFile | None:
         self.tally.in_flight[unit.ticker.symbol] = "asking"
         with self._slots.begun():
             return await fetch_csv(
@@ -240,6 +245,7 @@ class _Run:
                 offload=self.offload,
                 tally=self.tally,
                 slots=self._slots,
+                turn=turn,
             )
 
     async def _store_all(self) -> None:

@@ -26,8 +26,11 @@ _PLACES = np.array([2, 4, 5, 3, 0, 1, 6, 7])
 _COLUMNS = len(_PLACES)
 _TIME = 6
 _TIME_DIGITS = 13
-_POWERS = 10 ** np.arange(_TIME_DIGITS - 1, -1, -1, dtype=np.int64)
+# Exact, as 13 digits fit a double; and products of doubles are what numpy is quickest at.
+_POWERS = 10.0 ** np.arange(_TIME_DIGITS - 1, -1, -1)
 _BLOCK = 2048
+_STEPS = np.arange(_BLOCK * 256)
+"""Letters of a block's rows; longer ones, which numbers of over 30 digits make, count anew."""
 _COMMA, _COLON, _NEWLINE, _ZERO = b",:\n0"
 
 
@@ -63,8 +66,8 @@ def _stamps(
     """The numbers that stand at `starts`, when all of them are 13 digits long."""
     if (lengths != _TIME_DIGITS).any():
         return None
-    digits = letters[starts[:, None] + np.arange(_TIME_DIGITS, dtype=np.int32)] - _ZERO
-    stamps: NDArray[np.int64] = digits.astype(np.int64) @ _POWERS
+    digits = np.lib.stride_tricks.sliding_window_view(letters, _TIME_DIGITS)[starts] - _ZERO
+    stamps: NDArray[np.int64] = (digits.astype(np.float64) @ _POWERS).astype(np.int64)
     # Below zero wraps around: a letter that is no digit is more than 9, too.
     return None if (digits > 9).any() else stamps
 
@@ -85,7 +88,7 @@ def _block(letters: NDArray[np.uint8], starts: NDArray[np.int32], lengths: NDArr
     ends = np.cumsum(room)
     # For every letter of the output, where it comes from; separators are copied from anywhere and set below.
     source = np.repeat(starts.ravel() - (ends - room), room)
-    source += np.arange(len(source))
+    source += _STEPS[: len(source)] if len(source) <= len(_STEPS) else np.arange(len(source))
     rows = letters.take(source, mode="clip")
     rows[ends - 1] = _COMMA
     line_ends = ends[_COLUMNS - 1 :: _COLUMNS]

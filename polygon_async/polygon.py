@@ -18,7 +18,7 @@ import msgspec
 from yarl import URL
 
 from polygon_async import __version__
-from polygon_async.bars import read_packed, unpack
+from polygon_async.bars import unpack
 from polygon_async.errors import (
     KeyRefused,
     OutOfPatience,
@@ -31,6 +31,7 @@ from polygon_async.errors import (
     said_by,
 )
 from polygon_async.patience import Patience
+from polygon_async.reading import read_packed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -149,11 +150,12 @@ class Polygon:
         per_second = self._pacer.per_second
         return math.inf if per_second is None else per_second * self._latency
 
-    async def get(self, request: PageRequest, *, read: Callable[[bytes], _T]) -> _T:
+    async def get(self, request: PageRequest, *, read: Callable[[bytes], _T], turn: int = 0) -> _T:
         """What `read` makes of the body of the answer to `request`.
 
         `read` runs in an executor, perhaps in another process (it can be pickled), and within the
-        retries: it raises Retryable where another attempt may bring a better body.
+        retries: it raises Retryable where another attempt may bring a better body. Where bodies wait to be
+        read, one with a lower `turn` comes first.
 
         Raises:
             TickerError: refused, untrue, or still failing when patience was used up.
@@ -193,7 +195,7 @@ class Polygon:
             patience.excuse(await self._pacer.acquire())
             if retried:
                 self._tally.retries[retried.pop()] += 1
-            return await self._ask(request, read)
+            return await self._ask(request, read, turn)
 
         try:
             result = await attempt()
@@ -206,7 +208,7 @@ class Polygon:
         self._outage.answered()
         return result
 
-    async def _ask(self, request: PageRequest, read: Callable[[bytes], _T]) -> _T:
+    async def _ask(self, request: PageRequest, read: Callable[[bytes], _T], turn: int) -> _T:
         """One attempt."""
         assert self._session is not None  # noqa: S101 (for the type checker; used inside `async with` only)
         sent = asyncio.get_running_loop().time()
@@ -228,7 +230,7 @@ class Polygon:
             if response.content_type != "application/json" or "Content-Type" not in response.headers:
                 kind = one_line(response.headers.get("Content-Type", "nothing"))
                 raise Retryable(f"HTTP 200 with {kind} instead of JSON", reason="undecodable")
-            return await self._readers(partial(read_packed, read, body, encoding), size=len(body))
+            return await self._readers(partial(read_packed, read, body, encoding), size=len(body), turn=turn)
         said = await self._offload(_said, body, encoding, response.headers.get("X-Request-Id"))
         raise self._no(response, said, sent)
 

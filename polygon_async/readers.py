@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import heapq
+import itertools
 import logging
 import multiprocessing
-import os
 import signal
-import threading
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import resource_tracker
 from typing import TYPE_CHECKING, TypeVar
 
 from polygon_async.errors import Retryable, one_line
+from polygon_async.offload import result_of
+from polygon_async.reading import get_ready
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import AsyncIterator, Callable
     from types import TracebackType
 
     from polygon_async.offload import Offload
@@ -32,7 +35,8 @@ class Readers:
     """Worker processes for the large bodies; a small one is read in a thread before it could be sent.
 
     Reading holds the interpreter, so threads would take turns at it, and the event loop would wait
-    in between. The processes start with the first large body: runs of small ones never need them.
+    in between. The processes start with the first large body, or when they are told to: runs of
+    small ones never need them.
 
     Args:
         processes: How many; 0 leaves everything to the threads.
@@ -45,6 +49,8 @@ class Readers:
     def __init__(self, processes: int, *, offload: Offload) -> None:
         self._processes = processes
         self._offload = offload
+        # One more than there are processes, so that none waits for its next body to be sent.
+        self._turns = _Turns(processes + 1)
         self._pool: ProcessPoolExecutor | None = None
         self._starting: asyncio.Task[None] | None = None
 
@@ -59,22 +65,30 @@ class Readers:
         if self._pool is not None:
             await self._offload(self._pool.shutdown, cancel_futures=True)
 
-    async def __call__(self, work: Callable[[], _T], *, size: int) -> _T:
+    def start(self) -> None:
+        """Start the processes while there is time for it: large bodies are to come."""
+        if self._processes and self._starting is None:
+            self._starting = asyncio.create_task(self._start())
+
+    async def __call__(self, work: Callable[[], _T], *, size: int, turn: int = 0) -> _T:
         """The result of `work()`, which can be pickled and reads a body of `size` bytes.
+
+        Of the bodies that wait, one with a lower `turn` is read first.
 
         Raises:
             Retryable: the process has died over it (out of memory, perhaps).
         """
         if not self._processes or size < self._WORTH_SENDING:
             return await self._offload(work)
-        if self._starting is None:
-            self._starting = asyncio.create_task(self._start())
+        self.start()
         # The first ones wait for the processes: read in threads, each would take their memory here.
+        assert self._starting is not None  # noqa: S101 (for the type checker)
         await asyncio.shield(self._starting)
         if (pool := self._pool) is None:
             return await self._offload(work)
         try:
-            return await asyncio.wrap_future(pool.submit(work))
+            async with self._turns.taken(turn):
+                return await result_of(pool.submit(work))
         except BrokenProcessPool as error:
             if self._pool is pool:
                 self._pool = self._starting = None
@@ -89,15 +103,58 @@ class Readers:
             log.info("pages are read in threads, as no processes can be started (%s)", one_line(error))
 
 
+class _Turns:
+    """So many at once, and of those who wait the one with the lowest turn first.
+
+    Where reading is what everybody waits for, the first tickers end first: the later stages of their
+    way begin while others are still read, and not all at the end.
+    """
+
+    def __init__(self, total: int) -> None:
+        self._free = total
+        self._waiting: list[tuple[int, int, asyncio.Future[None]]] = []
+        self._order = itertools.count()
+
+    @contextlib.asynccontextmanager
+    async def taken(self, turn: int) -> AsyncIterator[None]:
+        """Wait for one's turn, and have it for as long as the context lasts."""
+        await self._take(turn)
+        try:
+            yield
+        finally:
+            self._give_back()
+
+    async def _take(self, turn: int) -> None:
+        if self._free:
+            self._free -= 1
+            return
+        mine = asyncio.get_running_loop().create_future()
+        heapq.heappush(self._waiting, (turn, next(self._order), mine))
+        try:
+            await mine
+        except asyncio.CancelledError:
+            if mine.done() and not mine.cancelled():
+                self._give_back()
+            raise
+
+    def _give_back(self) -> None:
+        while self._waiting:
+            _, _, following = heapq.heappop(self._waiting)
+            if not following.done():
+                following.set_result(None)
+                return
+        self._free += 1
+
+
 def _started_pool(processes: int) -> ProcessPoolExecutor:
     """A pool whose processes have imported what they need."""
     # A Ctrl-C in the terminal is for this process to answer: its children inherit this thread's deafness.
     # The tracker comes first, as starting it would undo that.
     resource_tracker.ensure_running()
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    pool = ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn"), initializer=_get_ready)
+    pool = ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn"), initializer=get_ready)
     try:
-        for ready in [pool.submit(_do_nothing) for _ in range(processes)]:
+        for ready in [pool.submit(bool) for _ in range(processes)]:
             ready.result()
     except BrokenProcessPool:
         pool.shutdown()
@@ -105,19 +162,3 @@ def _started_pool(processes: int) -> ProcessPoolExecutor:
     finally:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     return pool
-
-
-def _get_ready() -> None:
-    """What a worker process does first: see to it that it does not outlive its parent."""
-    threading.Thread(target=_die_with_parent, daemon=True).start()
-
-
-def _do_nothing() -> None:
-    import polygon_async.bars  # noqa: F401  # imported now, when nobody waits for it
-
-
-def _die_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)

@@ -51,7 +51,7 @@ def floor(packed: bytes, job: Job, receive: Callable[[], object], scratch: Path)
         read_page(body, unit=unit, border=Border())
 
     def read_generally() -> None:
-        with patch("polygon_async.bars.plain_rows", return_value=None):
+        with patch("polygon_async.plain.plain_rows", return_value=None):
             read()
 
     def write() -> None:

@@ -1,0 +1,57 @@
+"""A part file grows from place to place, whoever writes to it, and becomes a whole file or nothing."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING
+
+import pytest
+
+from polygon_async.csvfile import Place, append_rows, finish, remove
+from polygon_async.errors import DiskUnusable
+from polygon_async.layout import CSV_HEADER
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def test_rows_follow_each_other_after_one_header(tmp_path: Path) -> None:
+    place = Place(path=tmp_path / "AAPL.part")
+    for rows in (b"1,\n", b"", b"2,\n3,\n"):
+        place = append_rows(place, rows)
+    assert place.path.read_bytes() == CSV_HEADER + b"1,\n2,\n3,\n"
+    assert place.size == place.path.stat().st_size
+
+
+def test_what_was_written_twice_from_one_place_is_there_once(tmp_path: Path) -> None:
+    """A reader may have died after it wrote; its page is read again, and may be shorter."""
+    begun = append_rows(Place(path=tmp_path / "AAPL.part"), b"1,\n")
+    append_rows(begun, b"2,\n3,\n4,\n")
+    place = append_rows(begun, b"2,\n")
+    sha256 = finish(place, tmp_path / "AAPL.csv", modified=60.0)
+    whole = (tmp_path / "AAPL.csv").read_bytes()
+    assert whole == CSV_HEADER + b"1,\n2,\n"
+    assert sha256 == hashlib.sha256(whole).hexdigest()
+    assert (tmp_path / "AAPL.csv").stat().st_mtime == 60.0
+    assert not place.path.exists()
+
+
+def test_a_first_page_begins_the_file_anew(tmp_path: Path) -> None:
+    place = Place(path=tmp_path / "AAPL.part")
+    place.path.write_bytes(b"something much longer than what follows, of an earlier run, which nobody wants" * 10)
+    finish(append_rows(place, b"1,\n"), tmp_path / "AAPL.csv", modified=0.0)
+    assert (tmp_path / "AAPL.csv").read_bytes() == CSV_HEADER + b"1,\n"
+
+
+@pytest.mark.parametrize("damage", [b"X", b""])
+def test_a_part_that_does_not_hold_what_was_written_is_never_whole(tmp_path: Path, damage: bytes) -> None:
+    place = append_rows(Place(path=tmp_path / "AAPL.part"), b"1,\n2,\n")
+    content = place.path.read_bytes()
+    place.path.write_bytes(content[:-3] + damage + content[-2:])
+    with pytest.raises(DiskUnusable, match="does not hold what was written"):
+        finish(place, tmp_path / "AAPL.csv", modified=0.0)
+    assert not (tmp_path / "AAPL.csv").exists()
+
+
+def test_a_part_that_is_gone_is_no_trouble_to_remove(tmp_path: Path) -> None:
+    remove(tmp_path / "nothing")
