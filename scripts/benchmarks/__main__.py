@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
 _INTERRUPTED = 130
 _FULL = Size(
-    pages=8,
-    baseline_tickers=2,
+    pages=16,
+    baseline_tickers=1,
     long_pages=48,
     share_pages=(4, 12),
     memory_pages=(4, 100),

@@ -119,10 +119,10 @@ class Bench:
     ) -> ToolRun:
         directory, report = self.scratch / (output or "tool"), self.scratch / "report.json"
         start = [str(HERE / "watched.py"), str(report)] if watched else ["-m", "polygon_async"]
-        command = [*prefix, sys.executable, *start, *_over(job, directory), "--rate", "unlimited", "--force", "--json"]
+        command = [*prefix, sys.executable, *start, *_over(job, directory), "--force", "--json"]
         command += ["--log-level", "warning", *self.flags, *flags]
-        if "--concurrency" not in command:
-            command += ["--concurrency", "8"]
+        for flag, usual in (("--concurrency", "8"), ("--rate", "unlimited")):
+            command += [] if flag in command else [flag, usual]
         self.servers.reset(latency=latency)
         try:
             run = programs.run(command, self.environment, cwd=self.scratch, memory=memory)

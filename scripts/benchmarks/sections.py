@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import os
 import shutil
 from dataclasses import dataclass
@@ -205,10 +206,10 @@ def cores(bench: Bench, size: Size) -> Section:
     job = full_pages(8, size.pages)
     usable = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
     if shutil.which("taskset") and len(usable) > 1:
-        section.figures += _pinned(bench, job, usable[:2])
+        section.figures += _pinned(bench, job, usable)
         section.remarks.append(
-            "only the tool is pinned, to the first core or the first two; with two cores in all, the servers have"
-            " the second one for themselves in the first case, and have to share it in the second"
+            "the tool and both servers are pinned together, to one core or to two, so that what the servers take is"
+            " the same share of either"
         )
     else:
         section.remarks.append("no taskset, or only one core: one core against two was not measured")
@@ -224,21 +225,24 @@ def cores(bench: Bench, size: Size) -> Section:
     return section
 
 
-def _pinned(bench: Bench, job: Job, pair: Sequence[int]) -> list[Figure]:
+def _pinned(bench: Bench, job: Job, usable: Sequence[int]) -> list[Figure]:
     figures = []
-    for name, flags in (("with upload", ()), ("--no-upload", ("--no-upload",))):
-        taken: dict[int, list[ToolRun]] = {1: [], 2: []}
-        for _ in range(bench.repeat):
-            for count, done in taken.items():
-                pins = ["taskset", "-c", ",".join(map(str, pair[:count]))]
-                done.append(bench.tool(job, *flags, prefix=pins))
-        one, two = (_of(done, _seconds) for done in taken.values())
-        goal = None if flags else 1.7
-        figures += [
-            Figure(name=f"{name}: one core", value=one, unit="s"),
-            Figure(name=f"{name}: two cores", value=two, unit="s"),
-            Figure(name=f"{name}: one / two", value=one / two, unit="times", at_least=goal),
-        ]
+    try:
+        for name, flags in (("with upload", ()), ("--no-upload", ("--no-upload",))):
+            taken: dict[int, list[ToolRun]] = {1: [], 2: []}
+            for _ in range(bench.repeat):
+                for count, done in taken.items():
+                    bench.servers.pin(usable[:count])
+                    pins = ["taskset", "-c", ",".join(map(str, usable[:count]))]
+                    done.append(bench.tool(job, *flags, prefix=pins))
+            one, two = (_of(done, _seconds) for done in taken.values())
+            figures += [
+                Figure(name=f"{name}: one core", value=one, unit="s"),
+                Figure(name=f"{name}: two cores", value=two, unit="s"),
+                Figure(name=f"{name}: one / two", value=one / two, unit="times", at_least=1.7),
+            ]
+    finally:
+        bench.servers.pin(usable)
     return figures
 
 
@@ -303,6 +307,27 @@ def small_tickers(bench: Bench, size: Size) -> Section:
     return section
 
 
+def pace(bench: Bench, size: Size) -> Section:
+    """How much of a rate is used where there is enough to do, and whether it is ever exceeded."""
+    section = Section("Pace: many small tickers, as the API server sees them arrive")
+    for rate, concurrency, at_least in ((10, 8, 0.98), (50, 16, 0.98), (100, 32, 0.95), (200, 64, 0.95)):
+        job = one_day(min(size.small_tickers, 10 * rate))
+        flags = ("--rate", f"{rate}/s", "--concurrency", str(concurrency), "--no-upload")
+        bench.tool(job, *flags)
+        arrivals = sorted(bench.servers.arrivals())
+        used = (len(arrivals) - 1) / (arrivals[-1] - arrivals[0]) / rate
+        section.figures += [
+            Figure(name=f"{rate}/s: share of the rate that is used", value=used, at_least=at_least),
+            Figure(name=f"{rate}/s: most in any one second", value=_most_in_a_second(arrivals), at_most=rate + 1),
+        ]
+    section.remarks.append("a network and a busy machine can push arrivals together that were sent apart")
+    return section
+
+
+def _most_in_a_second(arrivals: Sequence[float]) -> int:
+    return max(bisect.bisect_left(arrivals, moment + 1) - index for index, moment in enumerate(arrivals))
+
+
 SECTIONS: dict[str, Callable[[Bench, Size], Section]] = {
     "start": start,
     "speed": speed,
@@ -310,6 +335,7 @@ SECTIONS: dict[str, Callable[[Bench, Size], Section]] = {
     "long": long_ticker,
     "lag": loop_lag,
     "cores": cores,
+    "pace": pace,
     "small": small_tickers,
     "memory": memory,
 }

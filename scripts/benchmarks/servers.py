@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import multiprocessing
+import os
 import re
 import resource
 import secrets
@@ -23,7 +24,7 @@ from polygon_async.sandbox.pages import Pages
 from polygon_async.sandbox.polygon import HOST, Plan, Polygon
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from multiprocessing.connection import Connection
     from types import TracebackType
 
@@ -84,12 +85,15 @@ def _serve_api(pipe: Connection) -> None:
     def use() -> dict[str, float]:
         return {"requests": len(api.requests), "cold": pages.made, "api_cpu": time.process_time() - cpu}
 
+    def arrivals() -> list[float]:
+        return [request.time for request in api.requests]
+
     def latency(seconds: float) -> None:
         api.set_troubles([f"* * latency={seconds}"] if seconds else [])
 
     found = {"POLYGON_BASE_URL": f"http://127.0.0.1:{api.start()}", "POLYGON_API_KEY": key}
     try:
-        _answer(pipe, found, {"reset": reset, "use": use, "latency": latency})
+        _answer(pipe, found, {"reset": reset, "use": use, "arrivals": arrivals, "latency": latency, "pin": _pin})
     finally:
         api.stop()
 
@@ -123,7 +127,7 @@ def _serve_s3(pipe: Connection) -> None:
             "AWS_REGION": REGION,
             "S3_BUCKET": store.bucket,
         }
-        _answer(pipe, found, {"reset": reset, "use": use})
+        _answer(pipe, found, {"reset": reset, "use": use, "pin": _pin})
 
 
 def _answer(pipe: Connection, found: dict[str, str], acts: dict[str, Callable[..., object]]) -> None:
@@ -133,6 +137,12 @@ def _answer(pipe: Connection, found: dict[str, str], acts: dict[str, Callable[..
         while True:
             act, *arguments = pipe.recv()
             pipe.send(acts[act](*arguments))
+
+
+def _pin(cores: Sequence[int]) -> None:
+    """Have all threads of this process run on these cores only, and those that it will start."""
+    for thread in os.listdir("/proc/self/task"):  # noqa: PTH208 (names are all that is wanted)
+        os.sched_setaffinity(int(thread), cores)
 
 
 def _peak_memory() -> int:
@@ -207,6 +217,16 @@ class Servers:
     def use(self) -> Use:
         """What was asked since the last reset."""
         return Use(**self._api.ask("use"), **self._s3.ask("use"))
+
+    def arrivals(self) -> list[float]:
+        """When the API's requests since the last reset arrived, in seconds of its own clock."""
+        found: list[float] = self._api.ask("arrivals")
+        return found
+
+    def pin(self, cores: Sequence[int]) -> None:
+        """Have both servers run on these cores only; Linux only."""
+        for server in (self._api, self._s3):
+            server.ask("pin", cores)
 
     def first_page(self, job: Job) -> bytes:
         """The first page of the job's first ticker, as it is sent: compressed."""
