@@ -13,7 +13,9 @@ if TYPE_CHECKING:
 __all__ = [
     "CSV_HEADER",
     "FAILED_CSV",
+    "LEDGER",
     "NO_DATA_CSV",
+    "TIMEFRAME",
     "csv_name",
     "is_tag_value",
     "lzo_name",
@@ -27,9 +29,10 @@ __all__ = [
 CSV_HEADER = b"open,high,low,close,volume,vwap,timestamp,transactions,otc\n"
 FAILED_CSV = "failed.csv"
 NO_DATA_CSV = "no_data.csv"
+LEDGER = "ledger.sqlite"
+TIMEFRAME = "1min"
 
 _SOURCE = "polygon"
-_TIMEFRAME = "1min"
 _QUALITY = "raw"
 # What S3 takes as a tag's value.
 _TAG_VALUE = re.compile(r"[\w .:/=+@-]{0,256}")
@@ -77,7 +80,7 @@ def tags(ticker: Ticker, collected: datetime) -> dict[str, str]:
         "source": _SOURCE,
         "exchange": ticker.exchange,
         "currency": ticker.currency,
-        "timeframe": _TIMEFRAME,
+        "timeframe": TIMEFRAME,
         "date": f"{collected:%Y-%m-%d}",
         "quality": _QUALITY,
     }
