@@ -13,7 +13,7 @@ from polygon_async.content import in_base64
 from polygon_async.errors import one_line
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator, Coroutine, Iterable
 
     from types_aiobotocore_s3 import S3Client
 
@@ -83,10 +83,7 @@ async def send_parts(
             if algorithm == "sha256":
                 sent[index] |= checksum
 
-    with _alone():
-        async with asyncio.TaskGroup() as tasks:
-            for _ in range(min(_PARTS_OF_ONE_FILE, len(digests))):
-                tasks.create_task(send())
+    await _together([send() for _ in range(min(_PARTS_OF_ONE_FILE, len(digests)))])
     return sent
 
 
@@ -114,7 +111,22 @@ async def _abort_one(client: S3Client, upload: dict[str, Any]) -> None:
         log.warning("an unfinished upload of %s is left open in the store (%s)", upload["Key"], one_line(error))
 
 
-async def _to_its_end(work: asyncio.Future[None]) -> None:
+async def _together(work: Iterable[Coroutine[Any, Any, None]]) -> None:
+    """Do all of it; the first error ends the others and is raised by itself when they have ended.
+
+    No TaskGroup: Python 3.11's leaves its owner counted as cancelled after an error, and then a
+    deadline around it raises CancelledError.
+    """
+    tasks = [asyncio.ensure_future(each) for each in work]
+    try:
+        await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await _to_its_end(asyncio.gather(*tasks, return_exceptions=True))
+
+
+async def _to_its_end(work: asyncio.Future[Any]) -> None:
     """Wait for `work`, which limits its own time, however often that wait is cancelled."""
     cancelled: asyncio.CancelledError | None = None
     while not work.done():
@@ -124,20 +136,3 @@ async def _to_its_end(work: asyncio.Future[None]) -> None:
             cancelled = error
     if cancelled is not None:
         raise cancelled
-
-
-@contextlib.contextmanager
-def _alone() -> Iterator[None]:
-    """The first error out of a group of tasks, by itself: the others only followed from it."""
-    task = asyncio.current_task()
-    asked = task.cancelling() if task else 0
-    first: BaseException | None = None
-    try:
-        yield
-    except BaseExceptionGroup as group:
-        first = group.exceptions[0]
-        # Before Python 3.13 a group forgets a cancellation that comes along with an error.
-        if task and task.cancelling() > asked:
-            first = asyncio.CancelledError()
-    if first is not None:
-        raise first
