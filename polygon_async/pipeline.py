@@ -25,7 +25,7 @@ from polygon_async.outage import Outage
 from polygon_async.pacing import Pacer
 from polygon_async.polygon import Polygon
 from polygon_async.readers import Readers
-from polygon_async.storage import KeyTaken, ObjectDescription, check_bucket, open_bucket
+from polygon_async.storage import KeyTaken, ObjectDescription, open_bucket
 from polygon_async.summary import Summary
 from polygon_async.tally import Tally
 from polygon_async.windows import Slots
@@ -92,7 +92,6 @@ async def download(
     with claim(settings.output_dir, tickers):
         async with contextlib.AsyncExitStack() as stack:
             offload = await stack.enter_async_context(Offload(_THREADS))
-            polygon, pacer = await stack.enter_async_context(open_polygon(settings, offload=offload, tally=tally))
             bucket = None
             if settings.upload:
                 await _unless(stop, check_bucket(settings.bucket))
@@ -102,6 +101,8 @@ async def download(
                         settings.bucket, offload=offload, connections=settings.concurrency, on_secret=redact.add
                     )
                 )
+                await _unless(stop, bucket.check())
+            polygon, pacer = await stack.enter_async_context(open_polygon(settings, offload=offload, tally=tally))
             run = _Run(
                 settings=settings,
                 tickers=tickers,

@@ -27,7 +27,7 @@ from conftest import csv_of
 
 from polygon_async.errors import StorageUnusable, UploadFailed
 from polygon_async.offload import Offload
-from polygon_async.storage import KeyTaken, ObjectDescription, check_bucket, open_bucket
+from polygon_async.storage import KeyTaken, ObjectDescription, open_bucket
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Iterator
@@ -468,17 +468,17 @@ async def test_a_store_that_never_answers_is_left_at_the_deadline(
 
 
 async def test_a_bucket_that_may_not_be_listed_is_no_error(bucket: Bucket, store: EmbeddedS3) -> None:
-    async with behind(lambda _asked, _forward: refusal(403, "AccessDenied"), bucket, store):
-        await check_bucket(bucket.name)
+    async with behind(lambda _asked, _forward: refusal(403, "AccessDenied"), bucket, store) as closed:
+        await closed.check()
 
 
 @pytest.mark.parametrize("code", ["ExpiredToken", "RequestTimeTooSkewed", "PermanentRedirect", "WhateverElse"])
 async def test_a_store_that_refuses_from_the_start_says_what_to_do(
     bucket: Bucket, store: EmbeddedS3, code: str
 ) -> None:
-    async with behind(lambda _asked, _forward: refusal(400, code), bucket, store):
+    async with behind(lambda _asked, _forward: refusal(400, code), bucket, store) as angry:
         with pytest.raises(StorageUnusable, match=rf"cannot be used: .* \({code}: said by the door\)"):
-            await check_bucket(bucket.name)
+            await angry.check()
 
 
 # Before anything is fetched, through the program
