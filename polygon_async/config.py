@@ -6,7 +6,7 @@ import ipaddress
 import math
 import os
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -40,6 +40,7 @@ _UNITS = {"s": 1.0, "min": 60.0, "h": 3600.0}
 _RATE = re.compile(r"(\d+(?:\.\d+)?)/(s|min|h)")
 _MOST_CONCURRENCY = 1000
 _OLDEST = date(1970, 1, 1)
+_HOSTS = frozenset({"api.polygon.io", "api.massive.com"})
 
 _SECRETS = ("POLYGON_API_KEY", "MASSIVE_API_KEY", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
 _PROXIES = ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
@@ -76,6 +77,26 @@ class Settings:
     currency: str | None
     processes: int = 0
     """Of their own for reading pages; 0: threads read them."""
+    days_given: bool = True
+    """Whether the range was asked for, at one end at least, and is not the default of the day."""
+
+    @property
+    def source(self) -> str:
+        """Which API the bars come from: what was fetched from another one is not this one's.
+
+        Polygon has two hosts with the same data. Local servers are told apart by nothing, as their
+        ports change with every start.
+        """
+        parts = urlsplit(self.base_url)
+        host = parts.hostname or ""
+        if host in _HOSTS:
+            return "polygon"
+        return "local" if _is_loopback(host) else f"{parts.netloc}{parts.path}"
+
+    def as_json(self) -> dict[str, object]:
+        """All of them but the key, for whoever looks later."""
+        told = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in {"api_key", "tickers"}}
+        return told | {"rate": self.rate.text}
 
 
 class Environment:
@@ -196,6 +217,7 @@ def settings_from(flags: Mapping[str, Any], environment: Environment) -> Setting
         force=flags.get("force", False),
         exchange=_tag(flags, "exchange"),
         currency=_tag(flags, "currency"),
+        days_given=any(flags.get(end) or environment.get(f"POLYGON_{end.upper()}") for end in ("from", "to")),
     )
 
 

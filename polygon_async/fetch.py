@@ -255,8 +255,8 @@ async def fetch_csv(
                 tally=tally,
                 slots=slots,
                 place=place,
-                resume_at=progress and progress.resume_at,
-                border=resumed and resumed.border,
+                resume_at=None if progress is None else progress.resume_at,
+                border=None if resumed is None else resumed.border,
                 turn=turn,
             )
             async with contextlib.aclosing(chain):

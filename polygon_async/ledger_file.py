@@ -69,8 +69,9 @@ CREATE TABLE upload (
 ) STRICT, WITHOUT ROWID;
 """
 # run: `collected` is the time in its objects' keys (s UTC), `universe` a digest of its tickers; it is running, done,
-# interrupted or stopped. unit: `day` is New York's when it was begun, crc and size are those of its part or CSV. upload:
-# `sha256` is that of the CSV inside, `checksum` the object's ETag. `began` and `ended` are s UTC, bars' times ms UTC.
+# interrupted or stopped. unit: `day` is New York's when it was begun, crc and size are those of its part or CSV. In
+# upload, `sha256` is that of the CSV inside, `checksum` the object's ETag. `began` and `ended` are s UTC,
+# bars' times ms UTC.
 
 
 @contextmanager

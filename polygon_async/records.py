@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from polygon_async.ledger import Ledger, Order, Run, Standing
     from polygon_async.models import CsvFile, Progress, Receipt, Unit
 
-__all__ = ["Records", "open_records"]
+__all__ = ["Records", "open_records", "today"]
 
 
 @contextlib.asynccontextmanager

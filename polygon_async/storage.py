@@ -7,7 +7,8 @@ import contextlib
 import dataclasses
 import hashlib
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
+from urllib.parse import urlsplit
 
 from polygon_async.client import impatient, open_client
 from polygon_async.content import Content
@@ -37,6 +38,13 @@ _CONTENT = "csv-sha256"
 _PREFLIGHT_SECONDS = 30
 _PREFLIGHT_ATTEMPTS = 2
 _CHUNK = 2**20
+
+
+class _Proof(NamedTuple):
+    """By what an object was proven to be the one that was to be written, and its ETag then."""
+
+    by: str
+    etag: str
 
 
 class KeyTaken(PolygonAsyncError):
@@ -78,6 +86,13 @@ class Bucket:
         self._writer = Writer(client, name, look=self._look, offload=offload)
         self._has_stored = False
         self.name = name
+
+    @property
+    def destination(self) -> str:
+        """The bucket and whose it is: other stores may have buckets of the same name."""
+        parts = urlsplit(self._client.meta.endpoint_url)
+        own = (parts.hostname or "").endswith((".amazonaws.com", ".amazonaws.com.cn"))
+        return f"s3://{self.name}" if own else f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}/{self.name}"
 
     async def check(self) -> None:
         """Ask once whether the bucket answers and the credentials are right.
@@ -200,9 +215,16 @@ class Bucket:
                 proof = await self._prove(await self._head(description.key), content, description)
         with self._errors(f"reading back the tags of {where}"):
             await self._confirm_tags(description)
-        return Receipt(bucket=self.name, key=description.key, size=size, confirmed_by=proof, existed=existed)
+        return Receipt(
+            bucket=self.name,
+            key=description.key,
+            size=size,
+            confirmed_by=proof.by,
+            existed=existed,
+            checksum=proof.etag,
+        )
 
-    async def _reconcile(self, content: Content, description: ObjectDescription) -> str | None:
+    async def _reconcile(self, content: Content, description: ObjectDescription) -> _Proof | None:
         """Where something stands in the way: by what it is proven to be this object; None when it was replaced.
 
         The same CSV compressed at another time, or by another lzop, gives other bytes, which are replaced.
@@ -236,7 +258,7 @@ class Bucket:
         if stored and any(stored.metadata.get(name) != description.metadata[name] for name in _IDENTITY):
             raise KeyTaken(f"{self._where(description.key)} is another download's")
 
-    async def _prove(self, stored: StoredObject | None, content: Content, description: ObjectDescription) -> str:
+    async def _prove(self, stored: StoredObject | None, content: Content, description: ObjectDescription) -> _Proof:
         """By what an object is proven to be the one that was to be written.
 
         Raises:
@@ -250,10 +272,10 @@ class Bucket:
         if any(stored.metadata.get(name) != value for name, value in description.metadata.items()):
             raise UploadFailed(f"{where} does not have the metadata that it was written with")
         if (proof := await content.told_by(stored)) is not None:
-            return proof
+            return _Proof(proof, stored.etag)
         if await self._sha256_of(description.key) != await content.digest("sha256"):
             raise UploadFailed(f"{where} does not hold the bytes that were written; --force replaces it")
-        return "bytes"
+        return _Proof("bytes", stored.etag)
 
     async def _confirm_tags(self, description: ObjectDescription) -> None:
         """Read the tags back; put them again where the store has lost them."""

@@ -96,6 +96,7 @@ class Summary:
             "tickers": {
                 "total": len(self.tickers),
                 "done": len(self.done),
+                "earlier": sum(o.earlier for o in self.done),
                 "no_data": len(self.no_data),
                 "failed": len(self.failed),
                 "unfinished": len(self.unfinished),
@@ -118,7 +119,8 @@ class Summary:
         """The summary for a person: a few lines, however many tickers there were."""
         summed = self.as_json()
         count = summed["tickers"]
-        parts = [f"{count['done']} of {count['total']} tickers done"]
+        before = f" ({count['earlier']} before)" if count["earlier"] else ""
+        parts = [f"{count['done']} of {count['total']} tickers done{before}"]
         parts += [f"{count['no_data']} without data"] if count["no_data"] else []
         parts += [f"{count['failed']} failed"] if count["failed"] else []
         parts += [f"{count['unfinished']} not finished"] if count["unfinished"] else []
@@ -132,6 +134,8 @@ class Summary:
         lines += _some("starts late", [f"{o.unit.ticker.symbol} has its first bar on {_day(o)}" for o in self.late])
         lines += _some("no data", [outcome.unit.ticker.symbol for outcome in self.no_data], NO_DATA_CSV)
         lines += _some("failed", [f"{o.unit.ticker.symbol}: {o.error}" for o in self.failed], FAILED_CSV)
+        if self._was_stopped:
+            lines.append("  go on     the same command again goes on where this run was")
         if self.failed or self._was_stopped:
             again = f"--universe {self.directory / FAILED_CSV} --from {self.start} --to {self.end}"
             lines.append(f"  again     {again}{'' if self.adjusted else ' --no-adjusted'}")
@@ -177,7 +181,7 @@ class Summary:
 
 
 def _done_json(outcome: Outcome) -> dict[str, Any]:
-    facts: dict[str, Any] = {"ticker": outcome.unit.ticker.symbol}
+    facts: dict[str, Any] = {"ticker": outcome.unit.ticker.symbol, "earlier": outcome.earlier}
     if outcome.csv is not None:
         facts |= {
             "bars": outcome.csv.bars,
