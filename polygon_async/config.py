@@ -184,20 +184,21 @@ def default_range(today: date) -> tuple[date, date]:
     return two_years_ago + timedelta(days=1), today - timedelta(days=1)
 
 
-def settings_from(flags: Mapping[str, Any], environment: Environment) -> Settings:
+def settings_from(flags: Mapping[str, Any], environment: Environment, *, needs_key: bool = True) -> Settings:
     """Merge and check: flags, then environment, then `.env`, then defaults.
 
     Args:
         flags: What was said on the command line, by the flags' names (`output_dir`); what is absent
             or None was not said.
         environment: The variables.
+        needs_key: Whether nothing can be done without the API's key; else it is empty where there is none.
 
     Raises:
         ConfigError: one line that names the flag or the variable.
     """
     start, end = _range(flags, environment)
     return Settings(
-        api_key=_api_key(environment),
+        api_key=_api_key(environment, needed=needs_key),
         base_url=_base_url(environment),
         tickers=None if flags.get("tickers") is None else tuple(flags["tickers"]),
         universe=_path(flags, "universe"),
@@ -307,8 +308,10 @@ def _text(text: str) -> str:
     return text
 
 
-def _api_key(environment: Environment) -> str:
+def _api_key(environment: Environment, *, needed: bool) -> str:
     found = environment.get("POLYGON_API_KEY", "MASSIVE_API_KEY")
+    if found is None and not needed:
+        return ""
     if found is None:
         raise ConfigError("POLYGON_API_KEY is not set; export it, or write it into .env (see .env.example)")
     name, key = found
