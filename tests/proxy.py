@@ -99,23 +99,10 @@ async def proxy(endpoint: str, fault: Fault) -> AsyncIterator[str]:
         task = asyncio.current_task()
         assert task
         serving.add(task)
-        answers, forth = await asyncio.open_connection(parts.hostname, parts.port)
-        connection = _Connection(fault, back, forth)
-        both = [
-            asyncio.ensure_future(connection.to_store(reader)),
-            asyncio.ensure_future(connection.to_client(answers)),
-        ]
-        try:
-            with contextlib.suppress(_Reset, OSError, asyncio.CancelledError):
-                await asyncio.gather(*both)
-        finally:
-            for each in both:
-                each.cancel()
-            await asyncio.gather(*both, return_exceptions=True)
-            for writer in (back, forth):
-                # Without a farewell: the other side finds its connection reset.
-                writer.transport.abort()
-            serving.discard(task)
+        # A server of asyncio complains of a connection whose task was cancelled.
+        with contextlib.suppress(_Reset, OSError, asyncio.CancelledError):
+            await _pass_on(fault, parts.hostname, parts.port, reader, back)
+        serving.discard(task)
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     try:
@@ -125,3 +112,20 @@ async def proxy(endpoint: str, fault: Fault) -> AsyncIterator[str]:
         for task in serving.copy():
             task.cancel()
         await asyncio.gather(*serving, return_exceptions=True)
+
+
+async def _pass_on(
+    fault: Fault, host: str | None, port: int | None, reader: asyncio.StreamReader, back: asyncio.StreamWriter
+) -> None:
+    answers, forth = await asyncio.open_connection(host, port)
+    connection = _Connection(fault, back, forth)
+    both = [asyncio.ensure_future(connection.to_store(reader)), asyncio.ensure_future(connection.to_client(answers))]
+    try:
+        await asyncio.gather(*both)
+    finally:
+        for each in both:
+            each.cancel()
+        for writer in (back, forth):
+            # Without a farewell: the other side finds its connection reset.
+            writer.transport.abort()
+        await asyncio.gather(*both, return_exceptions=True)
