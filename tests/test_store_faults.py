@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import signal
 import socket
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -207,3 +209,37 @@ async def test_the_program_calls_nothing_uploaded_that_is_not(
     assert [done["ticker"] for done in ended.summary["done"]] == ["QQ"]
     assert [failure["ticker"] for failure in ended.summary["failed"]] == ["BAD"]
     assert [key.split("/")[1] async for key, _ in honest.list()] == ["QQ"]
+
+
+EVERYTHING_IN_PARTS = """
+import sys
+from polygon_async import storage
+from polygon_async.__main__ import main
+storage.open_bucket.__wrapped__.__kwdefaults__["part_sizes"] = storage.PartSizes(threshold=1)
+sys.exit(main())
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+async def test_a_program_that_is_interrupted_leaves_no_upload_open(
+    box: Sandbox, store: EmbeddedS3, honest: Bucket, tmp_path: Path, number: signal.Signals
+) -> None:
+    fault = Fault(where=PART_PUT, stall_after=100, times=1000)
+    arguments = ("--tickers", "QQ", "--from", "2026-03-02", "--to", "2026-03-02", "--rate", "unlimited")
+    async with proxy(store.endpoint, fault) as endpoint:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-c", EVERYTHING_IN_PARTS, *arguments),
+            env={**os.environ, "AWS_ENDPOINT_URL_S3": endpoint},
+            stdout=asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        await fault.happened.wait()
+        begun = await open_uploads(honest)
+        process.send_signal(number)
+        _, said = await process.communicate()
+    assert process.returncode == 130, said
+    assert b"Traceback" not in said
+    assert len(begun) == 1
+    assert await open_uploads(honest) == []
+    assert [key async for key, _ in honest.list()] == []
+    assert [path.name for path in (tmp_path / "output").iterdir() if path.suffix == ".lzo"] == []
