@@ -11,7 +11,7 @@ import threading
 from typing import TYPE_CHECKING
 
 import pytest
-from conftest import csv_of
+from conftest import csv_of, names
 from test_objects import Answered, Asked, decompressed, door, is_object_put, refusal, stored, wait_until
 
 if TYPE_CHECKING:
@@ -52,8 +52,8 @@ def wait_until_said(process: subprocess.Popen[str], *words: str) -> None:
 
 
 def assert_clean(directory: Path) -> None:
-    """Nothing unfinished is left, and no list was left half-written."""
-    assert [path.name for path in directory.iterdir() if path.suffix != ".csv"] == []
+    """Nothing is left but whole files, and parts that can be gone on with."""
+    assert [name for name in names(directory) if not name.endswith((".csv", ".csv.part"))] == []
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -119,7 +119,7 @@ def test_an_interrupt_during_an_upload_leaves_no_compressed_file(
             out, _ = interrupted(process, signal.SIGINT)
         leave.set()
     assert out.startswith("1 of 2 tickers done, 1 not finished, in ")
-    assert sorted(path.name for path in output.iterdir()) == ["STUCK_historical.csv", "failed.csv"]
+    assert names(output) == ["STUCK_historical.csv", "failed.csv"]
     assert (output / "STUCK_historical.csv").read_text() == csv_of(box.market.days("STUCK", DAY, DAY))
     (item,) = stored(box)
     assert decompressed(item).decode() == csv_of(box.market.days("QQ", DAY, DAY))
