@@ -143,7 +143,7 @@ def sandbox(store: EmbeddedS3) -> Iterator[Callable[..., Sandbox]]:
 
 def names(directory: Path) -> list[str]:
     """What is in an output directory, sorted, but for the ledger, which every run keeps."""
-    return sorted(path.name for path in directory.iterdir() if path.name != LEDGER)
+    return sorted(path.name for path in directory.iterdir() if not path.name.startswith(LEDGER))
 
 
 def csv_of(bars: Iterable[Bar]) -> str:

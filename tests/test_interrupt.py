@@ -36,7 +36,10 @@ def interrupted(process: subprocess.Popen[str], number: signal.Signals) -> tuple
     assert "Traceback" not in err
     assert "never awaited" not in err
     assert "Error" not in err
-    assert err.splitlines()[-1] == "polygon-async: interrupted"
+    assert err.splitlines()[-1] in {
+        "polygon-async: interrupted; the same command again goes on where this run was",
+        "polygon-async: interrupted at once; the same command again goes on where this run was",
+    }
     return out, err
 
 
@@ -90,7 +93,7 @@ def test_an_interrupt_while_everybody_waits_ends_at_once(program: Program, sandb
     with program.running(*arguments, "--log-level", "error", box=box) as process:
         wait_until(lambda: bool(box.requests), process)
         out, err = interrupted(process, signal.SIGINT)
-    assert err == "polygon-async: interrupted\n"
+    assert err == "polygon-async: interrupted; the same command again goes on where this run was\n"
     assert '"exit_code": 130, "error": null, "interrupted": true' in out
     assert '"unfinished": ["T0", "T1", ' in out
     assert_clean(program.directory / "output")
@@ -177,3 +180,31 @@ def test_an_interrupt_before_anything_is_fetched_says_so(
     assert err.splitlines()[-1].startswith("polygon-async: interrupted")
     assert "Traceback" not in err
     assert box.requests == []
+
+
+def test_a_second_signal_leaves_at_once_and_the_next_run_goes_on(
+    program: Program, sandbox: Callable[..., Sandbox], store: EmbeddedS3
+) -> None:
+    """Whatever hangs: here the store, which never answers, and lzop before it."""
+    box, output = sandbox(page_size=300), program.directory / "output"
+    command = program.directory / "bin" / "lzop"
+    command.parent.mkdir()
+    told, sleep = program.directory / "process", shutil.which("sleep")
+    command.write_text(f"#!/bin/sh\ntrap '' TERM INT\necho $$ > {told}.new\nmv {told}.new {told}\n{sleep} 1000\n")
+    command.chmod(0o755)
+    path = f"{command.parent}:{os.environ['PATH']}"
+    arguments = ("--tickers", "QQ", *RANGE)
+    with program.running(*arguments, box=box, env={"PATH": path}) as process:
+        wait_until(told.exists, process)
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGTERM, signal.SIGINT):
+            process.send_signal(number)
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Traceback" not in err
+    assert err.splitlines()[-1].endswith("the same command again goes on where this run was")
+    requests = len(box.requests)
+    again = program(*arguments, "--json", box=box)
+    assert again.code == 0, again.err
+    assert len(box.requests) == requests, "the CSV was whole"
+    assert names(output) == ["QQ_historical.csv"]
+    assert [item.tags["symbol"] for item in stored(box)] == ["QQ"]
