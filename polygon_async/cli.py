@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import io
 import json
 import logging
 import os
 import signal
 import sys
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -28,6 +30,9 @@ __all__ = ["main", "parser"]
 log = logging.getLogger(__name__)
 
 _INTERRUPTED = 130
+_SECONDS_TO_LEAVE = 4.5
+"""Of the first signal: whatever hangs then is left behind."""
+_GO_ON = "the same command again goes on where this run was"
 _DESCRIPTION = """\
 Download minute bars of any universe of tickers from Polygon.io (Massive), many tickers at once and under
 one shared rate limit; write one CSV a ticker, compress it with lzop, and upload it to S3 as one tagged object."""
@@ -184,7 +189,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if summary.error is not None:
         print(f"polygon-async: error: {summary.error}", file=sys.stderr)
     elif summary.interrupted:
-        print("polygon-async: interrupted", file=sys.stderr)
+        print(f"polygon-async: interrupted; {_GO_ON}", file=sys.stderr)
     return summary.exit_code
 
 
@@ -210,15 +215,35 @@ def _download(flags: argparse.Namespace, redact: Redactor) -> Summary:
         stop = asyncio.Event()
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, stop.set)
+            loop.add_signal_handler(number, leave, stop)
         return await download(settings, tickers, redact=redact, stop=stop, watcher=watcher)
+
+    patience = threading.Timer(_SECONDS_TO_LEAVE, leave_at_once)
+    patience.daemon = True
+
+    def leave(stop: asyncio.Event) -> None:
+        if stop.is_set():
+            leave_at_once()
+        stop.set()
+        patience.start()
 
     try:
         return asyncio.run(run())
     finally:
+        patience.cancel()
         # The loop has given them back; what is left to do is to say how it ended.
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.SIG_IGN)
+
+
+def leave_at_once() -> NoReturn:
+    """End the program here and now, and what it has started with it; the ledger holds all that has happened."""
+    from polygon_async.compress import end_children
+
+    with contextlib.suppress(OSError):
+        print(f"polygon-async: interrupted at once; {_GO_ON}", file=sys.stderr, flush=True)
+    end_children()
+    os._exit(_INTERRUPTED)
 
 
 def _print(result: str) -> bool:

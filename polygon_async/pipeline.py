@@ -24,6 +24,7 @@ from polygon_async.pacing import Pacer
 from polygon_async.polygon import Polygon
 from polygon_async.readers import Readers
 from polygon_async.records import open_records, today
+from polygon_async.room import check_room, least_room, watch_room
 from polygon_async.storage import open_bucket
 from polygon_async.summary import Summary
 from polygon_async.tally import Tally
@@ -82,7 +83,9 @@ async def download(
     began = loop.time()
     lzop = find_lzop() if settings.upload else None
     tally = Tally()
+    least = least_room(settings.concurrency)
     with claim(settings.output_dir, tickers):
+        await asyncio.to_thread(check_room, settings.output_dir, least)
         async with contextlib.AsyncExitStack() as stack:
             offload = await stack.enter_async_context(Offload(_THREADS))
             polygon, pacer = await stack.enter_async_context(open_polygon(settings, offload=offload, tally=tally))
@@ -118,7 +121,8 @@ async def download(
             )
             if watcher is not None:
                 await stack.enter_async_context(watcher.watch(tally, pacer, len(tickers)))
-            interrupted, error = await _to_its_end(work, stop)
+            watch = watch_room(settings.output_dir, least, offload=offload)
+            interrupted, error = await _to_its_end(_beside(watch, work()), stop)
             records.ended = "interrupted" if interrupted else "stopped" if error else "done"
         summary = Summary(
             tickers=tickers,
@@ -140,10 +144,10 @@ async def download(
     return summary
 
 
-async def _to_its_end(work: Work, stop: asyncio.Event) -> tuple[bool, str | None]:
+async def _to_its_end(work: Coroutine[Any, Any, None], stop: asyncio.Event) -> tuple[bool, str | None]:
     """Do all of the work; whether it was interrupted, and what stopped it otherwise."""
     try:
-        await _unless(stop, work())
+        await _unless(stop, work)
     except Interrupted:
         return True, None
     except RunError as error:
@@ -236,6 +240,14 @@ async def _unless(stop: asyncio.Event, work: Coroutine[Any, Any, None]) -> None:
         ended_by = _first(group)
     if ended_by is not None:
         raise ended_by
+
+
+async def _beside(watch: Coroutine[Any, Any, None], work: Coroutine[Any, Any, None]) -> None:
+    """Do `work`, while `watch` looks that it can go on."""
+    async with asyncio.TaskGroup() as tasks:
+        watching = tasks.create_task(watch)
+        await work
+        watching.cancel()
 
 
 async def _raise_when(stop: asyncio.Event) -> None:

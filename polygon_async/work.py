@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from polygon_async.csvfile import disk_errors, remove
 from polygon_async.errors import Refused, TickerError
 from polygon_async.fetch import fetch_csv
-from polygon_async.layout import part_name
+from polygon_async.layout import lzo_name, part_name
 from polygon_async.ledger import UnitState
 from polygon_async.models import CsvFile, Outcome, State, Unit
 from polygon_async.records import today
@@ -97,16 +97,20 @@ class Work:
             for ticker in self.tickers
         ]
         standings = {} if settings.force else await self.records.standings(units)
-        todo = []
-        for unit in units:
-            standing = standings.get(unit.ticker.symbol)
-            if (outcome := self._done(unit, standing)) is None:
-                todo.append((unit, standing))
-                continue
-            if not settings.keep_csv and outcome.csv is not None:
-                await self.offload(remove_csv, outcome.csv)
+        known = [(unit, standings.get(unit.ticker.symbol)) for unit in units]
+        done = [outcome for unit, standing in known if (outcome := self._done(unit, standing)) is not None]
+        await self.offload(self._tidy, done)
+        for outcome in done:
             self._end(outcome)
-        return todo
+        ended = {outcome.unit.ticker.symbol for outcome in done}
+        return [(unit, standing) for unit, standing in known if unit.ticker.symbol not in ended]
+
+    def _tidy(self, done: Sequence[Outcome]) -> None:
+        """Take away what a run that was killed right after the ledger's entry had no more time to."""
+        for outcome in done:
+            remove(self.settings.output_dir / lzo_name(outcome.unit.ticker.symbol))
+            if not self.settings.keep_csv and outcome.csv is not None:
+                remove_csv(outcome.csv)
 
     def _done(self, unit: Unit, standing: Standing | None) -> Outcome | None:
         """How the unit ended in an earlier run, where nothing is left to do."""

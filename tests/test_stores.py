@@ -139,7 +139,7 @@ async def open_uploads(bucket: Bucket) -> list[str]:
 
 
 async def test_an_object_is_stored_once_with_all_that_describes_it(
-    bucket: Bucket, file: Path, description: ObjectDescription
+    bucket: Bucket, file: Path, description: ObjectDescription, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = await bucket.store(file, description, replace=False, deadline=SECONDS)
     assert (first.existed, first.size, first.confirmed_by) == (False, file.stat().st_size, "etag")
@@ -148,6 +148,8 @@ async def test_an_object_is_stored_once_with_all_that_describes_it(
     assert (stored.size, stored.metadata, stored.tags) == (first.size, description.metadata, description.tags)
     assert await content_of(bucket, description.key) == file.read_bytes()
     assert [entry async for entry in bucket.list(description.key[:-4])] == [(description.key, first.size)]
+    # What is there is not sent again only to be thrown away.
+    monkeypatch.setattr(bucket._client, "create_multipart_upload", None)
     second = await bucket.store(file, description, replace=False, deadline=SECONDS)
     assert second == dataclasses.replace(first, existed=True)
     assert await open_uploads(bucket) == []
@@ -188,6 +190,8 @@ async def test_of_two_that_write_one_key_at_once_one_is_told_so(
         return_exceptions=True,
     )
     (winner,) = [file for file, ending in zip(files, endings, strict=True) if not isinstance(ending, UploadFailed)]
+    (refused,) = [ending for ending in endings if isinstance(ending, UploadFailed)]
+    assert str(refused).endswith("exists with other content; --force replaces it"), "found there, and not overwritten"
     assert await content_of(bucket, description.key) == winner.read_bytes()
 
 
@@ -245,19 +249,20 @@ async def test_what_is_not_there_is_told(bucket: Bucket, description: ObjectDesc
 async def test_an_interrupt_leaves_no_upload_open(
     bucket: Bucket, large: Path, description: ObjectDescription, monkeypatch: pytest.MonkeyPatch, call: str
 ) -> None:
-    """Cancelled as soon as that call is on its way."""
-    sending, send = asyncio.Event(), getattr(bucket._client, call)
+    """Cancelled while the store has been asked that, and its answer is on the way."""
+    sending, arriving, send = asyncio.Event(), asyncio.Event(), getattr(bucket._client, call)
 
     async def announced(**request: Any) -> Any:
+        answer = None if call == "complete_multipart_upload" else await send(**request)
         sending.set()
-        if call == "complete_multipart_upload":
-            await asyncio.Event().wait()
-        return await send(**request)
+        await arriving.wait()
+        return answer
 
     monkeypatch.setattr(bucket._client, call, announced)
     storing = asyncio.create_task(bucket.store(large, description, replace=False, deadline=SECONDS))
     await sending.wait()
     storing.cancel()
+    arriving.set()
     with pytest.raises(asyncio.CancelledError):
         await storing
     assert await open_uploads(bucket) == []
