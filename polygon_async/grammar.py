@@ -19,10 +19,17 @@ _SHARED: Mapping[str, Mapping[str, Any]] = {
         "help": "these tickers, in this order; overrides the universe file",
     },
     "--universe": {
+        "nargs": "+",
         "metavar": "FILE",
-        "help": "CSV with a `ticker` column, and optionally `exchange`, `currency`, `asset_type`"
-        f" (default: {DEFAULTS['universe']})",
+        "help": "CSVs with a `ticker` column, and optionally `exchange`, `currency`, `asset_type`; - is standard"
+        f" input (default: {DEFAULTS['universe']})",
     },
+    "--match": {
+        "nargs": "+",
+        "metavar": "GLOB",
+        "help": "of these tickers only those that fit one of the globs, such as 'BRK.*' (upper and lower case differ)",
+    },
+    "--limit": {"metavar": "N", "help": "of these tickers only the first N"},
     "--from": {
         "metavar": "DATE",
         "help": "first day, inclusive (default: two years ago plus a day) [POLYGON_FROM]",

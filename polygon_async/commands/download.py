@@ -37,13 +37,14 @@ examples:
   polygon-async --tickers AAPL MSFT --concurrency 8
   polygon-async --universe sp500.csv --from 2026-01-02 --to 2026-01-30 --rate 50/s
   polygon-async --universe output/failed.csv            run again just what has failed
+  polygon-async --universe nyse.csv nasdaq.csv --match 'A*' 'B[A-M]*' --limit 100
 """.format_map(DEFAULTS)
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
     """The download's flags."""
     what = parser.add_argument_group("what to download")
-    add_shared(what, "--tickers", "--universe", "--from", "--to", "--adjusted")
+    add_shared(what, "--tickers", "--universe", "--match", "--limit", "--from", "--to", "--adjusted")
 
     pace = parser.add_argument_group("how fast")
     add_shared(pace, "--concurrency", "--rate", "--processes", "--patience", "--stall-timeout", "--outage-patience")
