@@ -59,7 +59,11 @@ class Command:
         return cast("Room", import_module(f"{__name__}.{self.name}"))
 
 
-COMMANDS = (Command("download", "download, compress and upload bars: what is done when no command is named"),)
+COMMANDS = (
+    Command("download", "download, compress and upload bars: what is done when no command is named"),
+    Command("status", "tell what the ledger knows: what is done, pending and failed"),
+    Command("verify", "look whether the objects are in the bucket as they were uploaded; repair them"),
+)
 
 
 def named(words: list[str]) -> tuple[Command, list[str]]:
