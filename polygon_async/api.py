@@ -87,7 +87,9 @@ async def fetch_bars(
 async def download(
     tickers: Sequence[str] | str | None = None,
     *,
-    universe_file: Path | str | None = None,
+    universe_file: Path | str | Sequence[Path | str] | None = None,
+    match: Sequence[str] | str = (),
+    limit: int | None = None,
     start: date | str | None = None,
     end: date | str | None = None,
     adjusted: bool = True,
@@ -124,7 +126,9 @@ async def download(
     settings = _settings(
         {
             "tickers": tickers,
-            "universe": universe_file and str(universe_file),
+            "universe": _texts(universe_file),
+            "match": match,
+            "limit": None if limit is None else str(limit),
             "from": start and str(start),
             "to": end and str(end),
             "adjusted": adjusted,
@@ -152,6 +156,12 @@ def _settings(flags: Mapping[str, object], api_key: str | None) -> Settings:
     if api_key is not None:
         own["POLYGON_API_KEY"] = api_key
     return settings_from(flags, Environment(own, {}))
+
+
+def _texts(files: Path | str | Sequence[Path | str] | None) -> list[str] | None:
+    if files is None:
+        return None
+    return [str(files)] if isinstance(files, str | os.PathLike) else [str(file) for file in files]
 
 
 def _frame(csv: bytes) -> pd.DataFrame:

@@ -17,7 +17,7 @@ from polygon_async.layout import is_tag_value
 from polygon_async.models import NEW_YORK, Rate
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
 __all__ = ["DEFAULTS", "Environment", "Settings", "default_range", "parse_date", "parse_rate", "settings_from"]
 
@@ -56,7 +56,8 @@ class Settings:
     base_url: str
     tickers: tuple[str, ...] | None
     """None: the universe file tells."""
-    universe: Path
+    universe: tuple[Path, ...]
+    """CSVs in their order; `-` is standard input."""
     start: date
     end: date
     adjusted: bool
@@ -77,6 +78,10 @@ class Settings:
     currency: str | None
     processes: int = 0
     """Of their own for reading pages; 0: threads read them."""
+    match: tuple[str, ...] = ()
+    """Globs of the tickers that are taken; none: all."""
+    limit: int | None = None
+    """So many of the first tickers; None: all."""
     days_given: bool = True
     """Whether the range was asked for, at one end at least, and is not the default of the day."""
 
@@ -184,23 +189,26 @@ def default_range(today: date) -> tuple[date, date]:
     return two_years_ago + timedelta(days=1), today - timedelta(days=1)
 
 
-def settings_from(flags: Mapping[str, Any], environment: Environment) -> Settings:
+def settings_from(flags: Mapping[str, Any], environment: Environment, *, needs_key: bool = True) -> Settings:
     """Merge and check: flags, then environment, then `.env`, then defaults.
 
     Args:
         flags: What was said on the command line, by the flags' names (`output_dir`); what is absent
             or None was not said.
         environment: The variables.
+        needs_key: Whether nothing can be done without the API's key; else it is empty where there is none.
 
     Raises:
         ConfigError: one line that names the flag or the variable.
     """
     start, end = _range(flags, environment)
     return Settings(
-        api_key=_api_key(environment),
+        api_key=_api_key(environment, needed=needs_key),
         base_url=_base_url(environment),
         tickers=None if flags.get("tickers") is None else tuple(flags["tickers"]),
-        universe=_path(flags, "universe"),
+        universe=_universe(flags),
+        match=_words(flags, "match"),
+        limit=_limit(flags),
         start=start,
         end=end,
         adjusted=flags.get("adjusted", True),
@@ -212,7 +220,7 @@ def settings_from(flags: Mapping[str, Any], environment: Environment) -> Setting
         outage_patience=_chosen(flags, environment, "outage_patience", "POLYGON_OUTAGE_PATIENCE", _seconds),
         upload=flags.get("upload", True),
         bucket=_chosen(flags, environment, "bucket", "S3_BUCKET", _text),
-        output_dir=_path(flags, "output_dir"),
+        output_dir=_output_dir(flags),
         keep_csv=flags.get("keep_csv", True),
         force=flags.get("force", False),
         exchange=_tag(flags, "exchange"),
@@ -287,11 +295,35 @@ def _positive_seconds(text: str) -> float:
     return seconds
 
 
-def _path(flags: Mapping[str, Any], name: str) -> Path:
-    path: str | None = flags.get(name)
+def _output_dir(flags: Mapping[str, Any]) -> Path:
+    path: str | None = flags.get("output_dir")
     if path == "":
-        raise ConfigError(f"--{name.replace('_', '-')} '': it is empty")
-    return Path(path or DEFAULTS[name])
+        raise ConfigError("--output-dir '': it is empty")
+    return Path(path or DEFAULTS["output_dir"])
+
+
+def _universe(flags: Mapping[str, Any]) -> tuple[Path, ...]:
+    files = _words(flags, "universe") or (DEFAULTS["universe"],)
+    if files.count("-") > 1:
+        raise ConfigError("--universe -: standard input can be read only once")
+    return tuple(Path(file) for file in files)
+
+
+def _words(flags: Mapping[str, Any], name: str) -> tuple[str, ...]:
+    given: Sequence[str] | None = flags.get(name)
+    words = () if given is None else (given,) if isinstance(given, str) else tuple(given)
+    if "" in words:
+        raise ConfigError(f"--{name} '': it is empty")
+    return words
+
+
+def _limit(flags: Mapping[str, Any]) -> int | None:
+    text: str | None = flags.get("limit")
+    if text is None:
+        return None
+    if not (text.isascii() and text.isdigit()) or len(text) > 18 or not int(text):
+        raise ConfigError(f"--limit {one_line(repr(text))}: it is a whole number, 1 or more")
+    return int(text)
 
 
 def _tag(flags: Mapping[str, Any], name: str) -> str | None:
@@ -307,8 +339,10 @@ def _text(text: str) -> str:
     return text
 
 
-def _api_key(environment: Environment) -> str:
+def _api_key(environment: Environment, *, needed: bool) -> str:
     found = environment.get("POLYGON_API_KEY", "MASSIVE_API_KEY")
+    if found is None and not needed:
+        return ""
     if found is None:
         raise ConfigError("POLYGON_API_KEY is not set; export it, or write it into .env (see .env.example)")
     name, key = found

@@ -221,6 +221,15 @@ class Ledger:
         """The object could not be stored, or not be confirmed."""
         self._set_upload(unit, source, destination, {"state": "failed", "error": error, "ended": _now()})
 
+    def lost(self, unit: Unit, *, source: str, destination: str, collected: datetime, error: str) -> None:
+        """An object that was read back is not what it was; `collected` is the time in its key."""
+        values = {"state": "lost", "collected": int(collected.timestamp()), "error": error, "ended": _now()}
+        self._set_upload(unit, source, destination, values)
+
+    def found(self, unit: Unit, *, source: str, destination: str) -> None:
+        """An object that was lost is as it was read back."""
+        self._set_upload(unit, source, destination, {"state": "uploaded", "error": None, "ended": _now()})
+
     def _unfinished(self, order: Order) -> sqlite3.Row | None:
         """The newest run of this order, where it did not come to its end."""
         days = {"first_day": order.first_day.isoformat(), "last_day": order.last_day.isoformat()}

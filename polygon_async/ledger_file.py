@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -83,16 +84,26 @@ def connected(directory: Path, *, read_only: bool = False) -> Iterator[sqlite3.C
     """
     path = directory / LEDGER
     with said_of(path):
-        if read_only:
-            connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, **_OPTIONS)
-        else:
-            connection = sqlite3.connect(path, **_OPTIONS)
+        connection = _open_to_read(path) if read_only else sqlite3.connect(path, **_OPTIONS)
     try:
         with said_of(path):
             _prepare(connection, path, read_only=read_only)
         yield connection
     finally:
         connection.close()
+
+
+def _open_to_read(path: Path) -> sqlite3.Connection:
+    """Reading needs the files beside it that a run has open, or a directory where they can be made.
+
+    Where neither is to be had, nobody can be writing, and the file alone holds everything.
+    """
+    address = f"{path.absolute().as_uri()}?mode=ro"
+    alone = not path.with_name(f"{path.name}-wal").exists() and not os.access(path.parent, os.W_OK)
+    connection: sqlite3.Connection = sqlite3.connect(
+        f"{address}&immutable=1" if alone else address, uri=True, **_OPTIONS
+    )
+    return connection
 
 
 _OPTIONS: dict[str, Any] = {"isolation_level": None, "check_same_thread": False, "timeout": 10.0}

@@ -61,8 +61,8 @@ class Redactor:
 class RedactingFormatter(logging.Formatter):
     """A log formatter whose output, tracebacks included, has passed a redactor."""
 
-    def __init__(self, redact: Redactor, fmt: str, datefmt: str) -> None:
-        super().__init__(fmt, datefmt)
+    def __init__(self, redact: Redactor) -> None:
+        super().__init__("%(asctime)s %(levelname)-7s %(message)s", "%H:%M:%S")
         self._redact = redact
 
     def format(self, record: logging.LogRecord) -> str:

@@ -156,7 +156,8 @@ class Bucket:
         Raises:
             UploadFailed, StorageUnusable: it cannot be asked.
         """
-        with self._errors(f"looking at {self._where(key)}"):
+        # Who may not list is refused where there is nothing: that is one object's matter, and no reason to stop.
+        with store_errors(f"looking at {self._where(key)}", has_stored=True):
             stored = await self._head(key)
             return stored and dataclasses.replace(stored, tags=await self._tags(key))
 
@@ -179,8 +180,13 @@ class Bucket:
         """
         with self._errors(f"reading {self._where(key)}"):
             answer = await self._client.get_object(Bucket=self.name, Key=key)
-            async for chunk in answer["Body"].iter_chunks(_CHUNK):
-                yield chunk
+            body = answer["Body"]
+            try:
+                async for chunk in body.iter_chunks(_CHUNK):
+                    yield chunk
+            finally:
+                # Who stops in the middle must not leave the rest of it in the connection.
+                body.close()
 
     async def put_tags(self, key: str, tags: Mapping[str, str]) -> None:
         """Give an object these tags instead of those that it has, and read them back.
@@ -205,7 +211,9 @@ class Bucket:
         content = Content(path, size=size, part_size=self._part_sizes.of(size), offload=self._offload)
         if replace:
             with self._errors(f"looking at {where}"):
-                self._check_owner(await self._look(description.key), description)
+                stored = await self._look(description.key)
+                if stored and any(name in stored.metadata for name in _IDENTITY):
+                    self._check_owner(stored, description)
         with self._errors(f"writing {where}"):
             written = await self._writer.write(content, description, replace=replace)
         proof = None if written else await self._reconcile(content, description)

@@ -1,10 +1,12 @@
-"""Flags or a CSV in, validated tickers out; or one line that says which row is wrong."""
+"""Flags or CSVs in, validated tickers out; or one line that says which row is wrong."""
 
 from __future__ import annotations
 
 import io
 import re
+import sys
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
 from polygon_async.errors import ConfigError, one_line
@@ -12,16 +14,20 @@ from polygon_async.layout import csv_name, is_tag_value, safe_name
 from polygon_async.models import AssetType, Ticker
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from polygon_async.config import Settings
 
-__all__ = ["Defaults", "from_csv", "from_names", "of"]
+__all__ = ["Choice", "Defaults", "from_csv", "from_csvs", "from_names", "of"]
 
 _SYMBOL = re.compile(r"[A-Za-z0-9.:_=+-]{1,64}")
 _TAG_COLUMNS = ("asset_type", "exchange", "currency")
 _NO_TAG_COLUMNS = frozenset({"ticker", "error"})
+_STANDARD_INPUT = "-"
+
+_Row = tuple[str, str, "Mapping[str, str]"]
+"""Where it stands, for messages; the ticker; the other columns."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,26 +38,55 @@ class Defaults:
     currency: str | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choice:
+    """Which part of a universe is taken."""
+
+    match: tuple[str, ...] = ()
+    """Globs, one of which fits the ticker; none takes every ticker."""
+    limit: int | None = None
+    """So many of the first that match."""
+
+    def takes(self, symbol: str, taken: int) -> bool:
+        """Whether this ticker is in, after so many that are."""
+        if self.limit is not None and taken >= self.limit:
+            return False
+        return not self.match or any(fnmatchcase(symbol, glob) for glob in self.match)
+
+
+_EVERYTHING = Choice()
+
+
 def of(settings: Settings) -> list[Ticker]:
     """The tickers that the settings ask for.
 
     Raises:
-        ConfigError: one of them, or the universe file, cannot be used.
+        ConfigError: one of them, or a universe file, cannot be used, or none is left.
     """
     defaults = Defaults(exchange=settings.exchange, currency=settings.currency)
+    choice = Choice(match=settings.match, limit=settings.limit)
     if settings.tickers is not None:
-        return from_names(settings.tickers, defaults)
-    return from_csv(settings.universe, defaults)
+        return from_names(settings.tickers, defaults, choice)
+    return from_csvs(settings.universe, defaults, choice)
 
 
-def from_names(names: Sequence[str], defaults: Defaults) -> list[Ticker]:
+def from_names(names: Sequence[str], defaults: Defaults, choice: Choice = _EVERYTHING) -> list[Ticker]:
     """The tickers named on the command line: order kept, doubles dropped.
 
     Raises:
-        ConfigError: one of them cannot be a ticker.
+        ConfigError: one of them cannot be a ticker, or none is left.
     """
-    rows: list[tuple[str, str, Mapping[str, str]]] = [("--tickers", name.strip(), {}) for name in names]
-    return _tickers(rows, defaults)
+    rows: list[_Row] = [("--tickers", name.strip(), {}) for name in names]
+    return _tickers(rows, defaults, choice)
+
+
+def from_csvs(paths: Sequence[Path], defaults: Defaults, choice: Choice = _EVERYTHING) -> list[Ticker]:
+    """The tickers of several universes, one after another; of doubles the first row counts.
+
+    Raises:
+        ConfigError: a file or one of its rows cannot be used, or none is left; names file and row.
+    """
+    return _tickers([row for path in paths for row in _rows(path)], defaults, choice)
 
 
 def from_csv(path: Path, defaults: Defaults) -> list[Ticker]:
@@ -65,42 +100,55 @@ def from_csv(path: Path, defaults: Defaults) -> list[Ticker]:
     Raises:
         ConfigError: the file or one of its rows cannot be used; names file and row.
     """
-    table = _table(path)
+    return from_csvs([path], defaults)
+
+
+def _rows(path: Path) -> list[_Row]:
+    name = "standard input" if str(path) == _STANDARD_INPUT else str(path)
+    table = _table(name, _text(path, name))
     columns, rows = table[0][1], table[1:]
     keys = [column.strip().lower() for column in columns]
     if keys.count("ticker") != 1:
         found = "two of them" if "ticker" in keys else f"only {one_line(', '.join(filter(None, columns)) or 'nothing')}"
-        raise ConfigError(f"{path}: the first row must name one column `ticker`; there is {found}")
-    described = []
+        raise ConfigError(f"{name}: the first row must name one column `ticker`; there is {found}")
+    described: list[_Row] = []
     for number, cells in rows:
         row = dict(zip(keys, cells, strict=True))
         names = dict(zip(keys, columns, strict=True))
         others = {names[key]: value for key, value in row.items() if key and key not in _NO_TAG_COLUMNS}
         if any(cells):
-            described.append((f"{path}, row {number}", row["ticker"], others))
+            described.append((f"{name}, row {number}", row["ticker"], others))
     if not described:
-        raise ConfigError(f"{path}: there is no ticker in it")
-    return _tickers(described, defaults)
+        raise ConfigError(f"{name}: there is no ticker in it")
+    return described
 
 
-def _table(path: Path) -> list[tuple[int, list[str]]]:
-    """The file's rows with their numbers, the header first, every cell stripped."""
-    import pandas as pd
-
+def _text(path: Path, name: str) -> str:
+    """A universe's text, from its file or from standard input."""
     try:
-        text = path.read_bytes().decode("utf-8-sig")
+        if str(path) == _STANDARD_INPUT:
+            if sys.stdin is None:
+                raise ConfigError(f"{name}: it is closed")
+            return sys.stdin.buffer.read().decode("utf-8-sig")
+        return path.read_bytes().decode("utf-8-sig")
     except FileNotFoundError:
         raise ConfigError(
-            f"{path}: there is no such file; give --tickers, or --universe FILE with a `ticker` column"
+            f"{name}: there is no such file; give --tickers, or --universe FILE with a `ticker` column"
         ) from None
     except UnicodeDecodeError as error:
-        raise ConfigError(f"{path}: it is not UTF-8 text (byte {error.start})") from error
+        raise ConfigError(f"{name}: it is not UTF-8 text (byte {error.start})") from error
     except OSError as error:
-        raise ConfigError(f"{path}: it cannot be read ({error.strerror})") from error
+        raise ConfigError(f"{name}: it cannot be read ({error.strerror})") from error
+
+
+def _table(name: str, text: str) -> list[tuple[int, list[str]]]:
+    """The text's rows with their numbers, the header first, every cell stripped."""
+    import pandas as pd
+
     lines = text.splitlines()
     blank = next((number for number, line in enumerate(lines) if line.strip(" \t,")), None)
     if blank is None:
-        raise ConfigError(f"{path}: it is empty; a universe is a CSV with a `ticker` column")
+        raise ConfigError(f"{name}: it is empty; a universe is a CSV with a `ticker` column")
     try:
         frame = pd.read_csv(
             io.StringIO(text),
@@ -115,23 +163,31 @@ def _table(path: Path) -> list[tuple[int, list[str]]]:
     except (pd.errors.ParserError, pd.errors.EmptyDataError, ValueError) as error:
         # pandas counts lines from 1 and rows from 0.
         said = re.sub(r"\brow (\d+)", lambda found: f"row {int(found[1]) + 1}", one_line(error))
-        raise ConfigError(f"{path}: it is not a CSV ({said})") from error
+        raise ConfigError(f"{name}: it is not a CSV ({said})") from error
     cells = frame.fillna("").to_numpy().tolist()
     return [(blank + index + 1, [str(cell).strip() for cell in row]) for index, row in enumerate(cells)]
 
 
-def _tickers(rows: Iterable[tuple[str, str, Mapping[str, str]]], defaults: Defaults) -> list[Ticker]:
-    tickers: dict[str, Ticker] = {}
+def _tickers(rows: Sequence[_Row], defaults: Defaults, choice: Choice) -> list[Ticker]:
+    """Every ticker once, as far as it is chosen; a row that is not chosen must be usable, too."""
+    seen: set[str] = set()
+    tickers: list[Ticker] = []
     names: dict[str, str] = {}
     for where, symbol, others in rows:
-        if symbol in tickers:
+        if symbol in seen:
             continue
+        seen.add(symbol)
         ticker = _ticker(where, symbol, others, defaults)
+        if not choice.takes(symbol, len(tickers)):
+            continue
         twin = names.setdefault(safe_name(symbol), symbol)
         if twin != symbol:
             raise ConfigError(f"{where}: {symbol} and {twin} would share the file {csv_name(symbol)}; run them apart")
-        tickers[symbol] = ticker
-    return list(tickers.values())
+        tickers.append(ticker)
+    if seen and not tickers:
+        globs = " ".join(one_line(repr(glob)) for glob in choice.match)
+        raise ConfigError(f"--match {globs}: no ticker of {len(seen):,} matches (upper and lower case differ)")
+    return tickers
 
 
 def _ticker(where: str, symbol: str, others: Mapping[str, str], defaults: Defaults) -> Ticker:

@@ -73,7 +73,8 @@ def test_flags_come_before_variables_before_dotenv_before_defaults(
 def test_without_a_word_the_defaults_of_the_contract_hold() -> None:
     settings = settle()
     assert settings.tickers is None
-    assert str(settings.universe) == "tickers.csv"
+    assert [str(path) for path in settings.universe] == ["tickers.csv"]
+    assert (settings.match, settings.limit) == ((), None)
     assert str(settings.output_dir) == "output"
     assert settings.base_url == "https://api.polygon.io"
     assert (settings.adjusted, settings.upload, settings.keep_csv, settings.force) == (True, True, True, False)

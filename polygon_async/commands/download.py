@@ -1,0 +1,95 @@
+"""The download's flags in, the summary of its run and its exit code out."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+from typing import TYPE_CHECKING
+
+from polygon_async.config import DEFAULTS, settings_from
+from polygon_async.grammar import add_shared
+from polygon_async.redaction import RedactingFormatter
+from polygon_async.terminal import COULD_NOT, GO_ON, complain, log_to, run_until, say
+
+if TYPE_CHECKING:
+    from polygon_async.commands import Call
+
+__all__ = ["DESCRIPTION", "EPILOG", "add_flags", "run"]
+
+log = logging.getLogger(__name__)
+
+DESCRIPTION = """\
+Download minute bars of any universe of tickers from Polygon.io (Massive), many tickers at once and under
+one shared rate limit; write one CSV a ticker, compress it with lzop, and upload it to S3 as one tagged object."""
+EPILOG = """\
+environment:
+  POLYGON_API_KEY         the key (or MASSIVE_API_KEY); it has no flag, as command lines are public
+  POLYGON_BASE_URL        another host of the API; default {base_url}
+  AWS_...                 credentials, region, endpoint (AWS_ENDPOINT_URL_S3), profiles: as botocore documents them
+  A file .env in the working directory fills in what the environment does not say.
+
+exit codes:
+  0  all tickers done (those without data are told)     2    could not run, or could not go on
+  1  some tickers failed, or none had any data          130  interrupted
+
+examples:
+  polygon-async --tickers AAPL MSFT --concurrency 8
+  polygon-async --universe sp500.csv --from 2026-01-02 --to 2026-01-30 --rate 50/s
+  polygon-async --universe output/failed.csv            run again just what has failed
+  polygon-async --universe nyse.csv nasdaq.csv --match 'A*' 'B[A-M]*' --limit 100
+""".format_map(DEFAULTS)
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """The download's flags."""
+    what = parser.add_argument_group("what to download")
+    add_shared(what, "--tickers", "--universe", "--match", "--limit", "--from", "--to", "--adjusted")
+
+    pace = parser.add_argument_group("how fast")
+    add_shared(pace, "--concurrency", "--rate", "--processes", "--patience", "--stall-timeout", "--outage-patience")
+
+    where = parser.add_argument_group("where to")
+    add_shared(where, "--bucket", "--output-dir")
+    where.add_argument("--no-upload", dest="upload", action="store_false", help="CSVs only; needs neither lzop nor S3")
+    where.add_argument(
+        "--keep-csv",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="whether a CSV stays after its upload is confirmed (default: it stays)",
+    )
+    where.add_argument("--force", action="store_true", help="replace objects that are there already")
+    where.add_argument(
+        "--exchange", metavar="X", help="tag of tickers whose exchange the universe does not tell (default: unknown)"
+    )
+    where.add_argument(
+        "--currency",
+        metavar="C",
+        help="tag of tickers whose currency the universe does not tell"
+        " (default: USD; for X: and C: pairs the quote currency)",
+    )
+
+    add_shared(parser.add_argument_group("what it tells"), "--json", "--log-level")
+
+
+def run(call: Call) -> int:
+    """Download, and say how it went."""
+    from polygon_async.progress import show
+
+    settings = settings_from(vars(call.flags), call.environment)
+    handler, watcher = show(settings.rate, RedactingFormatter(call.redact))
+    log_to(handler, call.flags.log_level)
+
+    from polygon_async import universe
+    from polygon_async.pipeline import download
+
+    tickers = universe.of(settings)
+    log.debug("%s", settings)
+    summary = run_until(lambda stop: download(settings, tickers, redact=call.redact, stop=stop, watcher=watcher))
+    if not say(json.dumps(summary.as_json()) if call.flags.json else summary.as_text()):
+        return COULD_NOT
+    if summary.error is not None:
+        complain(f"error: {summary.error}")
+    elif summary.interrupted:
+        complain(f"interrupted; {GO_ON}")
+    return summary.exit_code

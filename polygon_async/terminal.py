@@ -1,0 +1,151 @@
+"""What a command does and has to say in; the standard streams, signals obeyed, and exit codes out."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import io
+import json
+import logging
+import os
+import signal
+import sys
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn, TypeVar
+
+from polygon_async import __version__
+from polygon_async.errors import Interrupted
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+    from typing import Any
+
+__all__ = [
+    "COULD_NOT",
+    "GO_ON",
+    "INTERRUPTED",
+    "complain",
+    "leave_at_once",
+    "log_to",
+    "open_streams",
+    "refuse",
+    "run",
+    "run_until",
+    "say",
+]
+
+COULD_NOT = 2
+INTERRUPTED = 130
+"""Exit codes: could not run or could not go on; somebody asked for the end."""
+
+_SECONDS_TO_LEAVE = 4.5
+"""Of the first signal: whatever hangs then is left behind."""
+GO_ON = "the same command again goes on where this run was"
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+_T = TypeVar("_T")
+
+
+def open_streams() -> None:
+    """See to it that there are streams to write to, and that they take every character."""
+    # A daemon may have closed them; they stay open until the process ends.
+    sys.stdout = sys.stdout or Path(os.devnull).open("w")  # noqa: SIM115
+    sys.stderr = sys.stderr or Path(os.devnull).open("w")  # noqa: SIM115
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # what the locale cannot spell is no reason to fail
+
+
+def log_to(handler: logging.Handler, level: str) -> None:
+    """Send the program's log lines from `level` on, and the libraries' warnings, to `handler`."""
+    logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
+    logging.getLogger("polygon_async").setLevel(level.upper())
+
+
+def say(result: str, *, end: str = "\n") -> bool:
+    """Print the result; whether standard output took it, or nobody reads it, which is no error."""
+    try:
+        print(result, end=end, flush=True)
+    except OSError as error:
+        # Python would try to flush again at its exit, and complain.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if not isinstance(error, BrokenPipeError):
+            complain(f"error: standard output cannot be written ({error.strerror})")
+            return False
+    return True
+
+
+def complain(words: str) -> None:
+    """One line on standard error."""
+    print(f"polygon-async: {words}", file=sys.stderr)
+
+
+def refuse(error: str, *, as_json: bool, code: int = COULD_NOT) -> int:
+    """A command that could not do its work: one line, and for programs the same as JSON; returns the exit code."""
+    if as_json:
+        say(json.dumps({"version": __version__, "exit_code": code, "error": error}))
+    complain(error if code == INTERRUPTED else f"error: {error}")
+    return code
+
+
+def run_until(work: Callable[[asyncio.Event], Coroutine[Any, Any, _T]]) -> _T:
+    """Run to its end what cleans up by itself when the event is set: a Ctrl-C or a SIGTERM sets it."""
+
+    patience = threading.Timer(_SECONDS_TO_LEAVE, leave_at_once)
+    patience.daemon = True
+
+    def leave(stop: asyncio.Event) -> None:
+        if stop.is_set():
+            leave_at_once()
+        stop.set()
+        patience.start()
+
+    async def to_its_end() -> _T:
+        stop = asyncio.Event()
+        for number in _SIGNALS:
+            asyncio.get_running_loop().add_signal_handler(number, leave, stop)
+        return await work(stop)
+
+    try:
+        return _run(to_its_end())
+    finally:
+        patience.cancel()
+
+
+def leave_at_once() -> NoReturn:
+    """End the program here and now, and what it has started with it; the ledger holds all that has happened."""
+    from polygon_async.compress import end_children
+
+    with contextlib.suppress(OSError):
+        print(f"polygon-async: interrupted at once; {GO_ON}", file=sys.stderr, flush=True)
+    end_children()
+    os._exit(INTERRUPTED)
+
+
+def run(work: Coroutine[Any, Any, _T]) -> _T:
+    """Run `work` to its end; a Ctrl-C or a SIGTERM cancels it.
+
+    Raises:
+        Interrupted: it was cancelled.
+    """
+
+    async def to_its_end() -> _T:
+        task = asyncio.ensure_future(work)
+        for number in _SIGNALS:
+            asyncio.get_running_loop().add_signal_handler(number, task.cancel)
+        try:
+            return await task
+        except asyncio.CancelledError:
+            raise Interrupted("interrupted") from None
+
+    return _run(to_its_end())
+
+
+def _run(work: Coroutine[Any, Any, _T]) -> _T:
+    try:
+        return asyncio.run(work)
+    finally:
+        # The loop has given them back; what is left to do is to say how it ended.
+        for number in _SIGNALS:
+            signal.signal(number, signal.SIG_IGN)
