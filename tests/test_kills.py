@@ -233,6 +233,7 @@ def test_a_run_that_is_killed_again_and_again_ends_as_if_nobody_had_touched_it(
     killed = ", ".join(killing.killed_at)
     sys.stdout.write(f"\n{name}, seed {seed}: killed {len(killing.killed_at)} times: {killed}\n")
     sys.stdout.write(f"  requests: {len(box.requests)}, undisturbed {len(calm.requests)}\n")
+    assert killing.killed_at, "nobody was killed"
     for what in expected:
         assert found[what] == expected[what], (what, killed)
     # What is in flight dies with the program; and windows, which are cut as chance has it, may cost one for a ticker.

@@ -228,10 +228,9 @@ def test_an_object_whose_entry_is_missing_is_recognised(program: Program, sandbo
     box = sandbox()
     run(program, box, "--tickers", "QQ", *DAYS)
     before = stored(box)
-    ledger(program, "UPDATE upload SET state = 'uploading', collected = collected - 7200")
-    ledger(program, "UPDATE run SET state = 'running'")
-    # The entry names the key under which the object was begun.
-    ledger(program, "UPDATE upload SET collected = collected + 7200")
+    ledger(program, "UPDATE upload SET state = 'uploading'")
+    # Whichever run comes next: the entry names the key under which the object was begun.
+    ledger(program, "UPDATE run SET state = 'running', collected = collected - 7200")
     again = run(program, box, "--tickers", "QQ", *DAYS)
     assert stored(box) == before
     assert [done["existed"] for done in again.summary["done"]] == [True]
@@ -246,6 +245,15 @@ def test_a_csv_whose_entry_is_missing_is_recognised(program: Program, sandbox: C
     run(program, box, "--tickers", "QQ", *DAYS)
     assert len(box.requests) == requests
     assert decompressed(stored(box)[0]).decode() == csv_of(box.market.days("QQ", DAY, DAY))
+
+
+def test_what_a_kill_left_behind_is_taken_away(program: Program, sandbox: Callable[..., Sandbox]) -> None:
+    box, output = sandbox("BAD * status=404"), program.directory / "output"
+    run(program, box, "--tickers", "QQ", *DAYS)
+    for name in ("QQ", "BAD", "AAPL"):
+        (output / f"{name}_historical.csv.lzo").write_bytes(b"half a file")
+    program("--tickers", "QQ", "BAD", "AAPL", *DAYS, *UNPACED, "--no-keep-csv", box=box)
+    assert names(output) == ["failed.csv"], "neither compressed files, nor the CSV that was to go"
 
 
 def test_another_store_gets_its_own_object(program: Program, sandbox: Callable[..., Sandbox]) -> None:
