@@ -19,7 +19,17 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
     from typing import Any
 
-__all__ = ["COULD_NOT", "INTERRUPTED", "complain", "log_to", "open_streams", "refuse", "run", "run_until", "say"]
+__all__ = [
+    "COULD_NOT",
+    "INTERRUPTED",
+    "complain",
+    "log_to",
+    "open_streams",
+    "refuse",
+    "run_cancellable",
+    "run_until",
+    "say",
+]
 
 COULD_NOT = 2
 INTERRUPTED = 130
@@ -44,6 +54,13 @@ def log_to(handler: logging.Handler, level: str) -> None:
     """Send the program's log lines from `level` on, and the libraries' warnings, to `handler`."""
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     logging.getLogger("polygon_async").setLevel(level.upper())
+
+
+def say_file(text: str) -> bool:
+    """As `say`, of what would else be a file: UTF-8 and Unix line ends, whatever the locale."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(encoding="utf-8", newline="\n")
+    return say(text, end="")
 
 
 def say(result: str, *, end: str = "\n") -> bool:
@@ -84,7 +101,7 @@ def run_until(work: Callable[[asyncio.Event], Coroutine[Any, Any, _T]]) -> _T:
     return _run(to_its_end())
 
 
-def run(work: Coroutine[Any, Any, _T]) -> _T:
+def run_cancellable(work: Coroutine[Any, Any, _T]) -> _T:
     """Run `work` to its end; a Ctrl-C or a SIGTERM cancels it.
 
     Raises:
