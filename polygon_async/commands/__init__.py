@@ -59,7 +59,10 @@ class Command:
         return cast("Room", import_module(f"{__name__}.{self.name}"))
 
 
-COMMANDS = (Command("download", "download, compress and upload bars: what is done when no command is named"),)
+COMMANDS = (
+    Command("download", "download, compress and upload bars: what is done when no command is named"),
+    Command("universe", "write a universe's CSV from the API's own list of tickers"),
+)
 
 
 def named(words: list[str]) -> tuple[Command, list[str]]:
