@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 import msgspec
 from isal import igzip, igzip_lib
 
-from polygon_async.errors import Refused, Retryable, WrongAnswer, one_line, said_by
+from polygon_async.envelope import Head, check_head, decode, shapeless
+from polygon_async.errors import Retryable, WrongAnswer, one_line
 from polygon_async.models import AssetType
 
 if TYPE_CHECKING:
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 
 __all__ = ["LONGEST_TAIL", "Border", "Page", "border_after", "read_page", "unpack"]
 
-_TRUE_STATUS = frozenset({"OK", "DELAYED"})
 _OF_NUMBERS = b"0123456789+-.eE,\n"
 LONGEST_TAIL = 100_000
 """Bytes of a page's rows (over a thousand) that are kept to recognise its doubles in the next one."""
@@ -47,21 +47,7 @@ class _Bar(msgspec.Struct, gc=False):
     T: str | None = None
 
 
-class _Head(msgspec.Struct):
-    """What says whether an answer is one, whatever else is in it."""
-
-    status: str | None = None
-    error: str | None = None
-    message: str | None = None
-    request_id: str | None = None
-
-    @property
-    def said_by(self) -> str:
-        """How a message about this answer ends."""
-        return said_by(self.request_id)
-
-
-class _Answer(_Head):
+class _Answer(Head):
     ticker: str | None = None
     adjusted: bool | None = None
     resultsCount: int | None = None  # noqa: N815 (the API's own name)
@@ -147,8 +133,8 @@ def read_page(body: bytes, *, unit: Unit, border: Border) -> Page:
         Refused: The body says that the key is not entitled to this.
         WrongAnswer: The body is whole and cannot be the answer to the request.
     """
-    answer = _decode(body)
-    _check_head(answer)
+    answer = decode(_answers, body)
+    check_head(answer)
     try:
         table = _table(bytes(answer.results), unit)
         _check_envelope(answer, unit, len(table.stamps))
@@ -171,43 +157,6 @@ def read_page(body: bytes, *, unit: Unit, border: Border) -> Page:
 
 _answers = msgspec.json.Decoder(_Answer)
 _bars = msgspec.json.Decoder(list[_Bar] | None)
-
-
-def _decode(body: bytes) -> _Answer:
-    try:
-        return _answers.decode(body)
-    except msgspec.ValidationError as error:
-        # The type is looked at before the rest: what begins like a number or a list may not be JSON at all.
-        _check_syntax(body)
-        raise _shapeless(error) from error
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
-        raise _undecodable(error) from error
-
-
-def _check_syntax(body: bytes) -> None:
-    try:
-        msgspec.json.decode(body, type=msgspec.Raw)
-    except RecursionError:
-        return  # too deep to tell, and no page in any case
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise _undecodable(error) from error
-
-
-def _undecodable(error: Exception) -> Retryable:
-    return Retryable(f"the body is not JSON ({one_line(error)})", reason="undecodable")
-
-
-def _shapeless(error: Exception) -> WrongAnswer:
-    return WrongAnswer(f"the answer does not have the shape of a page: {one_line(error)}")
-
-
-def _check_head(head: _Head) -> None:
-    if head.status in _TRUE_STATUS:
-        return
-    said = one_line(head.error or head.message or "without a word")
-    if head.status == "NOT_AUTHORIZED":
-        raise Refused(f"the API answers NOT_AUTHORIZED: {said}{head.said_by}", status=403)
-    raise WrongAnswer(f"the answer's own status is {one_line(repr(head.status))}: {said}{head.said_by}")
 
 
 def _check_envelope(answer: _Answer, unit: Unit, bars: int) -> None:
@@ -234,7 +183,7 @@ def _table(results: bytes, unit: Unit) -> _Table:
     try:
         bars = _bars.decode(results) or []
     except (msgspec.ValidationError, UnicodeDecodeError, RecursionError) as error:
-        raise _shapeless(error) from error
+        raise shapeless(error) from error
     for bar in bars:
         if bar.T is not None and unit.ticker.symbol != bar.T:
             raise WrongAnswer(f"the bar at {_when(bar.t)} is of {one_line(repr(bar.T))}")

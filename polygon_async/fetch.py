@@ -70,7 +70,8 @@ async def pages(
     Raises:
         TickerError, RunError: as `Polygon.get`.
     """
-    walk = _Walk(unit, polygon=polygon, tally=tally, turn=turn)
+    # Whoever goes on may have spent what cutting may cost before.
+    walk = _Walk(unit, polygon=polygon, tally=tally, turn=turn, spare=1.0 if resume_at is None else 0.0)
     first = _Step(unit, first_request(unit), Border(), place)
     if resume_at is not None:
         first = _Step(unit, later_request(unit, resume_at), border or Border(), place)
@@ -100,11 +101,12 @@ class _Step:
 class _Walk:
     """A walk through one unit's range."""
 
-    def __init__(self, unit: Unit, *, polygon: Polygon, tally: Tally, turn: int) -> None:
+    def __init__(self, unit: Unit, *, polygon: Polygon, tally: Tally, turn: int, spare: float) -> None:
         self._unit = unit
         self._polygon = polygon
         self._tally = tally
         self._turn = turn
+        self._spare = spare
 
     async def pages(self, first: _Step, slots: Slots | None, cutter: type[Cutter]) -> AsyncGenerator[Page]:
         """One page after another, until there is room for more at once."""
@@ -115,7 +117,7 @@ class _Walk:
             if page.bars:
                 yield page if following is None else replace(page, resume_at=_next_minute(following))
             if slots is not None and following is not None and page.bars and self._is_divisible(slots):
-                cut = cutter(page.bars, following.request.start - (page.first or 0))
+                cut = cutter(page.bars, following.request.start - (page.first or 0), spare=self._spare)
                 async with contextlib.aclosing(self._side_by_side(following, slots, cut)) as rest:
                     async for page in rest:
                         yield page

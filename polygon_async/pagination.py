@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from polygon_async.bars import Border
     from polygon_async.models import Unit
 
-__all__ = ["LIMIT", "PageRequest", "first_request", "later_request", "next_request"]
+__all__ = ["LIMIT", "PageRequest", "first_request", "later_request", "next_request", "own_parts"]
 
 LIMIT = 50_000
 """Bars that one request may ask for; the API's own maximum."""
@@ -62,14 +62,11 @@ def next_request(
     Raises:
         WrongAnswer: it names something else, or does not move forward.
     """
-    try:
-        parts = urlsplit(next_url)
-    except ValueError as error:
-        raise WrongAnswer("the next_url is not a URL") from error
-    prefix, _, position = parts.path.rpartition("/range/1/minute/")
+    path, query = own_parts(next_url, base_path=base_path)
+    prefix, _, position = path.rpartition("/range/1/minute/")
     start_text, _, end_text = position.partition("/")
-    if unquote(prefix.removeprefix(base_path)) != f"/v2/aggs/ticker/{unit.ticker.symbol}":
-        raise WrongAnswer(f"the next_url names another path or ticker: {one_line(parts.path)}")
+    if unquote(prefix) != f"/v2/aggs/ticker/{unit.ticker.symbol}":
+        raise WrongAnswer(f"the next_url names another path or ticker: {one_line(path)}")
     last = unit.bounds()[1]
     if end_text != unit.ends()[1] and _moment(end_text, unit) // MINUTE_MS not in unit.last_minutes():
         raise WrongAnswer(f"the next_url ends the range at {one_line(end_text)} and not at {unit.end}")
@@ -84,7 +81,7 @@ def next_request(
         if border.last is not None and start // MINUTE_MS == border.last // MINUTE_MS + 1:
             return None
         raise WrongAnswer(f"the next_url skips the rest of the range (from {one_line(start_text)})")
-    return PageRequest(path=f"{_chain(unit)}{start_text}/{end_text}", query=_query(parts.query, unit), start=start)
+    return PageRequest(path=f"{_chain(unit)}{start_text}/{end_text}", query=_query(query, unit), start=start)
 
 
 def _beginning(unit: Unit, spelt: str, start: int) -> PageRequest:
@@ -109,14 +106,30 @@ def _moment(text: str, unit: Unit) -> int:
 
 
 def _query(query: str, unit: Unit) -> str:
-    """The next_url's own query, without a key, and with `adjusted` where the API's default is not asked for.
+    """The next_url's own query, with `adjusted` where the API's default is not asked for.
 
     The cursors that were seen carry limit and sort only; nobody has seen whether adjusted=false
     survives without being repeated. Every page's own `adjusted` is checked in any case.
     """
+    if not unit.adjusted and "adjusted" not in dict(parse_qsl(query)):
+        return "&".join(filter(None, (query, "adjusted=false")))
+    return query
+
+
+def own_parts(next_url: str, *, base_path: str = "") -> tuple[str, str]:
+    """Path and query of a next_url as they are asked of the configured host, whatever host it names.
+
+    A gateway's `base_path` goes from before the path, and a key from the query.
+
+    Raises:
+        WrongAnswer: it is no URL that can be asked for.
+    """
+    try:
+        parts = urlsplit(next_url)
+    except ValueError as error:
+        raise WrongAnswer("the next_url is not a URL") from error
+    query = parts.query
     if not query.isascii() or not query.isprintable() or " " in query:
         raise WrongAnswer(f"the next_url has a query that no URL can have: {one_line(repr(query))}")
     kept = [pair for pair in query.split("&") if pair.partition("=")[0].lower() not in _SECRET_PARAMETERS]
-    if not unit.adjusted and "adjusted" not in dict(parse_qsl(query)):
-        kept.append("adjusted=false")
-    return "&".join(pair for pair in kept if pair)
+    return parts.path.removeprefix(base_path), "&".join(filter(None, kept))

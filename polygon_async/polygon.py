@@ -10,7 +10,7 @@ import urllib.request
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import aiohttp
 import backoff
@@ -40,11 +40,10 @@ if TYPE_CHECKING:
     from polygon_async.offload import Offload
     from polygon_async.outage import Outage
     from polygon_async.pacing import Pacer
-    from polygon_async.pagination import PageRequest
     from polygon_async.readers import Readers
     from polygon_async.tally import Tally
 
-__all__ = ["Polygon"]
+__all__ = ["Polygon", "Question"]
 
 log = logging.getLogger(__name__)
 
@@ -64,6 +63,18 @@ class _ErrorBody(msgspec.Struct):
     error: str | None = None
     message: str | None = None
     request_id: str | None = None
+
+
+class Question(Protocol):
+    """One request, as far as the edge is concerned."""
+
+    @property
+    def path(self) -> str:
+        """Percent-encoded, from the root: /v2/aggs/ticker/..."""
+
+    @property
+    def query(self) -> str:
+        """Percent-encoded, without the key."""
 
 
 class Polygon:
@@ -150,7 +161,7 @@ class Polygon:
         per_second = self._pacer.per_second
         return math.inf if per_second is None else per_second * self._latency
 
-    async def get(self, request: PageRequest, *, read: Callable[[bytes], _T], turn: int = 0) -> _T:
+    async def get(self, request: Question, *, read: Callable[[bytes], _T], turn: int = 0) -> _T:
         """What `read` makes of the body of the answer to `request`.
 
         `read` runs in an executor, perhaps in another process (it can be pickled), and within the
@@ -208,7 +219,7 @@ class Polygon:
         self._outage.answered()
         return result
 
-    async def _ask(self, request: PageRequest, read: Callable[[bytes], _T], turn: int) -> _T:
+    async def _ask(self, request: Question, read: Callable[[bytes], _T], turn: int) -> _T:
         """One attempt."""
         assert self._session is not None  # noqa: S101 (for the type checker; used inside `async with` only)
         sent = asyncio.get_running_loop().time()
@@ -250,7 +261,7 @@ class Polygon:
         if 300 <= status < 400:
             return Refused(f"HTTP {status}: redirects are not followed; check POLYGON_BASE_URL", status=status)
         if status < 300:
-            return WrongAnswer(f"HTTP {status} is no page of bars: {said}")
+            return WrongAnswer(f"HTTP {status} is no page: {said}")
         return Refused(text, status=status)
 
 

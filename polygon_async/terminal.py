@@ -30,7 +30,7 @@ __all__ = [
     "log_to",
     "open_streams",
     "refuse",
-    "run",
+    "run_cancellable",
     "run_until",
     "say",
 ]
@@ -61,6 +61,13 @@ def log_to(handler: logging.Handler, level: str) -> None:
     """Send the program's log lines from `level` on, and the libraries' warnings, to `handler`."""
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     logging.getLogger("polygon_async").setLevel(level.upper())
+
+
+def say_file(text: str) -> bool:
+    """As `say`, of what would else be a file: UTF-8 and Unix line ends, whatever the locale."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(encoding="utf-8", newline="\n")
+    return say(text, end="")
 
 
 def say(result: str, *, end: str = "\n") -> bool:
@@ -123,7 +130,7 @@ def leave_at_once() -> NoReturn:
     os._exit(INTERRUPTED)
 
 
-def run(work: Coroutine[Any, Any, _T]) -> _T:
+def run_cancellable(work: Coroutine[Any, Any, _T]) -> _T:
     """Run `work` to its end; a Ctrl-C or a SIGTERM cancels it.
 
     Raises:

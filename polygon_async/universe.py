@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from polygon_async.config import Settings
 
-__all__ = ["Choice", "Defaults", "from_csv", "from_csvs", "from_names", "of"]
+__all__ = ["Choice", "Defaults", "from_csv", "from_csvs", "from_names", "is_symbol", "of"]
 
 _SYMBOL = re.compile(r"[A-Za-z0-9.:_=+-]{1,64}")
 _TAG_COLUMNS = ("asset_type", "exchange", "currency")
@@ -190,10 +190,15 @@ def _tickers(rows: Sequence[_Row], defaults: Defaults, choice: Choice) -> list[T
     return tickers
 
 
+def is_symbol(text: str) -> bool:
+    """Whether `text` can be a ticker: it becomes part of paths, file names and keys."""
+    return _SYMBOL.fullmatch(text) is not None and bool(text.strip("."))
+
+
 def _ticker(where: str, symbol: str, others: Mapping[str, str], defaults: Defaults) -> Ticker:
     if not symbol:
         raise ConfigError(f"{where}: the ticker is empty")
-    if not _SYMBOL.fullmatch(symbol) or not symbol.strip("."):
+    if not is_symbol(symbol):
         raise ConfigError(
             f"{where}: {one_line(repr(symbol))} is not a ticker (1 to 64 of A-Z a-z 0-9 . : _ = + -, and not dots only)"
         )

@@ -99,16 +99,17 @@ class Work:
         standings = {} if settings.force else await self.records.standings(units)
         known = [(unit, standings.get(unit.ticker.symbol)) for unit in units]
         done = [outcome for unit, standing in known if (outcome := self._done(unit, standing)) is not None]
-        await self.offload(self._tidy, done)
+        await self.offload(self._tidy, units, done)
         for outcome in done:
             self._end(outcome)
         ended = {outcome.unit.ticker.symbol for outcome in done}
         return [(unit, standing) for unit, standing in known if unit.ticker.symbol not in ended]
 
-    def _tidy(self, done: Sequence[Outcome]) -> None:
-        """Take away what a run that was killed right after the ledger's entry had no more time to."""
+    def _tidy(self, units: Sequence[Unit], done: Sequence[Outcome]) -> None:
+        """Take away what a run that was killed had no more time to."""
+        for unit in units:
+            remove(self.settings.output_dir / lzo_name(unit.ticker.symbol))
         for outcome in done:
-            remove(self.settings.output_dir / lzo_name(outcome.unit.ticker.symbol))
             if not self.settings.keep_csv and outcome.csv is not None:
                 remove_csv(outcome.csv)
 

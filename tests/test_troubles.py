@@ -152,7 +152,7 @@ LINES = [
     final("status=403", words="HTTP 403: You are not entitled to this data"),
     final("status=404", words="HTTP 404: 404 page not found"),
     final("status=418", words="HTTP 418"),
-    final("status=204", words="HTTP 204 is no page of bars"),
+    final("status=204", words="HTTP 204 is no page"),
     final("plan403", words="HTTP 403: Your plan doesn't include this data timeframe"),
     final("not_found", words="HTTP 404: Ticker not found."),
     final("key_echo", words="HTTP 400: Bad request for key [redacted]"),

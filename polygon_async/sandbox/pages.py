@@ -85,7 +85,7 @@ class Pages:
         """`page_size` caps the rows of a page below the limit that a request asks for."""
         self.market = market
         self.host = host
-        self._page_size = page_size
+        self.page_size = page_size
         self._cache_bytes = cache_bytes
         self._cache: OrderedDict[tuple[Query, bool], tuple[Page, bytes]] = OrderedDict()
         self._cached = 0
@@ -93,7 +93,7 @@ class Pages:
 
     def page(self, query: Query, *, extra: int = 0) -> Page:
         """The page that answers a request; `extra` rows more than its limit allows."""
-        limit = min(query.limit, self._page_size or query.limit) + extra
+        limit = min(query.limit, self.page_size or query.limit) + extra
         cut = self.market.cut(
             query.ticker,
             query.first_ms,

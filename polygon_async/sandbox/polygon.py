@@ -1,4 +1,4 @@
-"""HTTP requests for minute bars in, Polygon's answers (and the troubles asked for) out."""
+"""HTTP requests for minute bars, or for the list of tickers, in; Polygon's answers (and the troubles asked for) out."""
 
 import asyncio
 import datetime as dt
@@ -13,13 +13,14 @@ from types import MappingProxyType
 from aiohttp import web
 from yarl import URL
 
-from polygon_async.sandbox import answers, delivery, edits, query
+from polygon_async.sandbox import answers, delivery, edits, query, reference
 from polygon_async.sandbox.answers import Answer, RefusedError
 from polygon_async.sandbox.delivery import Parcel
 from polygon_async.sandbox.edits import Scene
 from polygon_async.sandbox.pages import Page, Pages
 from polygon_async.sandbox.profile import day_start_ms
 from polygon_async.sandbox.query import Query
+from polygon_async.sandbox.reference import Reference
 from polygon_async.sandbox.trouble import LATENCY, Trouble, Troubles
 
 HOST = "https://api.polygon.io"
@@ -68,7 +69,8 @@ class Decision:
     """What a request gets."""
 
     place: Place | None
-    """Its place in a chain, if a next_url of ours led to it."""
+    """Its place in a chain of bars, if a next_url of ours led to it."""
+    page: int
     due: tuple[Trouble, ...]
     outcome: Query | Answer
     """The page asked for, or the answer that it gets instead."""
@@ -112,6 +114,7 @@ class Polygon:
         """Nothing is opened before start()."""
         self._plan = plan
         self._pages = pages
+        self._reference = Reference(host=pages.host, page_size=pages.page_size, key=plan.key)
         self._latency = latency
         self._troubles = Troubles(troubles)
         self._places: OrderedDict[str, Place] = OrderedDict()
@@ -190,16 +193,20 @@ class Polygon:
     def _decide(self, request: web.BaseRequest, arrived: float) -> Decision:
         """Find out what a request gets, and note it before anything is sent."""
         place = self._places.get(_address(request.rel_url))
+        listed = reference.subject(request.rel_url)
+        page = self._reference.page(request.rel_url) if listed else place.page if place else 1
         due: list[Trouble] = []
         outcome: Query | Answer
         try:
-            ticker = query.segments(request.rel_url.raw_path)[0]
+            subject = listed or query.segments(request.rel_url.raw_path)[0]
             self._admit(request, arrived)
-            due = self._troubles.due(ticker, place.page if place else 1)
-            outcome = self._played(request, due) or self._query(request, place)
+            due = self._troubles.due(subject, page)
+            outcome = self._played(request, due) or (
+                self._reference.answer(request.rel_url, due) if listed else self._query(request, place)
+            )
         except RefusedError as refused:
             outcome = refused.answer
-        decision = Decision(place, tuple(due), outcome)
+        decision = Decision(place, page, tuple(due), outcome)
         self._note(request, arrived, decision)
         return decision
 
@@ -243,7 +250,7 @@ class Polygon:
         noted = Request(
             time=arrived,
             ticker=_ticker(request.rel_url),
-            page=decision.place.page if decision.place else 1,
+            page=decision.page,
             path_qs=request.raw_path,
             auth="both" if len(auth) > 1 else "".join(auth) or "none",
             status=None if silent else status,
@@ -310,9 +317,9 @@ def _takes_gzip(request: web.BaseRequest) -> bool:
 
 
 def _ticker(url: URL) -> str:
-    """The ticker of a path of the form /v2/aggs/ticker/T/..., else nothing."""
+    """The ticker of a path of the form /v2/aggs/ticker/T/..., what stands for the list, else nothing."""
     try:
-        return query.segments(url.raw_path)[0]
+        return reference.subject(url) or query.segments(url.raw_path)[0]
     except RefusedError:
         return ""
 

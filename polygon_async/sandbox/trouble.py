@@ -2,7 +2,8 @@
 
 A line is `TICKER PAGE KIND[=ARGUMENT] [Nx]`: `MSFT 2 status=503 3x`, `* * latency=0.2`.
 TICKER is a name or a glob, PAGE a number or `*`, and without `Nx` the trouble lasts for ever;
-N counts for each ticker and page by itself.
+N counts for each ticker and page by itself. `reference` stands for the list of tickers, and
+`reference/MSFT` for what that has to say of one.
 """
 
 import fnmatch

@@ -1,0 +1,227 @@
+"""Filters in, a universe's CSV out of the API's list of tickers: to a file, or to standard output."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from polygon_async import __version__
+from polygon_async.config import parse_date, settings_from
+from polygon_async.errors import ConfigError, one_line
+from polygon_async.exchanges import mic_of
+from polygon_async.grammar import add_shared
+from polygon_async.redaction import RedactingFormatter
+from polygon_async.terminal import COULD_NOT, log_to, refuse, run_cancellable, say, say_file
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Callable
+    from datetime import date
+
+    from polygon_async.commands import Call
+    from polygon_async.config import Settings
+    from polygon_async.reference import Asked, Entry
+    from polygon_async.universe import Choice
+
+__all__ = ["DESCRIPTION", "EPILOG", "add_flags", "run"]
+
+log = logging.getLogger(__name__)
+
+DESCRIPTION = """\
+Write a CSV that --universe reads from the API's own list of tickers (v3/reference/tickers): ticker, name, exchange,
+currency, asset_type, type, list_date, delist_date. One request brings up to 1,000 of them."""
+EPILOG = """\
+Flags with several values take what fits one of them. Doubles of the list are dropped; of a name that several companies
+have had, the one that is traded, or was traded last, is kept.
+
+exit codes:
+  0  written      1  no ticker fits      2  could not run, or could not go on      130  interrupted
+
+examples:
+  polygon-async universe --type CS ADRC --exchange NASDAQ NYSE --output stocks.csv
+  polygon-async universe --type ETF --date 2024-12-31 --active --delisted > etfs.csv
+  polygon-async universe --market crypto --match '*USD' --output pairs.csv
+  polygon-async universe --type CS | polygon-async --universe - --limit 100
+"""
+
+_MARKETS = ("stocks", "crypto", "fx", "otc", "indices")
+_TYPE = re.compile(r"[A-Z0-9_]{1,20}")
+_PACE = ("concurrency", "rate", "patience", "stall_timeout", "outage_patience", "match", "limit")
+_NOTHING = 1
+
+_T = TypeVar("_T")
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """The filters, and the flags that it shares with others."""
+    which = parser.add_argument_group("which tickers")
+    which.add_argument(
+        "--market",
+        nargs="+",
+        metavar="M",
+        choices=_MARKETS,
+        default=["stocks"],
+        help=f"{', '.join(_MARKETS[:-1])} or {_MARKETS[-1]} (default: stocks)",
+    )
+    which.add_argument(
+        "--type", nargs="+", metavar="T", default=[], help="CS, ETF, ADRC, PFD, WARRANT ... (default: every type)"
+    )
+    which.add_argument(
+        "--exchange",
+        nargs="+",
+        metavar="X",
+        default=[],
+        dest="listed_on",
+        help="primary exchange, by its code or its name: XNAS or NASDAQ, ARCX or 'NYSE ARCA' (default: every one)",
+    )
+    which.add_argument("--active", action="store_true", help="tickers that are traded (the default)")
+    which.add_argument("--delisted", action="store_true", help="tickers that no longer are; with --active, both kinds")
+    which.add_argument("--date", metavar="DATE", help="as of this day (default: the newest list that there is)")
+    add_shared(which, "--match", "--limit")
+
+    where = parser.add_argument_group("where to")
+    where.add_argument(
+        "--output", metavar="FILE", default="-", help="a file, which is replaced (default: standard output)"
+    )
+    where.add_argument(
+        "--list-dates",
+        action="store_true",
+        help="fill in list_date, too, which the list does not tell: one more request for each ticker",
+    )
+
+    pace = parser.add_argument_group("how fast")
+    add_shared(pace, "--concurrency", "--rate", "--patience", "--stall-timeout", "--outage-patience")
+    add_shared(parser.add_argument_group("what it tells"), "--json", "--log-level")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Order:
+    """What the flags ask for, checked."""
+
+    questions: tuple[Asked, ...]
+    day: date | None
+    output: Path | None
+    """None: standard output."""
+    list_dates: bool
+    as_json: bool
+
+
+def run(call: Call) -> int:
+    """Ask, write, and say how many tickers there are."""
+    flags = vars(call.flags)
+    order = _order(flags)
+    settings = settings_from({name: flags[name] for name in _PACE} | {"processes": "0"}, call.environment)
+    handler = logging.StreamHandler()
+    handler.setFormatter(RedactingFormatter(call.redact))
+    log_to(handler, call.flags.log_level)
+
+    from polygon_async.csvfile import disk_errors
+    from polygon_async.roster import as_csv, replace_file
+
+    entries, facts = run_cancellable(_gather(order, settings))
+    if not entries:
+        return refuse("no ticker of the list fits; nothing was written", as_json=order.as_json, code=_NOTHING)
+    text = as_csv(entries)
+    if order.output is None:
+        return 0 if say_file(text) else COULD_NOT
+    with disk_errors(order.output):
+        replace_file(order.output, text)
+    result = {"version": __version__, "exit_code": 0, "output": str(order.output), "tickers": len(entries), **facts}
+    return 0 if say(json.dumps(result) if order.as_json else _sentence(result)) else COULD_NOT
+
+
+def _sentence(result: dict[str, Any]) -> str:
+    asides = [f"{result['requests']:,} request{'s' * (result['requests'] != 1)}"]
+    asides += [f"{result['doubles']:,} double{'s' * (result['doubles'] != 1)} dropped"] if result["doubles"] else []
+    return f"{result['tickers']:,} ticker{'s' * (result['tickers'] != 1)} in {result['output']} ({', '.join(asides)})"
+
+
+def _order(flags: dict[str, Any]) -> _Order:
+    from polygon_async.reference import Asked
+
+    day = None if flags["date"] is None else _parsed("date", flags["date"], parse_date)
+    actives = [True] * (flags["active"] or not flags["delisted"]) + [False] * flags["delisted"]
+    chosen = product(
+        dict.fromkeys(flags["market"]),
+        dict.fromkeys(_parsed("type", text, _type) for text in flags["type"]) or [None],
+        dict.fromkeys(_parsed("exchange", text, mic_of) for text in flags["listed_on"]) or [None],
+        actives,
+    )
+    output = _output(flags["output"])
+    if flags["json"] and output is None:
+        raise ConfigError("--json needs --output FILE: without it, standard output is the CSV's")
+    return _Order(
+        questions=tuple(
+            Asked(market=market, type=type_, exchange=exchange, active=active, day=day)
+            for market, type_, exchange, active in chosen
+        ),
+        day=day,
+        output=output,
+        list_dates=flags["list_dates"],
+        as_json=flags["json"],
+    )
+
+
+def _parsed(flag: str, text: str, parse: Callable[[str], _T]) -> _T:
+    try:
+        return parse(text)
+    except ValueError as error:
+        raise ConfigError(f"--{flag} {one_line(repr(text))}: {error}") from None
+
+
+def _type(text: str) -> str:
+    if not _TYPE.fullmatch(text.strip().upper()):
+        raise ValueError("it is a word such as CS, ETF or ADRC")
+    return text.strip().upper()
+
+
+def _output(text: str) -> Path | None:
+    if text == "-":
+        return None
+    path = Path(text)
+    if not text or (path.exists() and not path.is_file()):
+        raise ConfigError(f"--output {one_line(repr(text))}: it is not a file")
+    if not path.resolve().parent.is_dir():
+        raise ConfigError(f"--output {one_line(repr(text))}: its directory does not exist")
+    return path
+
+
+async def _gather(order: _Order, settings: Settings) -> tuple[list[Entry], dict[str, Any]]:
+    """The tickers, and what a program may want to know of how they came together."""
+    from polygon_async.offload import Offload
+    from polygon_async.pipeline import open_polygon
+    from polygon_async.reference import entry_pages, with_list_dates
+    from polygon_async.roster import once_each
+    from polygon_async.tally import Tally
+    from polygon_async.universe import Choice, is_symbol
+
+    tally = Tally()
+    found: list[Entry] = []
+    async with Offload(2) as offload, open_polygon(settings, offload=offload, tally=tally) as (polygon, _):
+        for asked in order.questions:
+            async for page in entry_pages(asked, polygon=polygon):
+                found += page.entries
+                log.info("%s tickers so far", f"{len(found):,}")
+        unique = once_each(found)
+        usable = [entry for entry in unique if is_symbol(entry.ticker)]
+        entries = _chosen(usable, Choice(match=settings.match, limit=settings.limit))
+        if order.list_dates:
+            entries = await with_list_dates(entries, day=order.day, polygon=polygon, workers=settings.concurrency)
+    unusable = [one_line(repr(entry.ticker)) for entry in unique if not is_symbol(entry.ticker)]
+    if unusable:
+        log.warning("left out, as no file or key could have such a name: %s", ", ".join(unusable))
+    facts = {"doubles": len(found) - len(unique), "left_out": len(unusable), "requests": tally.requests}
+    return entries, facts
+
+
+def _chosen(entries: list[Entry], choice: Choice) -> list[Entry]:
+    chosen: list[Entry] = []
+    for entry in entries:
+        if choice.takes(entry.ticker, len(chosen)):
+            chosen.append(entry)
+    return chosen

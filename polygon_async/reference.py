@@ -1,0 +1,244 @@
+"""What is asked of the API's list of tickers in; its entries out, page after page, each checked."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from datetime import date, timedelta
+from functools import partial
+from typing import TYPE_CHECKING
+from urllib.parse import quote, urlencode
+
+import msgspec
+
+from polygon_async.envelope import Head, check_head, decode
+from polygon_async.errors import PolygonAsyncError, Refused, WrongAnswer, one_line
+from polygon_async.pagination import own_parts
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+
+    from polygon_async.polygon import Polygon
+
+__all__ = ["Asked", "Entry", "EntryPage", "entry_pages", "list_date", "read_entries", "with_list_dates"]
+
+_PATH = "/v3/reference/tickers"
+_LIMIT = 1000
+"""Entries that one request may ask for; the API's own maximum."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """One question to the list."""
+
+    market: str
+    """stocks, crypto, fx, otc or indices, as the API calls them."""
+    active: bool
+    """Those that are traded, or those that no longer are."""
+    type: str | None = None
+    """CS, ETF, ADRC ...; None: every type."""
+    exchange: str | None = None
+    """MIC of the primary exchange; None: every one."""
+    day: date | None = None
+    """As of when; None: the newest that there is."""
+
+    def query(self) -> str:
+        """Percent-encoded."""
+        filters = {"type": self.type, "exchange": self.exchange, "date": self.day and self.day.isoformat()}
+        return urlencode(
+            {
+                "market": self.market,
+                **{name: value for name, value in filters.items() if value is not None},
+                "active": "true" if self.active else "false",
+                "sort": "ticker",
+                "order": "asc",
+                "limit": str(_LIMIT),
+            }
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Request:
+    path: str
+    query: str
+
+
+class Entry(msgspec.Struct, frozen=True):
+    """One ticker as the list describes it; what it does not say is None."""
+
+    ticker: str
+    name: str | None = None
+    market: str | None = None
+    primary_exchange: str | None = None
+    type: str | None = None
+    active: bool | None = None
+    currency_name: str | None = None
+    currency_symbol: str | None = None
+    list_date: str | None = None
+    delisted_utc: str | None = None
+
+
+class _Answer(Head):
+    results: list[Entry] | None = None
+    count: int | None = None
+    next_url: str | None = None
+
+
+_answers = msgspec.json.Decoder(_Answer)
+
+
+class EntryPage(msgspec.Struct, frozen=True):
+    """One page that was found true."""
+
+    entries: list[Entry]
+    next_url: str | None
+    said_by: str
+    """How a message about it ends."""
+
+
+async def entry_pages(asked: Asked, *, polygon: Polygon) -> AsyncGenerator[EntryPage]:
+    """All pages of an answer, one after another; doubles are still in them.
+
+    A page that goes on must bring a ticker that none before it had, and may not lead to where the
+    walk has been: cursors are opaque, and have been seen to stand still and to lead in circles.
+
+    Raises:
+        TickerError, RunError: as `Polygon.get`; an answer cannot be true, or does not move forward.
+    """
+    request = _Request(_PATH, asked.query())
+    been = {request.query}
+    seen: set[Entry] = set()
+    while True:
+        page = await polygon.get(request, read=partial(read_entries, asked=asked))
+        before = len(seen)
+        seen.update(page.entries)
+        if page.next_url is not None and len(seen) == before:
+            raise WrongAnswer(f"a page of the list held no new ticker, and its next_url goes on{page.said_by}")
+        yield page
+        if page.next_url is None:
+            return
+        request = _next(page, base_path=polygon.base_path)
+        if request.query in been:
+            raise WrongAnswer(f"the next_url does not move forward: the walk has been there{page.said_by}")
+        been.add(request.query)
+
+
+def _next(page: EntryPage, *, base_path: str) -> _Request:
+    path, query = own_parts(page.next_url or "", base_path=base_path)
+    if path != _PATH:
+        raise WrongAnswer(f"the next_url names another path: {one_line(path)}{page.said_by}")
+    return _Request(path, query)
+
+
+def read_entries(body: bytes, *, asked: Asked) -> EntryPage:
+    """Read one page of the list.
+
+    Args:
+        body: The JSON of one answer of /v3/reference/tickers, decoded from its transport.
+        asked: What was asked for.
+
+    Raises:
+        Retryable: The body is no JSON; another attempt may bring it whole.
+        Refused: The body says that the key is not entitled to this.
+        WrongAnswer: The body is whole and cannot be the answer to the question.
+    """
+    answer = decode(_answers, body)
+    check_head(answer)
+    entries = answer.results or []
+    if answer.count is not None and answer.count != len(entries):
+        raise WrongAnswer(f"the answer counts {answer.count} tickers and holds {len(entries)}{answer.said_by}")
+    for entry in entries:
+        _check(entry, asked, answer)
+    return EntryPage(entries, answer.next_url, answer.said_by)
+
+
+def _check(entry: Entry, asked: Asked, answer: _Answer) -> None:
+    """See that an entry is what was asked for, as far as it says what it is."""
+    if not entry.ticker:
+        raise WrongAnswer(f"the list holds an entry without a ticker{answer.said_by}")
+    if entry.delisted_utc is not None and not _is_moment(entry.delisted_utc):
+        said = f"was delisted on {one_line(repr(entry.delisted_utc))}, which is no day"
+        raise WrongAnswer(f"the list says that {one_line(entry.ticker)} {said}{answer.said_by}")
+    wanted: dict[str, object] = {
+        "market": asked.market,
+        "active": asked.active,
+        "type": asked.type,
+        "primary_exchange": asked.exchange,
+    }
+    for field, value in wanted.items():
+        found = getattr(entry, field)
+        if value is not None and found is not None and found != value:
+            said = f"{one_line(repr(found))} where {value!r} was asked for"
+            raise WrongAnswer(f"the list has {one_line(entry.ticker)} with {field} {said}{answer.said_by}")
+
+
+def _is_moment(text: str) -> bool:
+    try:
+        return bool(date.fromisoformat(text[:10]))
+    except ValueError:
+        return False
+
+
+class _Details(Head):
+    results: Entry | None = None
+
+
+_details = msgspec.json.Decoder(_Details)
+
+
+async def list_date(entry: Entry, *, day: date | None, polygon: Polygon) -> str | None:
+    """The day on which a ticker was listed, which only its own page of the list tells; None where it has none.
+
+    Args:
+        entry: The ticker; of one that was delisted, the page of its last day is asked for.
+        day: As of when; None: the newest that there is.
+        polygon: Whom to ask.
+
+    Raises:
+        TickerError, RunError: as `Polygon.get`, but for a page that is not there.
+    """
+    if day is None and entry.delisted_utc:
+        day = date.fromisoformat(entry.delisted_utc[:10]) - timedelta(days=1)
+    query = "" if day is None else urlencode({"date": day.isoformat()})
+    request = _Request(f"{_PATH}/{quote(entry.ticker, safe=':=+')}", query)
+    try:
+        found = await polygon.get(request, read=partial(_read_details, ticker=entry.ticker))
+    except Refused as error:
+        if error.status == 404:
+            return None
+        raise
+    return found.list_date
+
+
+def _read_details(body: bytes, *, ticker: str) -> Entry:
+    answer = decode(_details, body)
+    check_head(answer)
+    if answer.results is None or answer.results.ticker != ticker:
+        about = None if answer.results is None else answer.results.ticker
+        raise WrongAnswer(f"the answer is about {one_line(repr(about))}{answer.said_by}")
+    return answer.results
+
+
+async def with_list_dates(entries: list[Entry], *, day: date | None, polygon: Polygon, workers: int) -> list[Entry]:
+    """The same entries with their list dates, asked for by so many workers at once.
+
+    Raises:
+        TickerError, RunError: the first that any of them met.
+    """
+    dated = list(entries)
+    places = iter(enumerate(entries))
+
+    async def work() -> None:
+        for place, entry in places:
+            found = entry.list_date or await list_date(entry, day=day, polygon=polygon)
+            dated[place] = msgspec.structs.replace(entry, list_date=found)
+
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            for _ in range(workers):
+                tasks.create_task(work())
+    except* PolygonAsyncError as group:
+        failed = group
+    else:
+        return dated
+    raise failed.exceptions[0]

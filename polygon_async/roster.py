@@ -1,0 +1,100 @@
+"""Entries of the API's list of tickers in; a CSV that `--universe` reads, each ticker once, out."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from typing import TYPE_CHECKING
+
+from polygon_async.errors import WrongAnswer, one_line
+from polygon_async.exchanges import name_of
+from polygon_async.layout import is_tag_value
+from polygon_async.models import AssetType
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+    from polygon_async.reference import Entry
+
+__all__ = ["COLUMNS", "as_csv", "once_each", "replace_file"]
+
+COLUMNS = ("ticker", "name", "exchange", "currency", "asset_type", "type", "list_date", "delist_date")
+
+_ASSET_TYPES = {
+    "stocks": AssetType.STOCKS,
+    "otc": AssetType.STOCKS,
+    "indices": AssetType.INDICES,
+    "fx": AssetType.FOREX,
+    "crypto": AssetType.CRYPTO,
+}
+_CURRENCY = re.compile(r"[A-Za-z0-9]{3,6}")
+
+
+def once_each(entries: Iterable[Entry]) -> list[Entry]:
+    """Every ticker once, in the order of their names.
+
+    The list repeats tickers, and a name is used anew after a delisting: what is traded counts, or what
+    was traded last.
+    """
+    kept: dict[str, Entry] = {}
+    for entry in entries:
+        known = kept.setdefault(entry.ticker, entry)
+        if _rank(entry) > _rank(known):
+            kept[entry.ticker] = entry
+    return [kept[ticker] for ticker in sorted(kept)]
+
+
+def _rank(entry: Entry) -> tuple[bool, str]:
+    return entry.active is not False, entry.delisted_utc or ""
+
+
+def as_csv(entries: Iterable[Entry]) -> str:
+    """A header and a row for each; cells of which nothing is known are empty.
+
+    Raises:
+        WrongAnswer: an exchange or a currency could not be an object's tag.
+    """
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    writer.writerows(_row(entry) for entry in entries)
+    return text.getvalue()
+
+
+def _row(entry: Entry) -> tuple[str, ...]:
+    exchange = name_of(entry.primary_exchange or "")
+    if not is_tag_value(exchange):
+        raise WrongAnswer(f"{entry.ticker} is listed on {one_line(repr(exchange))}, which no exchange is called")
+    return (
+        entry.ticker,
+        one_line(entry.name or ""),
+        exchange,
+        _currency(entry),
+        _ASSET_TYPES.get(entry.market or "", AssetType.of(entry.ticker)),
+        one_line(entry.type or ""),
+        one_line(entry.list_date or ""),
+        (entry.delisted_utc or "")[:10],
+    )
+
+
+def _currency(entry: Entry) -> str:
+    """Its code: stocks have it as their currency's name (`usd`), pairs as its symbol, beside a name in words."""
+    told = (entry.currency_symbol, entry.currency_name)
+    return next((text.upper() for text in told if text and _CURRENCY.fullmatch(text)), "")
+
+
+def replace_file(path: Path, text: str) -> None:
+    """Write a file whole: under a name of its own first, so that nobody ever reads half of it.
+
+    Raises:
+        OSError: it cannot be written; what was there stays.
+    """
+    target = path.resolve()  # behind a link, the file is what is meant
+    new = target.with_name(f".{target.name}.new")
+    try:
+        new.write_text(text, encoding="utf-8", newline="")
+        new.replace(target)
+    finally:
+        new.unlink(missing_ok=True)
