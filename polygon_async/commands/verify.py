@@ -10,8 +10,7 @@ from polygon_async.config import settings_from
 from polygon_async.errors import ConfigError
 from polygon_async.grammar import add_shared
 from polygon_async.redaction import RedactingFormatter
-from polygon_async.terminal import COULD_NOT, log_to, say
-from polygon_async.terminal import run as run_to_its_end
+from polygon_async.terminal import COULD_NOT, log_to, run_cancellable, say
 
 if TYPE_CHECKING:
     import argparse
@@ -82,7 +81,7 @@ def run(call: Call) -> int:
     from polygon_async.verification import Wanted, verify
 
     wanted = Wanted(settings=settings, deep=call.flags.deep, prefix=call.flags.prefix, repair=call.flags.repair)
-    report = run_to_its_end(verify(wanted, redact=call.redact))
+    report = run_cancellable(verify(wanted, redact=call.redact))
     report.write_list()
     told = call.redact(json.dumps(report.as_json()) if call.flags.json else report.as_text())
     return report.exit_code if say(told) else COULD_NOT
