@@ -16,7 +16,6 @@ from polygon_async.expectations import CLAIMED, as_recorded
 from polygon_async.findings import Kind
 from polygon_async.inventory import read_inventory
 from polygon_async.offload import Offload
-from polygon_async.repair import Repair
 from polygon_async.storage import open_bucket
 from polygon_async.verifying import Count, Verifier
 from polygon_async.verifyreport import Report
@@ -108,6 +107,8 @@ async def _verify(wanted: Wanted, redact: Redactor) -> Report:
         if wanted.repair and lzop is not None:
             todo = [each for each in checked if each.findings or _was_lost(each, subjects)]
             if todo:
+                from polygon_async.repair import Repair
+
                 await Repair(settings=settings, bucket=bucket, lzop=lzop, offload=offload, redact=redact)(todo)
                 checked = await _again(checked, todo, verifier, offload, settings)
     return Report(

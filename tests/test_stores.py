@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import hashlib
 import logging
 import os
 import shutil
@@ -12,10 +13,12 @@ import subprocess
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 import pytest
 from test_objects import DESCRIPTION, SECONDS
 
+from polygon_async.content import in_base64
 from polygon_async.errors import StorageUnusable, UploadFailed
 from polygon_async.multipart import PartSizes
 from polygon_async.offload import Offload
@@ -321,3 +324,32 @@ async def test_the_program_stores_what_it_fetched(
     lzo = await content_of(bucket, done["key"])
     csv = subprocess.run(["lzop", "-dc"], input=lzo, capture_output=True, check=True).stdout
     assert csv == (program.directory / "output" / "QQ_historical.csv").read_bytes()
+
+
+async def test_tags_that_parts_have_lost_are_found_from_the_bucket_alone(
+    variables: dict[str, str], bucket: Bucket, program: Program, large: Path, description: ObjectDescription
+) -> None:
+    """Sent as other uploaders send it: Ceph's older gateway drops the tags of what comes in parts, without a word."""
+    key = "stocks/PARTS/polygon/2026/01/31/12/PARTS_polygon_202601311200.csv.lzo"
+    told = {"bars": "2", "first": "1769871600000", "last": "1769871660000", "from": "2026-01-31", "to": "2026-01-31"}
+    metadata = {**told, "adjusted": "true", "csv-sha256": "0" * 64}
+    tags = {**description.tags, "symbol": "PARTS"}
+    tagging = "&".join(f"{name}={quote(value, safe='')}" for name, value in tags.items())
+    name: dict[str, Any] = {"Bucket": bucket.name, "Key": key}
+    upload = await bucket._client.create_multipart_upload(
+        **name, Tagging=tagging, Metadata=metadata, ChecksumAlgorithm="SHA256"
+    )
+    name["UploadId"] = upload["UploadId"]
+    body = large.read_bytes()
+    checksum: Any = {"ChecksumSHA256": in_base64(hashlib.sha256(body).digest())}
+    part = await bucket._client.upload_part(**name, PartNumber=1, Body=body, **checksum)
+    parts: Any = {"Parts": [{"PartNumber": 1, "ETag": part["ETag"], **checksum}]}
+    await bucket._client.complete_multipart_upload(**name, MultipartUpload=parts)
+    stored = await bucket.inspect(key)
+    assert stored is not None
+    lost = ["its tags are lost"] if not stored.tags else []
+    ended = await asyncio.to_thread(program, "verify", "--prefix", "stocks/PARTS/", "--json", env=variables)
+    assert [finding["finding"] for finding in ended.summary["findings"]] == lost, ended.err
+    await bucket.put_tags(key, tags)
+    ended = await asyncio.to_thread(program, "verify", "--prefix", "stocks/PARTS/", env=variables)
+    assert ended.code == 0, ended.out
