@@ -22,11 +22,11 @@ if TYPE_CHECKING:
     from polygon_async.offload import Offload
     from polygon_async.storage import Bucket
 
-__all__ = ["Delivery", "describe"]
+__all__ = ["Delivery", "describe", "seconds_for"]
 
 _MINUTES_TO_TRY = 60
-_UPLOAD_BYTES_PER_SECOND = 1_000_000
-_LEAST_UPLOAD_SECONDS = 60
+_BYTES_PER_SECOND = 1_000_000
+_LEAST_SECONDS = 60
 
 
 def describe(unit: Unit, csv: CsvFile, collected: datetime) -> ObjectDescription:
@@ -34,6 +34,11 @@ def describe(unit: Unit, csv: CsvFile, collected: datetime) -> ObjectDescription
     return ObjectDescription(
         key=object_key(unit.ticker, collected), tags=tags(unit.ticker, collected), metadata=metadata(unit, csv)
     )
+
+
+def seconds_for(size: int, patience: float) -> float:
+    """How long an object of so many bytes may take, on its way in or out."""
+    return max(patience, _LEAST_SECONDS) + size / _BYTES_PER_SECOND
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,7 +77,7 @@ class Delivery:
             doing("uploading")
             with disk_errors(target):
                 size = (await self.offload(target.stat)).st_size
-            deadline = max(self.patience, _LEAST_UPLOAD_SECONDS) + size / _UPLOAD_BYTES_PER_SECOND
+            deadline = seconds_for(size, self.patience)
             for minute in range(_MINUTES_TO_TRY):
                 description = describe(unit, csv, collected + timedelta(minutes=minute))
                 with contextlib.suppress(KeyTaken):

@@ -20,7 +20,7 @@ from polygon_async.storage_errors import DENIED, RUN_STOPPERS, code_of, local_tr
 from polygon_async.writing import PARTS_IN_FLIGHT, Writer
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Mapping
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
     from contextlib import AbstractContextManager
     from pathlib import Path
 
@@ -172,7 +172,7 @@ class Bucket:
                 for entry in page.get("Contents", []):
                     yield entry["Key"], entry["Size"]
 
-    async def read(self, key: str) -> AsyncIterator[bytes]:
+    async def read(self, key: str) -> AsyncGenerator[bytes, None]:
         """An object's content, in chunks of at most 1 MiB.
 
         Raises:

@@ -78,7 +78,7 @@ def local_trouble(error: Exception) -> str:
 
 def code_of(error: Any) -> str:
     """An S3 error's code; HEAD has but the status in its place."""
-    return str(error.response.get("Error", {}).get("Code", ""))
+    return str(getattr(error, "response", {}).get("Error", {}).get("Code", ""))
 
 
 def status_of(error: Any) -> int | None:
