@@ -23,10 +23,10 @@ if TYPE_CHECKING:
     from polygon_async.csvfile import Place
     from polygon_async.models import Unit
 
-__all__ = ["Border", "Page", "read_page", "unpack"]
+__all__ = ["LONGEST_TAIL", "Border", "Page", "border_after", "read_page", "unpack"]
 
 _OF_NUMBERS = b"0123456789+-.eE,\n"
-_LONGEST_TAIL = 100_000
+LONGEST_TAIL = 100_000
 """Bytes of a page's rows (over a thousand) that are kept to recognise its doubles in the next one."""
 _TIME = 6
 """Where a row has its timestamp."""
@@ -93,6 +93,8 @@ class Page:
     request_id: str | None
     place: Place | None = None
     """Where the part file has got to, when the rows are in it already and no longer here."""
+    resume_at: int | None = None
+    """The first moment (ms UTC) behind this page that has not been asked for; None at the range's end."""
 
 
 def unpack(body: bytes, encoding: str) -> bytes:
@@ -269,10 +271,15 @@ def _value(cell: bytes) -> Decimal | str:
 def _border_after(border: Border, new: _Table) -> Border:
     if not len(new.stamps):
         return border
-    # Only the end of a long page is looked at; its first line may be half a row, and goes.
-    end = (border.tail + new.rows)[-_LONGEST_TAIL:] if len(new.rows) < _LONGEST_TAIL else new.rows[-_LONGEST_TAIL:]
-    tail = end[end.index(b"\n") + 1 :] if len(end) == _LONGEST_TAIL else end
-    return Border(last=int(new.stamps[-1]), tail=tail)
+    # Only the end of a long page is looked at.
+    rows = border.tail + new.rows if len(new.rows) < LONGEST_TAIL else new.rows
+    return border_after(int(new.stamps[-1]), rows)
+
+
+def border_after(last: int, rows: bytes) -> Border:
+    """The border after rows of which the last one is of `last` (ms UTC); the first may be half a row, and goes."""
+    end = rows[-LONGEST_TAIL:]
+    return Border(last=last, tail=end[end.index(b"\n") + 1 :] if len(end) == LONGEST_TAIL else end)
 
 
 def _when(t: int) -> str:

@@ -8,14 +8,11 @@ import shutil
 import signal
 import subprocess
 import threading
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from polygon_async.errors import CompressionFailed, ConfigError, DiskUnusable, one_line
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
-__all__ = ["Compression", "find_lzop"]
+__all__ = ["Compression", "end_children", "find_lzop"]
 
 _MAGIC = b"\x89LZO\x00\r\n\x1a\n"
 """What every lzop file begins with."""
@@ -33,6 +30,20 @@ def find_lzop() -> str:
             "lzop is not installed; apt-get install lzop (or brew install lzop), or --no-upload for CSVs only"
         )
     return lzop
+
+
+def end_children() -> None:
+    """Kill all that this process has started and not seen the end of, where the system tells (Linux).
+
+    lzop has a process group of its own, which outlives this process.
+    """
+    for task in Path("/proc/self/task").glob("*/children"):
+        with contextlib.suppress(OSError):
+            for pid in map(int, task.read_text().split()):
+                with contextlib.suppress(OSError):
+                    os.killpg(pid, signal.SIGKILL)
+                with contextlib.suppress(OSError):
+                    os.kill(pid, signal.SIGKILL)
 
 
 class Compression:

@@ -6,7 +6,7 @@ import ipaddress
 import math
 import os
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -40,6 +40,7 @@ _UNITS = {"s": 1.0, "min": 60.0, "h": 3600.0}
 _RATE = re.compile(r"(\d+(?:\.\d+)?)/(s|min|h)")
 _MOST_CONCURRENCY = 1000
 _OLDEST = date(1970, 1, 1)
+_HOSTS = frozenset({"api.polygon.io", "api.massive.com"})
 
 _SECRETS = ("POLYGON_API_KEY", "MASSIVE_API_KEY", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
 _PROXIES = ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
@@ -81,6 +82,26 @@ class Settings:
     """Globs of the tickers that are taken; none: all."""
     limit: int | None = None
     """So many of the first tickers; None: all."""
+    days_given: bool = True
+    """Whether the range was asked for, at one end at least, and is not the default of the day."""
+
+    @property
+    def source(self) -> str:
+        """Which API the bars come from: what was fetched from another one is not this one's.
+
+        Polygon has two hosts with the same data. Local servers are told apart by nothing, as their
+        ports change with every start.
+        """
+        parts = urlsplit(self.base_url)
+        host = parts.hostname or ""
+        if host in _HOSTS:
+            return "polygon"
+        return "local" if _is_loopback(host) else f"{parts.netloc}{parts.path}"
+
+    def as_json(self) -> dict[str, object]:
+        """All of them but the key, for whoever looks later."""
+        told = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in {"api_key", "tickers"}}
+        return told | {"rate": self.rate.text}
 
 
 class Environment:
@@ -168,20 +189,21 @@ def default_range(today: date) -> tuple[date, date]:
     return two_years_ago + timedelta(days=1), today - timedelta(days=1)
 
 
-def settings_from(flags: Mapping[str, Any], environment: Environment) -> Settings:
+def settings_from(flags: Mapping[str, Any], environment: Environment, *, needs_key: bool = True) -> Settings:
     """Merge and check: flags, then environment, then `.env`, then defaults.
 
     Args:
         flags: What was said on the command line, by the flags' names (`output_dir`); what is absent
             or None was not said.
         environment: The variables.
+        needs_key: Whether nothing can be done without the API's key; else it is empty where there is none.
 
     Raises:
         ConfigError: one line that names the flag or the variable.
     """
     start, end = _range(flags, environment)
     return Settings(
-        api_key=_api_key(environment),
+        api_key=_api_key(environment, needed=needs_key),
         base_url=_base_url(environment),
         tickers=None if flags.get("tickers") is None else tuple(flags["tickers"]),
         universe=_universe(flags),
@@ -203,6 +225,7 @@ def settings_from(flags: Mapping[str, Any], environment: Environment) -> Setting
         force=flags.get("force", False),
         exchange=_tag(flags, "exchange"),
         currency=_tag(flags, "currency"),
+        days_given=any(flags.get(end) or environment.get(f"POLYGON_{end.upper()}") for end in ("from", "to")),
     )
 
 
@@ -316,8 +339,10 @@ def _text(text: str) -> str:
     return text
 
 
-def _api_key(environment: Environment) -> str:
+def _api_key(environment: Environment, *, needed: bool) -> str:
     found = environment.get("POLYGON_API_KEY", "MASSIVE_API_KEY")
+    if found is None and not needed:
+        return ""
     if found is None:
         raise ConfigError("POLYGON_API_KEY is not set; export it, or write it into .env (see .env.example)")
     name, key = found

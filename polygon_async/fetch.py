@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING
 
 from polygon_async.bars import Border, read_page
 from polygon_async.csvfile import Place, append_rows, finish, remove
-from polygon_async.errors import WrongAnswer, said_by
+from polygon_async.errors import TickerError, WrongAnswer, said_by
 from polygon_async.layout import csv_name, part_name
-from polygon_async.models import MINUTE_MS, CsvFile
-from polygon_async.pagination import first_request, next_request
+from polygon_async.models import MINUTE_MS, CsvFile, Progress
+from polygon_async.pagination import first_request, later_request, next_request
 from polygon_async.reading import place_page
 from polygon_async.windows import Cutter
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
+    from collections.abc import AsyncGenerator, Awaitable, Callable
     from pathlib import Path
 
     from polygon_async.bars import Page
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from polygon_async.offload import Offload
     from polygon_async.pagination import PageRequest
     from polygon_async.polygon import Polygon
+    from polygon_async.resume import Resumption
     from polygon_async.tally import Tally
     from polygon_async.windows import Slots
 
@@ -44,6 +45,8 @@ async def pages(
     slots: Slots | None = None,
     cutter: type[Cutter] = Cutter,
     place: Place | None = None,
+    resume_at: int | None = None,
+    border: Border | None = None,
     turn: int = 0,
 ) -> AsyncGenerator[Page]:
     """The unit's pages that hold bars, in order, each checked against those before.
@@ -60,15 +63,21 @@ async def pages(
         cutter: Decides where windows end.
         place: The part file's beginning. Whoever reads a page appends its rows there, as long as one page
             follows another; those of windows, whose place is not known yet, come with the page.
+        resume_at: The moment (ms UTC) to go on from, where what comes before is there already.
+        border: Where that has ended.
         turn: Of bodies that wait to be read, one with a lower turn comes first.
 
     Raises:
         TickerError, RunError: as `Polygon.get`.
     """
-    walk = _Walk(unit, polygon=polygon, tally=tally, turn=turn)
-    for _ in range(2):
+    # Whoever goes on may have spent what cutting may cost before.
+    walk = _Walk(unit, polygon=polygon, tally=tally, turn=turn, spare=1.0 if resume_at is None else 0.0)
+    first = _Step(unit, first_request(unit), Border(), place)
+    if resume_at is not None:
+        first = _Step(unit, later_request(unit, resume_at), border or Border(), place)
+    for _ in range(2 if resume_at is None else 1):
         empty = True
-        async with contextlib.aclosing(walk.pages(slots, cutter, place)) as chain:
+        async with contextlib.aclosing(walk.pages(first, slots, cutter)) as chain:
             async for page in chain:
                 empty = False
                 yield page
@@ -92,22 +101,23 @@ class _Step:
 class _Walk:
     """A walk through one unit's range."""
 
-    def __init__(self, unit: Unit, *, polygon: Polygon, tally: Tally, turn: int) -> None:
+    def __init__(self, unit: Unit, *, polygon: Polygon, tally: Tally, turn: int, spare: float) -> None:
         self._unit = unit
         self._polygon = polygon
         self._tally = tally
         self._turn = turn
+        self._spare = spare
 
-    async def pages(self, slots: Slots | None, cutter: type[Cutter], place: Place | None) -> AsyncGenerator[Page]:
+    async def pages(self, first: _Step, slots: Slots | None, cutter: type[Cutter]) -> AsyncGenerator[Page]:
         """One page after another, until there is room for more at once."""
-        step: _Step | None = _Step(self._unit, first_request(self._unit), Border(), place)
+        step: _Step | None = first
         while step is not None:
             page = await self._page(step)
-            if page.bars:
-                yield page
             following = self._next(step, page)
+            if page.bars:
+                yield page if following is None else replace(page, resume_at=_next_minute(following))
             if slots is not None and following is not None and page.bars and self._is_divisible(slots):
-                cut = cutter(page.bars, following.request.start - (page.first or 0))
+                cut = cutter(page.bars, following.request.start - (page.first or 0), spare=self._spare)
                 async with contextlib.aclosing(self._side_by_side(following, slots, cut)) as rest:
                     async for page in rest:
                         yield page
@@ -143,6 +153,8 @@ class _Walk:
                     step, task = flights.popleft()
                     arrived = await task
                     following = self._next(step, arrived)
+                    resume_at = step.unit.bounds()[1] + 1 if following is None else _next_minute(following)
+                    arrived = replace(arrived, resume_at=resume_at if resume_at <= last else None)
                     until = step.unit.bounds()[1] + 1 if following is None else following.request.start
                     cut.learn(arrived.bars, until - step.request.start)
                     if following is not None and arrived.bars and not flights and begin > last:
@@ -206,6 +218,10 @@ def _check_emptiness(empty_pages: int) -> None:
         raise WrongAnswer(f"{empty_pages} empty pages in a row, and the next_url still goes on")
 
 
+async def _note_nothing(_progress: Progress) -> None:
+    pass
+
+
 async def fetch_csv(
     unit: Unit,
     directory: Path,
@@ -216,37 +232,64 @@ async def fetch_csv(
     tally: Tally,
     slots: Slots | None = None,
     turn: int = 0,
+    resumed: Resumption | None = None,
+    note: Callable[[Progress], Awaitable[None]] = _note_nothing,
 ) -> CsvFile | None:
     """Fetch all bars of `unit` into its CSV in `directory`; None where there are none.
 
     The file has its final name when it is whole, and is dated `modified` (s UTC). Memory holds the
-    pages under way, whatever the range: one, or as many as `slots` has room for.
+    pages under way, whatever the range: one, or as many as `slots` has room for. A part stays only
+    where it can be gone on with: `note` was told how far it has got, and the unit has not failed.
 
     Raises:
-        TickerError, RunError: nothing of the unit is left in `directory`.
+        TickerError: nothing of the unit is left in `directory`.
+        RunError: its part may be.
     """
     symbol = unit.ticker.symbol
     path = directory / csv_name(symbol)
-    place = Place(path=directory / part_name(unit))
-    bars = doubles = first = last = 0
-    chain = pages(unit, polygon=polygon, tally=tally, slots=slots, place=place, turn=turn)
+    place = Place(path=directory / part_name(unit)) if resumed is None else resumed.place
+    progress = None if resumed is None else resumed.progress
     try:
-        async with contextlib.aclosing(chain):
-            async for page in chain:
-                before = place.size
-                placed = page.place
-                place = await offload(append_rows, place, page.rows) if placed is None else placed
-                first = first if bars else page.first or 0
-                last = page.border.last or 0
-                bars += page.bars
-                doubles += page.doubles
-                tally.bars += page.bars
-                tally.csv_bytes += place.size - before
-                tally.in_flight[symbol] = f"{bars:,} bars"
-        if not bars:
+        if progress is None or progress.resume_at is not None:
+            chain = pages(
+                unit,
+                polygon=polygon,
+                tally=tally,
+                slots=slots,
+                place=place,
+                resume_at=None if progress is None else progress.resume_at,
+                border=None if resumed is None else resumed.border,
+                turn=turn,
+            )
+            async with contextlib.aclosing(chain):
+                async for page in chain:
+                    before = place.size
+                    placed = page.place
+                    place = await offload(append_rows, place, page.rows) if placed is None else placed
+                    progress = _after(progress, page, place)
+                    await note(progress)
+                    tally.bars += page.bars
+                    tally.csv_bytes += place.size - before
+                    tally.in_flight[symbol] = f"{progress.bars:,} bars"
+        if progress is None:
             return None
         sha256 = await offload(finish, place, path, modified=modified)
-    except BaseException:
-        await offload.surely(partial(remove, place.path))
+    except BaseException as error:
+        if progress is None or isinstance(error, TickerError):
+            await offload.surely(partial(remove, place.path))
         raise
-    return CsvFile(path=path, bars=bars, first=first, last=last, doubles=doubles, size=place.size, sha256=sha256)
+    facts = {"bars": progress.bars, "first": progress.first, "last": progress.last, "doubles": progress.doubles}
+    return CsvFile(path=path, size=place.size, sha256=sha256, **facts)
+
+
+def _after(progress: Progress | None, page: Page, place: Place) -> Progress:
+    """How far a part has got with one more page."""
+    return Progress(
+        size=place.size,
+        crc=place.crc,
+        bars=page.bars + (progress.bars if progress else 0),
+        first=progress.first if progress else page.first or 0,
+        last=page.border.last or 0,
+        doubles=page.doubles + (progress.doubles if progress else 0),
+        resume_at=page.resume_at,
+    )

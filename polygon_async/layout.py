@@ -3,36 +3,66 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from datetime import datetime
-
     from polygon_async.models import CsvFile, Ticker, Unit
 
 __all__ = [
     "CSV_HEADER",
     "FAILED_CSV",
+    "LEDGER",
     "NO_DATA_CSV",
+    "OBJECT_SUFFIX",
+    "TAGS",
+    "TIMEFRAME",
+    "VERIFY_CSV",
+    "KeyParts",
     "csv_name",
     "is_tag_value",
     "lzo_name",
     "metadata",
     "object_key",
+    "parse_key",
     "part_name",
     "safe_name",
+    "symbol_of",
     "tags",
 ]
 
 CSV_HEADER = b"open,high,low,close,volume,vwap,timestamp,transactions,otc\n"
 FAILED_CSV = "failed.csv"
 NO_DATA_CSV = "no_data.csv"
+VERIFY_CSV = "verify.csv"
+LEDGER = "ledger.sqlite"
+TIMEFRAME = "1min"
+OBJECT_SUFFIX = ".csv.lzo"
+TAGS = ("asset_type", "symbol", "source", "exchange", "currency", "timeframe", "date", "quality")
 
 _SOURCE = "polygon"
-_TIMEFRAME = "1min"
 _QUALITY = "raw"
 # What S3 takes as a tag's value.
 _TAG_VALUE = re.compile(r"[\w .:/=+@-]{0,256}")
+_KEY = re.compile(
+    r"(?P<type>[a-z]+)/(?P<name>[A-Za-z0-9._=+-]{1,64})/(?P<source>[a-z]+)"
+    r"/(?P<year>\d{4})/(?P<month>\d\d)/(?P<day>\d\d)/(?P<hour>\d\d)"
+    r"/(?P=name)_(?P=source)_(?P<minute>(?P=year)(?P=month)(?P=day)(?P=hour)\d\d)\.csv\.lzo"
+)
+_PREFIXES = {"crypto": "X-", "forex": "C-", "indices": "I-", "options": "O-"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyParts:
+    """What an object's key says."""
+
+    asset_type: str
+    name: str
+    """The ticker as keys spell it."""
+    source: str
+    collected: datetime
+    """UTC, to the minute."""
 
 
 def is_tag_value(text: str) -> bool:
@@ -69,6 +99,24 @@ def object_key(ticker: Ticker, collected: datetime) -> str:
     )
 
 
+def parse_key(key: str) -> KeyParts | None:
+    """What a key of this layout says; None for any other key."""
+    if (found := _KEY.fullmatch(key)) is None:
+        return None
+    try:
+        collected = datetime.strptime(found["minute"], "%Y%m%d%H%M").replace(tzinfo=UTC)
+    except ValueError:  # the 31st of February
+        return None
+    return KeyParts(asset_type=found["type"], name=found["name"], source=found["source"], collected=collected)
+
+
+def symbol_of(parts: KeyParts) -> str:
+    """The ticker behind a key, as far as the key can tell: `crypto`, `X-BTCUSD` -> `X:BTCUSD`."""
+    prefix = _PREFIXES.get(parts.asset_type)
+    named_by_market = prefix is not None and parts.name.startswith(prefix)
+    return parts.name.replace("-", ":", 1) if named_by_market else parts.name
+
+
 def tags(ticker: Ticker, collected: datetime) -> dict[str, str]:
     """The eight tags of the ticker's object; `date` is the key's date."""
     return {
@@ -77,7 +125,7 @@ def tags(ticker: Ticker, collected: datetime) -> dict[str, str]:
         "source": _SOURCE,
         "exchange": ticker.exchange,
         "currency": ticker.currency,
-        "timeframe": _TIMEFRAME,
+        "timeframe": TIMEFRAME,
         "date": f"{collected:%Y-%m-%d}",
         "quality": _QUALITY,
     }

@@ -18,6 +18,7 @@ __all__ = [
     "AssetType",
     "CsvFile",
     "Outcome",
+    "Progress",
     "Rate",
     "Receipt",
     "State",
@@ -156,6 +157,24 @@ class CsvFile:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """How far a unit's part file has got: enough to go on from there, in another run."""
+
+    size: int
+    """Bytes of the part that count."""
+    crc: int
+    """CRC-32 of these bytes."""
+    bars: int
+    first: int
+    """Start of the first bar, ms UTC."""
+    last: int
+    """Start of the last bar, ms UTC."""
+    doubles: int
+    resume_at: int | None
+    """The first moment (ms UTC) that has not been asked for; None at the range's end."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Receipt:
     """A stored object that was read back."""
 
@@ -167,6 +186,8 @@ class Receipt:
     """What proved the content: `checksum`, `etag` or `bytes`."""
     existed: bool
     """True when the same content was already there and nothing was written."""
+    checksum: str = ""
+    """The object's ETag, as the store told it."""
 
 
 class State(enum.StrEnum):
@@ -188,6 +209,8 @@ class Outcome:
     csv: CsvFile | None = None
     receipt: Receipt | None = None
     error: str | None = None
+    earlier: bool = False
+    """Whether an earlier run had done it already."""
 
     @property
     def starts_late_by(self) -> timedelta | None:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from polygon_async.bars import Border
     from polygon_async.models import Unit
 
-__all__ = ["LIMIT", "PageRequest", "first_request", "next_request", "own_parts"]
+__all__ = ["LIMIT", "PageRequest", "first_request", "later_request", "next_request", "own_parts"]
 
 LIMIT = 50_000
 """Bars that one request may ask for; the API's own maximum."""
@@ -38,13 +38,12 @@ class PageRequest:
 
 def first_request(unit: Unit) -> PageRequest:
     """The request that a unit's chain begins with."""
-    query = {"adjusted": "true" if unit.adjusted else "false", "sort": "asc", "limit": str(LIMIT)}
-    return PageRequest(
-        path=_chain(unit) + "/".join(unit.ends()),
-        query=urlencode(query),
-        start=unit.bounds()[0],
-        is_first=True,
-    )
+    return _beginning(unit, unit.ends()[0], unit.bounds()[0])
+
+
+def later_request(unit: Unit, start: int) -> PageRequest:
+    """The request that a unit's chain goes on with from `start` (ms UTC), where what is before is there already."""
+    return _beginning(unit, str(start), start)
 
 
 def next_request(
@@ -83,6 +82,12 @@ def next_request(
             return None
         raise WrongAnswer(f"the next_url skips the rest of the range (from {one_line(start_text)})")
     return PageRequest(path=f"{_chain(unit)}{start_text}/{end_text}", query=_query(query, unit), start=start)
+
+
+def _beginning(unit: Unit, spelt: str, start: int) -> PageRequest:
+    query = {"adjusted": "true" if unit.adjusted else "false", "sort": "asc", "limit": str(LIMIT)}
+    path = f"{_chain(unit)}{spelt}/{unit.ends()[1]}"
+    return PageRequest(path=path, query=urlencode(query), start=start, is_first=True)
 
 
 def _chain(unit: Unit) -> str:

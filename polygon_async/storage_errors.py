@@ -10,7 +10,7 @@ from polygon_async.errors import StorageUnusable, UploadFailed, one_line
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["DENIED", "RUN_STOPPERS", "code_of", "local_trouble", "store_errors", "words_of"]
+__all__ = ["DENIED", "RUN_STOPPERS", "code_of", "local_trouble", "status_of", "store_errors", "words_of"]
 
 RUN_STOPPERS = {
     "NoSuchBucket": "the bucket does not exist; create it, or name another (S3_BUCKET or --bucket)",
@@ -78,7 +78,13 @@ def local_trouble(error: Exception) -> str:
 
 def code_of(error: Any) -> str:
     """An S3 error's code; HEAD has but the status in its place."""
-    return str(error.response.get("Error", {}).get("Code", ""))
+    return str(getattr(error, "response", {}).get("Error", {}).get("Code", ""))
+
+
+def status_of(error: Any) -> int | None:
+    """The HTTP status behind an S3 error."""
+    status: int | None = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+    return status
 
 
 def words_of(error: Any) -> str:

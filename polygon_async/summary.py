@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from polygon_async import __version__
-from polygon_async.csvfile import disk_errors
 from polygon_async.layout import FAILED_CSV, NO_DATA_CSV
+from polygon_async.lists import write_list
 from polygon_async.models import State
+from polygon_async.wording import duration, moment, size
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from datetime import date
+    from datetime import date, datetime
     from pathlib import Path
 
     from polygon_async.models import Outcome, Ticker
@@ -96,6 +94,7 @@ class Summary:
             "tickers": {
                 "total": len(self.tickers),
                 "done": len(self.done),
+                "earlier": sum(o.earlier for o in self.done),
                 "no_data": len(self.no_data),
                 "failed": len(self.failed),
                 "unfinished": len(self.unfinished),
@@ -118,13 +117,14 @@ class Summary:
         """The summary for a person: a few lines, however many tickers there were."""
         summed = self.as_json()
         count = summed["tickers"]
-        parts = [f"{count['done']} of {count['total']} tickers done"]
+        before = f" ({count['earlier']} before)" if count["earlier"] else ""
+        parts = [f"{count['done']} of {count['total']} tickers done{before}"]
         parts += [f"{count['no_data']} without data"] if count["no_data"] else []
         parts += [f"{count['failed']} failed"] if count["failed"] else []
         parts += [f"{count['unfinished']} not finished"] if count["unfinished"] else []
-        lines = [f"{', '.join(parts)}, in {_duration(self.seconds)} ({self.start} to {self.end})"]
-        stored = f", {_size(summed['stored_bytes'])} in S3" if summed["stored_bytes"] else ""
-        lines.append(f"  bars      {summed['bars']:,}, {_size(summed['csv_bytes'])} of CSV{stored}")
+        lines = [f"{', '.join(parts)}, in {duration(self.seconds)} ({self.start} to {self.end})"]
+        stored = f", {size(summed['stored_bytes'])} in S3" if summed["stored_bytes"] else ""
+        lines.append(f"  bars      {summed['bars']:,}, {size(summed['csv_bytes'])} of CSV{stored}")
         retries = ", ".join(f"{count} x {reason}" for reason, count in summed["retries"].items())
         lines.append(f"  requests  {summed['requests']:,}{f', of these retries: {retries}' if retries else ''}")
         if summed["doubles"]:
@@ -132,6 +132,8 @@ class Summary:
         lines += _some("starts late", [f"{o.unit.ticker.symbol} has its first bar on {_day(o)}" for o in self.late])
         lines += _some("no data", [outcome.unit.ticker.symbol for outcome in self.no_data], NO_DATA_CSV)
         lines += _some("failed", [f"{o.unit.ticker.symbol}: {o.error}" for o in self.failed], FAILED_CSV)
+        if self._was_stopped:
+            lines.append("  go on     the same command again goes on where this run was")
         if self.failed or self._was_stopped:
             again = f"--universe {self.directory / FAILED_CSV} --from {self.start} --to {self.end}"
             lines.append(f"  again     {again}{'' if self.adjusted else ' --no-adjusted'}")
@@ -155,34 +157,21 @@ class Summary:
         self._write_list(self.directory / NO_DATA_CSV, [(o.unit.ticker, "no data in the range") for o in self.no_data])
 
     def _write_list(self, path: Path, rows: Sequence[tuple[Ticker, str]]) -> None:
-        with disk_errors(path):
-            if rows:
-                self._replace_list(path, rows)
-            else:
-                path.unlink(missing_ok=True)
-
-    def _replace_list(self, path: Path, rows: Sequence[tuple[Ticker, str]]) -> None:
         columns = list(dict.fromkeys(column for ticker in self.tickers for column in ticker.row))
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(["ticker", *columns, "error"])
-        for ticker, error in rows:
-            writer.writerow([ticker.symbol, *(ticker.row.get(column, "") for column in columns), error])
-        new = path.with_name(f".{path.name}.new")
-        try:
-            new.write_text(text.getvalue(), encoding="utf-8")
-            new.replace(path)
-        finally:
-            new.unlink(missing_ok=True)
+        table = [
+            {**{column: ticker.row.get(column, "") for column in columns}, "ticker": ticker.symbol, "error": error}
+            for ticker, error in rows
+        ]
+        write_list(path, ["ticker", *columns, "error"], table)
 
 
 def _done_json(outcome: Outcome) -> dict[str, Any]:
-    facts: dict[str, Any] = {"ticker": outcome.unit.ticker.symbol}
+    facts: dict[str, Any] = {"ticker": outcome.unit.ticker.symbol, "earlier": outcome.earlier}
     if outcome.csv is not None:
         facts |= {
             "bars": outcome.csv.bars,
-            "first": _moment(outcome.csv.first),
-            "last": _moment(outcome.csv.last),
+            "first": moment(outcome.csv.first),
+            "last": moment(outcome.csv.last),
             "starts_late": outcome.starts_late_by is not None,
         }
     if outcome.receipt is not None:
@@ -191,12 +180,8 @@ def _done_json(outcome: Outcome) -> dict[str, Any]:
     return facts
 
 
-def _moment(ms: int) -> str:
-    return datetime.fromtimestamp(ms / 1000, tz=UTC).isoformat()
-
-
 def _day(outcome: Outcome) -> str:
-    return _moment(outcome.csv.first)[:10] if outcome.csv else ""
+    return moment(outcome.csv.first)[:10] if outcome.csv else ""
 
 
 def _some(title: str, lines: Sequence[str], everything: str | None = None) -> list[str]:
@@ -208,19 +193,3 @@ def _some(title: str, lines: Sequence[str], everything: str | None = None) -> li
         return shown
     rest = f"  {'':<9} and {len(lines) - _MOST_LINES:,} more"
     return [*shown[:_MOST_LINES], f"{rest}: see {everything}" if everything else f"{rest}: see --json"]
-
-
-def _duration(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    if hours:
-        return f"{hours} h {minutes:02} min"
-    return f"{minutes} min {rest:02} s" if minutes else f"{seconds:.1f} s"
-
-
-def _size(count: float) -> str:
-    for unit in ("B", "kB", "MB", "GB"):
-        if count < 1000:
-            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
-        count /= 1000
-    return f"{count:.1f} TB"

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import io
 import json
 import logging
 import os
 import signal
 import sys
+import threading
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 from polygon_async import __version__
 from polygon_async.errors import Interrupted
@@ -21,8 +23,10 @@ if TYPE_CHECKING:
 
 __all__ = [
     "COULD_NOT",
+    "GO_ON",
     "INTERRUPTED",
     "complain",
+    "leave_at_once",
     "log_to",
     "open_streams",
     "refuse",
@@ -35,6 +39,9 @@ COULD_NOT = 2
 INTERRUPTED = 130
 """Exit codes: could not run or could not go on; somebody asked for the end."""
 
+_SECONDS_TO_LEAVE = 4.5
+"""Of the first signal: whatever hangs then is left behind."""
+GO_ON = "the same command again goes on where this run was"
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 _T = TypeVar("_T")
@@ -92,13 +99,35 @@ def refuse(error: str, *, as_json: bool, code: int = COULD_NOT) -> int:
 def run_until(work: Callable[[asyncio.Event], Coroutine[Any, Any, _T]]) -> _T:
     """Run to its end what cleans up by itself when the event is set: a Ctrl-C or a SIGTERM sets it."""
 
+    patience = threading.Timer(_SECONDS_TO_LEAVE, leave_at_once)
+    patience.daemon = True
+
+    def leave(stop: asyncio.Event) -> None:
+        if stop.is_set():
+            leave_at_once()
+        stop.set()
+        patience.start()
+
     async def to_its_end() -> _T:
         stop = asyncio.Event()
         for number in _SIGNALS:
-            asyncio.get_running_loop().add_signal_handler(number, stop.set)
+            asyncio.get_running_loop().add_signal_handler(number, leave, stop)
         return await work(stop)
 
-    return _run(to_its_end())
+    try:
+        return _run(to_its_end())
+    finally:
+        patience.cancel()
+
+
+def leave_at_once() -> NoReturn:
+    """End the program here and now, and what it has started with it; the ledger holds all that has happened."""
+    from polygon_async.compress import end_children
+
+    with contextlib.suppress(OSError):
+        print(f"polygon-async: interrupted at once; {GO_ON}", file=sys.stderr, flush=True)
+    end_children()
+    os._exit(INTERRUPTED)
 
 
 def run_cancellable(work: Coroutine[Any, Any, _T]) -> _T:

@@ -26,6 +26,7 @@ class Cutter:
     Args:
         bars: Bars of a full page, one whose next_url goes on; it tells what a page can hold, too.
         span: Ms from where that page began to where the next one does.
+        spare: Requests that cutting may cost beyond its share.
     """
 
     _FILL = 0.95
@@ -33,13 +34,13 @@ class Cutter:
     _LONGEST_STEP = 4
     """How much longer than the window before one may be; an empty stretch has no density to go by."""
     _SPARE = 0.09
-    """Requests above the fewest possible, of these, that cutting may cost; and one."""
+    """Requests above the fewest possible, of these, that cutting may cost; and `spare`."""
 
-    def __init__(self, bars: int, span: int) -> None:
+    def __init__(self, bars: int, span: int, *, spare: float = 1.0) -> None:
         self._capacity = bars
         self._densities = deque([bars / span], maxlen=3)
         self._length = span
-        self._spare = 1.0
+        self._spare = spare
 
     @property
     def can_afford(self) -> bool:

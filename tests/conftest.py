@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from polygon_async.layout import LEDGER
 from polygon_async.sandbox import Sandbox
 from polygon_async.sandbox.s3 import EmbeddedS3
 
@@ -138,6 +139,11 @@ def sandbox(store: EmbeddedS3) -> Iterator[Callable[..., Sandbox]]:
             return stack.enter_context(Sandbox(troubles=troubles, s3=store, bucket=bucket, **options))
 
         yield start
+
+
+def names(directory: Path) -> list[str]:
+    """What is in an output directory, sorted, but for the ledger, which every run keeps."""
+    return sorted(path.name for path in directory.iterdir() if not path.name.startswith(LEDGER))
 
 
 def csv_of(bars: Iterable[Bar]) -> str:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 import pytest
-from conftest import HEADER, csv_of
+from conftest import HEADER, csv_of, names
 from test_objects import decompressed, stored
 
 import polygon_async
@@ -134,10 +134,16 @@ async def test_a_download_is_a_whole_run(
     assert [outcome.unit.ticker.symbol for outcome in summary.done] == ["QQ"]
     assert [outcome.unit.ticker.symbol for outcome in summary.failed] == ["BAD"]
     assert [outcome.unit.ticker.symbol for outcome in summary.no_data] == ["NODATA"]
-    assert summary.as_json()["tickers"] == {"total": 3, "done": 1, "no_data": 1, "failed": 1, "unfinished": 0}
+    assert summary.as_json()["tickers"] == {
+        "total": 3,
+        "done": 1,
+        "earlier": 0,
+        "no_data": 1,
+        "failed": 1,
+        "unfinished": 0,
+    }
     assert summary.as_text().startswith("1 of 3 tickers done, 1 without data, 1 failed, in ")
-    names = sorted(path.name for path in (tmp_path / "out").iterdir())
-    assert names == ["QQ_historical.csv", "failed.csv", "no_data.csv"]
+    assert names(tmp_path / "out") == ["QQ_historical.csv", "failed.csv", "no_data.csv"]
     (item,) = stored(box)
     assert decompressed(item).decode() == csv_of(box.market.days("QQ", DAY, DAY))
     assert item.tags["currency"] == "CHF"
@@ -165,7 +171,7 @@ async def test_a_download_takes_a_universe_file_and_every_flag(opened: Callable[
     assert summary.exit_code == 0
     assert {item.tags["symbol"]: item.tags["exchange"] for item in stored(box)} == {"QQ": "XNAS", "SPLIT": "XNYS"}
     assert {item.metadata["adjusted"] for item in stored(box)} == {"false"}
-    assert list((tmp_path / "out").iterdir()) == []
+    assert names(tmp_path / "out") == []
     saved = await download(["QQ"], upload=False, output_dir=tmp_path / "out2", **range_)  # type: ignore[arg-type]
     assert [outcome.receipt for outcome in saved.done] == [None]
 

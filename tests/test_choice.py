@@ -7,6 +7,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from conftest import names
 
 from polygon_async import download
 from polygon_async.config import Environment, settings_from
@@ -154,8 +155,8 @@ def test_standard_input_is_a_universe_among_others(
         program, box, "\ufeffticker,note\nQQ,ä\nMSFT,\n".encode(), "--universe", "-", "a.csv", "--limit", "3"
     )
     assert code == 0, err
-    names = sorted(path.name for path in (program.directory / "output").iterdir())
-    assert names == ["BRK.B_historical.csv", "MSFT_historical.csv", "QQ_historical.csv"]
+    found = names(program.directory / "output")
+    assert found == ["BRK.B_historical.csv", "MSFT_historical.csv", "QQ_historical.csv"]
 
 
 @pytest.mark.parametrize(

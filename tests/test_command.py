@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import massive
 import pandas as pd
 import pytest
-from conftest import HEADER, csv_of
+from conftest import HEADER, csv_of, names
 from test_objects import decompressed, keys, stored
 
 import polygon_async
@@ -45,11 +45,6 @@ ASSETS = {
 def truth(box: Sandbox, ticker: str, *, adjusted: bool = True) -> list[Bar]:
     """What the sandbox holds of the range."""
     return box.market.days(ticker, FIRST, LAST, adjusted=adjusted)
-
-
-def names(directory: Path) -> list[str]:
-    """All that is in a directory."""
-    return sorted(path.name for path in directory.iterdir())
 
 
 # The main job
@@ -199,7 +194,7 @@ def test_json_is_one_object_on_standard_output(program: Program, sandbox: Callab
     assert summary["interrupted"] is False
     assert summary["version"] == polygon_async.__version__
     assert (summary["from"], summary["to"], summary["adjusted"]) == ("2026-03-02", "2026-03-03", True)
-    assert summary["tickers"] == {"total": 3, "done": 1, "no_data": 1, "failed": 1, "unfinished": 0}
+    assert summary["tickers"] == {"total": 3, "done": 1, "earlier": 0, "no_data": 1, "failed": 1, "unfinished": 0}
     assert summary["bars"] == len(bars)
     assert summary["csv_bytes"] == len(csv_of(bars))
     assert summary["stored_bytes"] == len(item.body)
@@ -213,6 +208,7 @@ def test_json_is_one_object_on_standard_output(program: Program, sandbox: Callab
     (done,) = summary["done"]
     assert done | {"first": "", "last": ""} == {
         "ticker": "QQ",
+        "earlier": False,
         "bars": len(bars),
         "first": "",
         "last": "",

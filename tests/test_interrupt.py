@@ -11,7 +11,7 @@ import threading
 from typing import TYPE_CHECKING
 
 import pytest
-from conftest import csv_of
+from conftest import csv_of, names
 from test_objects import Answered, Asked, decompressed, door, is_object_put, refusal, stored, wait_until
 
 if TYPE_CHECKING:
@@ -36,7 +36,10 @@ def interrupted(process: subprocess.Popen[str], number: signal.Signals) -> tuple
     assert "Traceback" not in err
     assert "never awaited" not in err
     assert "Error" not in err
-    assert err.splitlines()[-1] == "polygon-async: interrupted"
+    assert err.splitlines()[-1] in {
+        "polygon-async: interrupted; the same command again goes on where this run was",
+        "polygon-async: interrupted at once; the same command again goes on where this run was",
+    }
     return out, err
 
 
@@ -52,8 +55,8 @@ def wait_until_said(process: subprocess.Popen[str], *words: str) -> None:
 
 
 def assert_clean(directory: Path) -> None:
-    """Nothing unfinished is left, and no list was left half-written."""
-    assert [path.name for path in directory.iterdir() if path.suffix != ".csv"] == []
+    """Nothing is left but whole files, and parts that can be gone on with."""
+    assert [name for name in names(directory) if not name.endswith((".csv", ".csv.part"))] == []
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -90,7 +93,7 @@ def test_an_interrupt_while_everybody_waits_ends_at_once(program: Program, sandb
     with program.running(*arguments, "--log-level", "error", box=box) as process:
         wait_until(lambda: bool(box.requests), process)
         out, err = interrupted(process, signal.SIGINT)
-    assert err == "polygon-async: interrupted\n"
+    assert err == "polygon-async: interrupted; the same command again goes on where this run was\n"
     assert '"exit_code": 130, "error": null, "interrupted": true' in out
     assert '"unfinished": ["T0", "T1", ' in out
     assert_clean(program.directory / "output")
@@ -119,7 +122,7 @@ def test_an_interrupt_during_an_upload_leaves_no_compressed_file(
             out, _ = interrupted(process, signal.SIGINT)
         leave.set()
     assert out.startswith("1 of 2 tickers done, 1 not finished, in ")
-    assert sorted(path.name for path in output.iterdir()) == ["STUCK_historical.csv", "failed.csv"]
+    assert names(output) == ["STUCK_historical.csv", "failed.csv"]
     assert (output / "STUCK_historical.csv").read_text() == csv_of(box.market.days("STUCK", DAY, DAY))
     (item,) = stored(box)
     assert decompressed(item).decode() == csv_of(box.market.days("QQ", DAY, DAY))
@@ -177,3 +180,31 @@ def test_an_interrupt_before_anything_is_fetched_says_so(
     assert err.splitlines()[-1].startswith("polygon-async: interrupted")
     assert "Traceback" not in err
     assert box.requests == []
+
+
+def test_a_second_signal_leaves_at_once_and_the_next_run_goes_on(
+    program: Program, sandbox: Callable[..., Sandbox], store: EmbeddedS3
+) -> None:
+    """Whatever hangs: here the store, which never answers, and lzop before it."""
+    box, output = sandbox(page_size=300), program.directory / "output"
+    command = program.directory / "bin" / "lzop"
+    command.parent.mkdir()
+    told, sleep = program.directory / "process", shutil.which("sleep")
+    command.write_text(f"#!/bin/sh\ntrap '' TERM INT\necho $$ > {told}.new\nmv {told}.new {told}\n{sleep} 1000\n")
+    command.chmod(0o755)
+    path = f"{command.parent}:{os.environ['PATH']}"
+    arguments = ("--tickers", "QQ", *RANGE)
+    with program.running(*arguments, box=box, env={"PATH": path}) as process:
+        wait_until(told.exists, process)
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGTERM, signal.SIGINT):
+            process.send_signal(number)
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Traceback" not in err
+    assert err.splitlines()[-1].endswith("the same command again goes on where this run was")
+    requests = len(box.requests)
+    again = program(*arguments, "--json", box=box)
+    assert again.code == 0, again.err
+    assert len(box.requests) == requests, "the CSV was whole"
+    assert names(output) == ["QQ_historical.csv"]
+    assert [item.tags["symbol"] for item in stored(box)] == ["QQ"]

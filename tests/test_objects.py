@@ -23,11 +23,11 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import pytest
-from conftest import csv_of
+from conftest import csv_of, names
 
 from polygon_async.errors import StorageUnusable, UploadFailed
 from polygon_async.offload import Offload
-from polygon_async.storage import KeyTaken, ObjectDescription, check_bucket, open_bucket
+from polygon_async.storage import KeyTaken, ObjectDescription, open_bucket
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Iterator
@@ -468,17 +468,17 @@ async def test_a_store_that_never_answers_is_left_at_the_deadline(
 
 
 async def test_a_bucket_that_may_not_be_listed_is_no_error(bucket: Bucket, store: EmbeddedS3) -> None:
-    async with behind(lambda _asked, _forward: refusal(403, "AccessDenied"), bucket, store):
-        await check_bucket(bucket.name)
+    async with behind(lambda _asked, _forward: refusal(403, "AccessDenied"), bucket, store) as closed:
+        await closed.check()
 
 
 @pytest.mark.parametrize("code", ["ExpiredToken", "RequestTimeTooSkewed", "PermanentRedirect", "WhateverElse"])
 async def test_a_store_that_refuses_from_the_start_says_what_to_do(
     bucket: Bucket, store: EmbeddedS3, code: str
 ) -> None:
-    async with behind(lambda _asked, _forward: refusal(400, code), bucket, store):
+    async with behind(lambda _asked, _forward: refusal(400, code), bucket, store) as angry:
         with pytest.raises(StorageUnusable, match=rf"cannot be used: .* \({code}: said by the door\)"):
-            await check_bucket(bucket.name)
+            await angry.check()
 
 
 # Before anything is fetched, through the program
@@ -724,7 +724,7 @@ def test_a_broken_lzop_fails_its_ticker_and_leaves_nothing(program: Program, san
         written = (program.directory / "output" / f"{ticker}_historical.csv").read_text()
         assert written == csv_of(box.market.days(ticker, DAY, DAY)), "the CSV is good, whatever lzop makes of it"
     assert [o.tags["symbol"] for o in stored(box)] == ["QQ"]
-    left = {path.name for path in (program.directory / "output").iterdir() if path.suffix != ".csv"}
+    left = {name for name in names(program.directory / "output") if not name.endswith(".csv")}
     assert left == set()
 
 
@@ -737,7 +737,7 @@ def test_what_stood_in_the_way_before_is_no_trouble(program: Program, sandbox: C
     (output / "no_data.csv").write_text("ticker,error\nQQ,old\n")
     ended = program("--tickers", "QQ", *RANGE, box=box, env={"LZOP": "--no-such-option"})
     assert ended.code == 0, ended.err
-    assert [path.name for path in output.iterdir()] == ["QQ_historical.csv"]
+    assert names(output) == ["QQ_historical.csv"]
     assert decompressed(stored(box)[0]) == (output / "QQ_historical.csv").read_bytes()
     assert (output / "QQ_historical.csv").read_text() == csv_of(box.market.days("QQ", DAY, DAY))
 
@@ -757,9 +757,10 @@ def test_a_directory_in_the_way_of_one_file_fails_that_ticker_only(
 
 def test_a_disk_that_takes_no_more_ends_the_run(program: Program, sandbox: Callable[..., Sandbox]) -> None:
     box = sandbox(page_size=300)
-    run = [sys.executable, "-m", "polygon_async", "--tickers", "AAPL", "QQ", "--no-upload", "--json", *RANGE]
+    flags = ["--tickers", "AAPL", "QQ", "--no-upload", "--json", *RANGE, "--to", "2026-03-05"]
+    run = [sys.executable, "-m", "polygon_async", *flags]
     ended = subprocess.run(
-        ["sh", "-c", f"ulimit -f 40; exec {shlex.join(run)}"],
+        ["sh", "-c", f"ulimit -f 200; exec {shlex.join(run)}"],
         cwd=program.directory,
         env=program.environment(box, {}),
         capture_output=True,
@@ -769,9 +770,15 @@ def test_a_disk_that_takes_no_more_ends_the_run(program: Program, sandbox: Calla
     assert ended.returncode == 2, ended.stderr
     assert json.loads(ended.stdout)["error"].endswith("cannot be written (File too large)")
     assert "Traceback" not in ended.stderr
-    assert not list(program.directory.glob("output/*.part"))
-    assert not list(program.directory.glob("output/AAPL*"))
+    assert not list(program.directory.glob("output/AAPL_historical*"))
     assert "AAPL" in (program.directory / "output" / "failed.csv").read_text()
+    # What was written whole is gone on with where there is room again.
+    again = program(*flags, box=box)
+    assert again.code == 0, again.err
+    for ticker in ("AAPL", "QQ"):
+        written = (program.directory / "output" / f"{ticker}_historical.csv").read_text()
+        assert written == csv_of(box.market.days(ticker, DAY, dt.date(2026, 3, 5)))
+    assert not list(program.directory.glob("output/*.part"))
 
 
 def test_credentials_that_expire_during_a_run_end_it(

@@ -8,7 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from conftest import csv_of
+from conftest import csv_of, names
 from test_pace import in_virtual_time, now
 from test_troubles import CASES, DAY, SIZE, download
 
@@ -189,7 +189,7 @@ async def test_a_run_without_an_api_ends_as_one(short: None, sandbox: Callable[.
     assert (summary.exit_code, summary.outcomes, len(summary.unfinished)) == (2, [], len(SYMBOLS))
     assert "down for everyone" in (summary.error or "")
     assert "HTTP 503" in (summary.error or "")
-    assert [path.name for path in tmp_path.iterdir()] == ["failed.csv"]
+    assert names(tmp_path) == ["failed.csv"]
 
 
 async def test_nobody_fails_for_an_outage_that_ends(

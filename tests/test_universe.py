@@ -7,6 +7,7 @@ import io
 from typing import TYPE_CHECKING
 
 import pytest
+from conftest import names
 from test_objects import stored
 
 from polygon_async.errors import ConfigError
@@ -341,7 +342,7 @@ def test_the_program_runs_the_universe_in_the_working_directory(
     assert ended.code == 0
     assert sorted(done["ticker"] for done in ended.summary["done"]) == ["NA", "TRUE"]
     output = universe.parent / "output"
-    assert sorted(path.name for path in output.iterdir()) == ["NA_historical.csv", "TRUE_historical.csv", "no_data.csv"]
+    assert names(output) == ["NA_historical.csv", "TRUE_historical.csv", "no_data.csv"]
     assert (output / "no_data.csv").read_text() == (
         'ticker,Exchange,Sector,error\nNODATA,,"y,z",no data in the range\n'
     )

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from polygon_async.config import DEFAULTS, settings_from
 from polygon_async.grammar import add_shared
 from polygon_async.redaction import RedactingFormatter
-from polygon_async.terminal import COULD_NOT, complain, log_to, run_until, say
+from polygon_async.terminal import COULD_NOT, GO_ON, complain, log_to, run_until, say
 
 if TYPE_CHECKING:
     from polygon_async.commands import Call
@@ -91,5 +91,5 @@ def run(call: Call) -> int:
     if summary.error is not None:
         complain(f"error: {summary.error}")
     elif summary.interrupted:
-        complain("interrupted")
+        complain(f"interrupted; {GO_ON}")
     return summary.exit_code

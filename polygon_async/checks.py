@@ -1,0 +1,150 @@
+"""What an object must be and what was seen of it in; findings out. Pure."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+from polygon_async.findings import Finding, Kind
+from polygon_async.layout import OBJECT_SUFFIX
+from polygon_async.wording import moment
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from polygon_async.csvcheck import CsvCheck
+    from polygon_async.findings import Expected
+    from polygon_async.objects import StoredObject
+
+__all__ = ["finding", "of_content", "of_key", "of_object", "of_own_words"]
+
+_IDENTITY = ("from", "to", "adjusted")
+_NAMES = (*_IDENTITY, "bars", "first", "last", "csv-sha256")
+_AGAIN = "--repair uploads it again"
+_FETCHED_AGAIN = "download it again: --universe verify.csv"
+
+
+def finding(expected: Expected, kind: Kind, text: str) -> Finding:
+    """One thing that is wrong, with what helps against it."""
+    if expected.recorded is None:
+        remedy = _FETCHED_AGAIN
+    elif kind is Kind.TAGS:
+        remedy = "--repair puts them again"
+    elif kind is Kind.UNREADABLE:
+        remedy = "look at the policy and the store, then verify again"
+    else:
+        remedy = _AGAIN
+    return Finding(kind=kind, ticker=expected.ticker.symbol, key=expected.key, text=text, remedy=remedy)
+
+
+def of_key(key: str) -> Finding | None:
+    """What is wrong with a key that is none of ours; None for what is not named like our objects."""
+    if not key.endswith(OBJECT_SUFFIX):
+        return None
+    text = "its key is not of this tool's layout"
+    return Finding(kind=Kind.KEY, ticker="", key=key, text=text, remedy="move it, or leave it as another program's")
+
+
+def of_object(expected: Expected, stored: StoredObject | None) -> list[Finding]:
+    """What the store says, against what must be; by the ledger."""
+    told = partial(finding, expected)
+    if stored is None:
+        return [told(Kind.MISSING, "the object is not there")]
+    found = []
+    if expected.size is not None and stored.size != expected.size:
+        found.append(told(Kind.SIZE, f"it has {stored.size:,} bytes and not {expected.size:,}"))
+    elif expected.checksum and stored.etag != expected.checksum:
+        found.append(told(Kind.CHECKSUM, f"its ETag is {stored.etag} and not {expected.checksum}: other content"))
+    if (text := _metadata(expected.metadata, stored.metadata)) is not None:
+        found.append(told(Kind.METADATA, text))
+    if (text := _differences(expected.tags, stored.tags or {})) is not None:
+        found.append(told(Kind.TAGS, f"its tags are wrong: {text}" if stored.tags else "its tags are lost"))
+    return found
+
+
+def of_own_words(expected: Expected, stored: StoredObject) -> list[Finding]:
+    """What an object says of itself, against its key and itself."""
+    told, found = partial(finding, expected), []
+    missing = [name for name in _NAMES if name not in expected.metadata]
+    if missing:
+        found.append(told(Kind.METADATA, f"its metadata lacks, or has no usable, {', '.join(missing)}"))
+    elif (text := _contradiction(expected)) is not None:
+        found.append(told(Kind.METADATA, text))
+    tags = stored.tags or {}
+    wanted = {**expected.tags, **{name: tags.get(name) or "…" for name in ("exchange", "currency")}}
+    if not tags:
+        found.append(told(Kind.TAGS, "its tags are lost"))
+    elif (text := _differences(wanted, tags)) is not None:
+        found.append(told(Kind.TAGS, f"its tags are wrong: {text}"))
+    return found
+
+
+def _contradiction(expected: Expected) -> str | None:
+    """What cannot be true in complete metadata."""
+    if expected.unit is None or expected.unit.start > expected.unit.end:
+        return f"its range cannot be: {expected.metadata['from']} to {expected.metadata['to']}"
+    bars, first, last = (int(expected.metadata[name]) for name in ("bars", "first", "last"))
+    earliest, latest = expected.unit.bounds()
+    if not earliest <= first <= last <= latest:
+        return f"its first and last bar ({first}, {last}) are not in order and inside its range"
+    if (bars == 1) != (first == last) or bars > (last - first) // 60_000 + 1:
+        return f"{bars:,} bars do not fit between its first and last one ({first}, {last})"
+    return None
+
+
+def _metadata(wanted: Mapping[str, str], found: Mapping[str, str]) -> str | None:
+    text = _differences(wanted, {name: found[name] for name in wanted if name in found})
+    if text is None:
+        return None
+    # It names a unit, but another one: repairing must not take its place.
+    others = any(name in found and found[name] != wanted[name] for name in _IDENTITY)
+    return f"another download's object is there: {text}" if others else f"its metadata is wrong: {text}"
+
+
+def _differences(wanted: Mapping[str, str], found: Mapping[str, str]) -> str | None:
+    """What lacks or is other than wanted; more than that may be there, for its owner's own ends."""
+    told = [
+        f"{name} is {repr(found[name]) if name in found else 'missing'} and not {value!r}"
+        if value != "…"
+        else f"{name} is missing"
+        for name, value in wanted.items()
+        if found.get(name) != value
+    ]
+    return ", ".join(told) or None
+
+
+def of_content(expected: Expected, csv: CsvCheck) -> list[Finding]:
+    """What is inside, against what must be."""
+    return list(_of_content(expected, csv))
+
+
+def _of_content(expected: Expected, csv: CsvCheck) -> Iterator[Finding]:
+    told: Callable[[Kind, str], Finding] = partial(finding, expected)
+    wanted = expected.metadata
+    if csv.sha256 != wanted.get("csv-sha256", csv.sha256):
+        yield told(Kind.SHA256, f"the CSV inside has the sha256 {csv.sha256} and not {wanted['csv-sha256']}")
+    if not csv.is_headed:
+        yield told(Kind.HEADER, f"the CSV inside begins with {csv.header[:80]!r}, which is not its header")
+    if csv.broken is not None:
+        yield told(Kind.ROWS, f"line {csv.broken:,} of the CSV inside is no bar")
+    if str(csv.bars) != wanted.get("bars", str(csv.bars)):
+        yield told(Kind.BARS, f"there are {csv.bars:,} bars inside and not {int(wanted['bars']):,}")
+    ends = {"first": csv.first, "last": csv.last}
+    for name, found in ends.items():
+        if name in wanted and str(found) != wanted[name]:
+            yield told(Kind.ENDS, f"the {name} bar inside is of {_moment(found)} and not of {_moment(wanted[name])}")
+    if csv.disorder is not None:
+        yield told(Kind.ORDER, f"line {csv.disorder:,} of the CSV inside is not after the one before")
+    if expected.unit is not None and csv.earliest is not None and csv.latest is not None:
+        earliest, latest = expected.unit.bounds()
+        if csv.earliest < earliest or csv.latest > latest:
+            inside = f"{expected.unit.start} to {expected.unit.end}"
+            found_range = f"{_moment(csv.earliest)} to {_moment(csv.latest)}"
+            yield told(Kind.RANGE, f"the bars inside are of {found_range}, which is not all in {inside}")
+
+
+def _moment(ms: int | str | None) -> str:
+    try:
+        return "nothing" if ms is None else moment(int(ms))
+    except (OverflowError, ValueError, OSError):
+        return str(ms)

@@ -1,0 +1,68 @@
+"""The environment's settings for S3 in, a client of that store out."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import TYPE_CHECKING, Any
+
+from polygon_async.errors import StorageUnusable
+from polygon_async.storage_errors import local_trouble
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterator
+
+    from types_aiobotocore_s3 import S3Client
+
+__all__ = ["impatient", "open_client"]
+
+
+@contextlib.asynccontextmanager
+async def open_client(on_secret: Callable[[str | None], object], **settings: Any) -> AsyncIterator[S3Client]:
+    """A client as botocore's own settings (environment, profiles, roles) want it.
+
+    Args:
+        on_secret: Told the secrets that came from wherever it was, so that no log shows them.
+        settings: botocore's, as its Config takes them.
+
+    Raises:
+        StorageUnusable: the settings or credentials cannot be used.
+    """
+    import aioboto3
+    from aiobotocore.config import AioConfig
+    from botocore.exceptions import BotoCoreError
+
+    try:
+        session = aioboto3.Session()
+        if (credentials := await session.get_credentials()) is not None:
+            frozen = await credentials.get_frozen_credentials()
+            on_secret(frozen.secret_key)
+            on_secret(frozen.token)
+        opening = session.client("s3", config=AioConfig(**settings))
+        client = await opening.__aenter__()
+    except (BotoCoreError, ValueError) as error:
+        raise StorageUnusable(f"S3 cannot be used: {local_trouble(error)}") from error
+    try:
+        yield client
+    finally:
+        await asyncio.shield(opening.__aexit__(None, None, None))
+
+
+@contextlib.contextmanager
+def impatient(client: S3Client, operation: str, *, attempts: int) -> Iterator[None]:
+    """Give up requests of one kind after so few attempts that brought no answer: botocore's own waits grow long.
+
+    Its settings hold for a client, and a client of its own for this would take long to make.
+    """
+    event = f"needs-retry.s3.{operation}"
+
+    def give_up(*, attempts: int, caught_exception: Exception | None, **_: Any) -> None:
+        if caught_exception is not None and attempts >= most:
+            raise caught_exception
+
+    most = attempts
+    client.meta.events.register_first(event, give_up)
+    try:
+        yield
+    finally:
+        client.meta.events.unregister(event, give_up)

@@ -1,0 +1,61 @@
+"""The flags of a look into the ledger in; what it knows out. Nothing is asked of the API or the store."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from polygon_async.config import DEFAULTS
+from polygon_async.errors import ConfigError
+from polygon_async.grammar import add_shared
+from polygon_async.layout import LEDGER
+from polygon_async.terminal import COULD_NOT, say
+
+if TYPE_CHECKING:
+    import argparse
+
+    from polygon_async.commands import Call
+
+__all__ = ["DESCRIPTION", "EPILOG", "add_flags", "run"]
+
+DESCRIPTION = """\
+Tell what the ledger of an output directory knows: units done, pending and failed, with reasons; bars, bytes
+and the span of each ticker. A download may be going on meanwhile."""
+EPILOG = """\
+exit codes:
+  0  told                                               2    there is no ledger, or it cannot be read
+
+examples:
+  polygon-async status
+  polygon-async status --tickers AAPL MSFT --json
+"""
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """The status's flags."""
+    what = parser.add_argument_group("what to tell")
+    what.add_argument("--tickers", nargs="+", metavar="T", help="of these tickers (default: all)")
+    add_shared(what, "--output-dir")
+    what.add_argument("--all", action="store_true", help="every line, also on a terminal")
+    what.add_argument("--json", action="store_true", help="all of it as one JSON object on standard output")
+
+
+def run(call: Call) -> int:
+    """Tell it."""
+    from polygon_async.inventory import read_inventory
+    from polygon_async.status import status_of
+
+    flags = call.flags
+    if flags.output_dir == "":
+        raise ConfigError("--output-dir '': it is empty")
+    directory = Path(flags.output_dir or DEFAULTS["output_dir"])
+    status = status_of(read_inventory(directory), directory / LEDGER, flags.tickers)
+    if flags.json:
+        told = json.dumps(status.as_json())
+    elif flags.all or not sys.stdout.isatty():
+        told = status.as_text(most=None)
+    else:
+        told = status.as_text()
+    return 0 if say(call.redact(told)) else COULD_NOT

@@ -1,0 +1,87 @@
+"""The verification's flags in; a report on the objects in the bucket and its exit code out."""
+
+from __future__ import annotations
+
+import json
+import logging
+from typing import TYPE_CHECKING
+
+from polygon_async.config import settings_from
+from polygon_async.errors import ConfigError
+from polygon_async.grammar import add_shared
+from polygon_async.redaction import RedactingFormatter
+from polygon_async.terminal import COULD_NOT, log_to, run_cancellable, say
+
+if TYPE_CHECKING:
+    import argparse
+
+    from polygon_async.commands import Call
+
+__all__ = ["DESCRIPTION", "EPILOG", "add_flags", "run"]
+
+DESCRIPTION = """\
+Look whether every object that was uploaded is still in the bucket as it was: size, checksum, metadata and all tags;
+with --deep also what is inside. Findings go to standard output, and into verify.csv in the output directory."""
+EPILOG = """\
+exit codes:
+  0  all objects are as they must be                    2    could not look
+  1  some are not                                       130  interrupted
+
+examples:
+  polygon-async verify                                  what the ledger in output/ calls uploaded
+  polygon-async verify --deep --tickers AAPL MSFT
+  polygon-async verify --repair                         tags put again, objects uploaded again, or fetched again
+  polygon-async verify --prefix stocks/ --deep          from the bucket alone, without a ledger
+"""
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """The verification's flags."""
+    import argparse
+
+    what = parser.add_argument_group("what to look at")
+    what.add_argument("--tickers", nargs="+", metavar="T", help="these tickers of the ledger (default: all)")
+    what.add_argument(
+        "--prefix",
+        metavar="P",
+        help="every object whose key begins so ('' for all), by what it says of itself and without a ledger;"
+        " the policy must allow ListBucket",
+    )
+    what.add_argument(
+        "--deep", action="store_true", help="download and decompress, too: digest, header, count, order, range"
+    )
+    what.add_argument(
+        "--repair",
+        action="store_true",
+        help="put tags again; upload again from the CSV, or else fetch again (which needs POLYGON_API_KEY)",
+    )
+    add_shared(parser.add_argument_group("how fast"), "--concurrency", "--rate", "--patience")
+    where = parser.add_argument_group("where")
+    add_shared(where, "--bucket", "--output-dir")
+    where.add_argument(
+        "--keep-csv",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="whether a CSV stays after --repair has uploaded it (default: it stays)",
+    )
+    add_shared(parser.add_argument_group("what it tells"), "--json", "--log-level")
+
+
+def run(call: Call) -> int:
+    """Verify, and say what was found."""
+    if call.flags.repair and call.flags.prefix is not None:
+        raise ConfigError(
+            "--repair needs the ledger, which --prefix does without; download verify.csv's tickers again instead"
+        )
+    settings = settings_from(vars(call.flags), call.environment, needs_key=False)
+    handler = logging.StreamHandler()
+    handler.setFormatter(RedactingFormatter(call.redact))
+    log_to(handler, call.flags.log_level)
+
+    from polygon_async.verification import Wanted, verify
+
+    wanted = Wanted(settings=settings, deep=call.flags.deep, prefix=call.flags.prefix, repair=call.flags.repair)
+    report = run_cancellable(verify(wanted, redact=call.redact))
+    report.write_list()
+    told = call.redact(json.dumps(report.as_json()) if call.flags.json else report.as_text())
+    return report.exit_code if say(told) else COULD_NOT

@@ -1,0 +1,99 @@
+"""A file in, its digests out: what a store can be told of its content, and what it can be believed to have."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from polygon_async.objects import StoredObject
+    from polygon_async.offload import Offload
+
+__all__ = ["Algorithm", "Content", "in_base64"]
+
+Algorithm = Literal["md5", "sha256"]
+
+_CHUNK = 2**20
+
+
+class Content:
+    """What is in a file, whole and part by part.
+
+    A digest is worked out in a thread when it is first asked for, and once: MD5 costs more than
+    everything else that is done to a compressed file, and only some stores ask for it.
+
+    `part_size` is None for a file that goes into the store in one piece.
+    """
+
+    def __init__(self, path: Path, *, size: int, part_size: int | None, offload: Offload) -> None:
+        self._offload = offload
+        self._known: dict[tuple[Algorithm, int | None], list[bytes]] = {}
+        self.path = path
+        self.size = size
+        self.part_size = part_size
+
+    async def digest(self, algorithm: Algorithm) -> bytes:
+        """That of the whole file."""
+        return (await self._digests(algorithm, None))[0]
+
+    async def part_digests(self, algorithm: Algorithm) -> list[bytes]:
+        """Those of its parts, in their order."""
+        return await self._digests(algorithm, self.part_size)
+
+    async def part(self, index: int) -> bytes:
+        """The bytes of one part, counted from 0."""
+        assert self.part_size is not None  # noqa: S101 (for the type checker; only files in parts are asked)
+        return await self._offload(_read, self.path, index * self.part_size, self.part_size)
+
+    async def told_by(self, stored: StoredObject) -> str | None:
+        """By what the store shows that it has just this content: `checksum` or `etag`; None where nothing shows it."""
+        if stored.sha256 is not None:
+            digest = await self._comparable("sha256", stored.sha256)
+            if digest is not None and stored.sha256.partition("-")[0] == in_base64(digest):
+                return "checksum"
+        digest = await self._comparable("md5", stored.etag)
+        if digest is not None and stored.etag.partition("-")[0] == digest.hex():
+            return "etag"
+        return None
+
+    async def _comparable(self, algorithm: Algorithm, told: str) -> bytes | None:
+        """The digest that a store tells as `told`, as far as that can be known: of the whole, or of parts like ours."""
+        _, _, parts = told.partition("-")
+        if not parts:
+            return await self.digest(algorithm)
+        if self.part_size is None or parts != str(-(-self.size // self.part_size)):
+            return None
+        return hashlib.new(algorithm, b"".join(await self.part_digests(algorithm)), usedforsecurity=False).digest()
+
+    async def _digests(self, algorithm: Algorithm, part_size: int | None) -> list[bytes]:
+        if (found := self._known.get((algorithm, part_size))) is None:
+            found = await self._offload(_digests_of, self.path, algorithm, part_size)
+            self._known[algorithm, part_size] = found
+        return found
+
+
+def in_base64(digest: bytes) -> str:
+    """A digest as S3's headers spell it."""
+    return base64.b64encode(digest).decode()
+
+
+def _digests_of(path: Path, algorithm: Algorithm, part_size: int | None) -> list[bytes]:
+    digests = []
+    with path.open("rb") as file:
+        while True:
+            digest, left = hashlib.new(algorithm, usedforsecurity=False), part_size
+            while chunk := file.read(_CHUNK if left is None else min(left, _CHUNK)):
+                digest.update(chunk)
+                left = None if left is None else left - len(chunk)
+            digests.append(digest.digest())
+            if part_size is None or not file.peek(1):
+                return digests
+
+
+def _read(path: Path, start: int, size: int) -> bytes:
+    with path.open("rb") as file:
+        file.seek(start)
+        return file.read(size)

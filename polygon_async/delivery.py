@@ -1,0 +1,89 @@
+"""A whole CSV in, its confirmed object's receipt out: lzop, the key, the upload."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import partial
+from typing import TYPE_CHECKING
+
+from polygon_async.compress import Compression
+from polygon_async.csvfile import disk_errors
+from polygon_async.errors import UploadFailed
+from polygon_async.layout import lzo_name, metadata, object_key, tags
+from polygon_async.storage import KeyTaken, ObjectDescription
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from polygon_async.models import CsvFile, Receipt, Unit
+    from polygon_async.offload import Offload
+    from polygon_async.storage import Bucket
+
+__all__ = ["Delivery", "describe", "seconds_for"]
+
+_MINUTES_TO_TRY = 60
+_BYTES_PER_SECOND = 1_000_000
+_LEAST_SECONDS = 60
+
+
+def describe(unit: Unit, csv: CsvFile, collected: datetime) -> ObjectDescription:
+    """What the object of a unit's CSV is to be, under the key of a collection time."""
+    return ObjectDescription(
+        key=object_key(unit.ticker, collected), tags=tags(unit.ticker, collected), metadata=metadata(unit, csv)
+    )
+
+
+def seconds_for(size: int, patience: float) -> float:
+    """How long an object of so many bytes may take, on its way in or out."""
+    return max(patience, _LEAST_SECONDS) + size / _BYTES_PER_SECOND
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delivery:
+    """Where CSVs go, and how."""
+
+    bucket: Bucket
+    lzop: str
+    directory: Path
+    """Of the compressed files, while they live."""
+    offload: Offload
+    replace: bool
+    """Overwrite what is there."""
+    patience: float
+    """Seconds that an upload may take at least."""
+
+    async def __call__(
+        self, unit: Unit, csv: CsvFile, *, collected: datetime, doing: Callable[[str], object]
+    ) -> tuple[Receipt, ObjectDescription]:
+        """Compress and upload one CSV; the compressed file is gone afterwards, whatever happened.
+
+        Args:
+            unit: What the CSV holds.
+            csv: The CSV.
+            collected: The time in the key; where another unit's object has it, the next free minute.
+            doing: Told what is being done.
+
+        Raises:
+            TickerError, RunError: the object is not stored, or not confirmed.
+        """
+        target = self.directory / lzo_name(unit.ticker.symbol)
+        compression = Compression(self.lzop, csv.path, target)
+        try:
+            doing("lzop")
+            await self.offload.until_done(compression.run, hurry=compression.stop)
+            doing("uploading")
+            with disk_errors(target):
+                size = (await self.offload(target.stat)).st_size
+            deadline = seconds_for(size, self.patience)
+            for minute in range(_MINUTES_TO_TRY):
+                description = describe(unit, csv, collected + timedelta(minutes=minute))
+                with contextlib.suppress(KeyTaken):
+                    receipt = await self.bucket.store(target, description, replace=self.replace, deadline=deadline)
+                    return receipt, description
+            raise UploadFailed(f"other downloads' objects have every key of {unit.ticker.symbol} from {collected} on")
+        finally:
+            with contextlib.suppress(OSError):
+                await self.offload.surely(partial(target.unlink, missing_ok=True))

@@ -1,0 +1,107 @@
+"""The ledger's units, or a key and what its object says of itself, in; what the objects must be, out. Pure."""
+
+from __future__ import annotations
+
+import re
+from datetime import date
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from polygon_async.findings import Expected
+from polygon_async.layout import csv_name, metadata, parse_key, symbol_of, tags
+from polygon_async.models import AssetType, CsvFile, Ticker, Unit
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from polygon_async.inventory import RecordedUnit, Upload
+    from polygon_async.objects import StoredObject
+
+__all__ = ["CLAIMED", "as_it_says", "as_recorded", "unit_of"]
+
+CLAIMED = frozenset({"uploaded", "lost"})
+"""States of uploads whose object was read back once."""
+_FORMS = {
+    "bars": r"[1-9]\d*",
+    "first": r"\d+",
+    "last": r"\d+",
+    "from": r"\d{4}-\d\d-\d\d",
+    "to": r"\d{4}-\d\d-\d\d",
+    "adjusted": "true|false",
+    "csv-sha256": "[0-9a-f]{64}",
+}
+"""What an object's metadata looks like."""
+
+
+def as_recorded(recorded: RecordedUnit, upload: Upload) -> Expected:
+    """What the object of an upload that was confirmed must be."""
+    assert upload.key is not None  # noqa: S101 (for the type checker; what was confirmed has one)
+    parts = parse_key(upload.key)
+    ticker = Ticker(
+        symbol=recorded.symbol,
+        asset_type=AssetType(upload.tags["asset_type"]),
+        exchange=upload.tags["exchange"],
+        currency=upload.tags["currency"],
+    )
+    unit = Unit(ticker=ticker, start=recorded.first_day, end=recorded.last_day, adjusted=recorded.adjusted)
+    return Expected(
+        ticker=ticker,
+        key=upload.key,
+        collected=parts.collected if parts else upload.collected,
+        unit=unit,
+        size=upload.size,
+        checksum=upload.checksum,
+        tags=upload.tags,
+        metadata=_recorded_metadata(unit, recorded, upload),
+        recorded=recorded,
+    )
+
+
+def _recorded_metadata(unit: Unit, recorded: RecordedUnit, upload: Upload) -> Mapping[str, str]:
+    """Without the facts about the bars where the unit has been begun anew since."""
+    known = recorded.sha256 == upload.sha256
+    facts = CsvFile(
+        path=Path(csv_name(recorded.symbol)),
+        bars=recorded.bars or 0,
+        first=recorded.first or 0,
+        last=recorded.last or 0,
+        doubles=recorded.doubles or 0,
+        size=recorded.size or 0,
+        sha256=upload.sha256,
+    )
+    told = metadata(unit, facts)
+    return told if known else {name: told[name] for name in ("from", "to", "adjusted", "csv-sha256")}
+
+
+def as_it_says(key: str, stored: StoredObject | None) -> Expected | None:
+    """What an object must be by its key, and by what can be used of its own words; None where the key is not ours."""
+    parts = parse_key(key)
+    if parts is None or parts.asset_type not in set(AssetType):
+        return None
+    told = (stored.tags if stored else None) or {}
+    said = stored.metadata if stored else {}
+    symbol = told.get("symbol", "")
+    ticker = Ticker(
+        symbol=symbol if symbol.replace(":", "-") == parts.name else symbol_of(parts),
+        asset_type=AssetType(parts.asset_type),
+        exchange=told.get("exchange", ""),
+        currency=told.get("currency", ""),
+    )
+    words = {name: said[name] for name, form in _FORMS.items() if re.fullmatch(form, said.get(name, ""))}
+    return Expected(
+        ticker=ticker,
+        key=key,
+        collected=parts.collected,
+        unit=unit_of(ticker, words),
+        tags=tags(ticker, parts.collected),
+        metadata=words,
+    )
+
+
+def unit_of(ticker: Ticker, said: Mapping[str, str]) -> Unit | None:
+    """The unit that an object's metadata names; None where it names none."""
+    try:
+        start, end = date.fromisoformat(said["from"]), date.fromisoformat(said["to"])
+        return Unit(ticker=ticker, start=start, end=end, adjusted=said["adjusted"] == "true")
+    except (KeyError, ValueError):
+        return None

@@ -1,0 +1,151 @@
+"""An output directory in; what its ledger knows of units, uploads and runs, out. Blocking; it writes nothing."""
+
+from __future__ import annotations
+
+import json
+from contextlib import closing
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime
+from typing import TYPE_CHECKING
+
+from polygon_async.errors import ConfigError
+from polygon_async.layout import LEDGER
+from polygon_async.ledger_file import connected, said_of
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Mapping
+    from pathlib import Path
+
+__all__ = ["Inventory", "RecordedRun", "RecordedUnit", "Upload", "read_inventory"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Upload:
+    """A unit's object in one destination, as the ledger has it."""
+
+    destination: str
+    state: str
+    """`uploading`, `uploaded`, `failed` or `lost`."""
+    collected: datetime
+    """UTC; the time in its key, or of the run that chose the key."""
+    sha256: str
+    """That of the CSV inside."""
+    key: str | None
+    """None until it was read back."""
+    size: int | None
+    checksum: str | None
+    """The ETag, when the content was proven."""
+    tags: Mapping[str, str]
+    error: str | None
+    began: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordedUnit:
+    """One unit, as the ledger has it."""
+
+    id: int
+    source: str
+    symbol: str
+    first_day: date
+    last_day: date
+    adjusted: bool
+    state: str
+    run: int
+    bars: int | None
+    first: int | None
+    """Start of the first bar, ms UTC."""
+    last: int | None
+    size: int | None
+    """Bytes of the CSV, or of its part."""
+    doubles: int | None
+    sha256: str | None
+    """That of the whole CSV; None while there is none."""
+    error: str | None
+    uploads: tuple[Upload, ...] = field(default=())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordedRun:
+    """One run, as the ledger has it."""
+
+    id: int
+    first_day: date
+    last_day: date
+    adjusted: bool
+    collected: datetime
+    started: datetime
+    ended: datetime | None
+    state: str
+    """`running` (or killed while it was), `done`, `interrupted` or `stopped`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inventory:
+    """All of it, at one moment."""
+
+    units: tuple[RecordedUnit, ...]
+    """By ticker, then range."""
+    runs: tuple[RecordedRun, ...]
+    """The oldest first."""
+
+
+def read_inventory(directory: Path) -> Inventory:
+    """What the ledger of an output directory knows; a run may be writing it meanwhile.
+
+    Raises:
+        ConfigError: there is no ledger.
+        DiskUnusable: there is one that cannot be read.
+    """
+    path = directory / LEDGER
+    if not path.is_file():
+        raise ConfigError(f"{path}: there is no ledger; --output-dir names the directory of a download")
+    with connected(directory, read_only=True) as connection, said_of(path), closing(connection.cursor()) as cursor:
+        # One transaction: all of it is of one moment.
+        cursor.execute("BEGIN")
+        if cursor.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0:
+            raise ConfigError(f"{path}: the ledger is empty; no download has begun here")
+        uploads: dict[int, list[Upload]] = {}
+        for row in cursor.execute("SELECT * FROM upload ORDER BY unit, began"):
+            uploads.setdefault(row["unit"], []).append(_upload(row))
+        units = cursor.execute("SELECT * FROM unit ORDER BY ticker, first_day, last_day, adjusted, id").fetchall()
+        runs = cursor.execute("SELECT * FROM run ORDER BY id").fetchall()
+    return Inventory(
+        units=tuple(_unit(row, tuple(uploads.get(row["id"], ()))) for row in units),
+        runs=tuple(_run(row) for row in runs),
+    )
+
+
+def _unit(row: sqlite3.Row, uploads: tuple[Upload, ...]) -> RecordedUnit:
+    as_they_are = ("id", "source", "state", "run", "bars", "first", "last", "size", "doubles", "sha256", "error")
+    return RecordedUnit(
+        **{name: row[name] for name in as_they_are},
+        symbol=row["ticker"],
+        first_day=date.fromisoformat(row["first_day"]),
+        last_day=date.fromisoformat(row["last_day"]),
+        adjusted=bool(row["adjusted"]),
+        uploads=uploads,
+    )
+
+
+def _upload(row: sqlite3.Row) -> Upload:
+    as_they_are = ("destination", "state", "sha256", "key", "size", "checksum", "error", "began")
+    return Upload(
+        **{name: row[name] for name in as_they_are},
+        collected=datetime.fromtimestamp(row["collected"], UTC),
+        tags=json.loads(row["tags"] or "{}"),
+    )
+
+
+def _run(row: sqlite3.Row) -> RecordedRun:
+    return RecordedRun(
+        id=row["id"],
+        first_day=date.fromisoformat(row["first_day"]),
+        last_day=date.fromisoformat(row["last_day"]),
+        adjusted=bool(row["adjusted"]),
+        collected=datetime.fromtimestamp(row["collected"], UTC),
+        started=datetime.fromtimestamp(row["started"], UTC),
+        ended=None if row["ended"] is None else datetime.fromtimestamp(row["ended"], UTC),
+        state=row["state"],
+    )

@@ -1,0 +1,330 @@
+"""What happens to units and runs in; what is done and what can be resumed, out of one SQLite file.
+
+Blocking, and for one thread at a time. Every act is a transaction of its own that outlives the
+process, however that ends; what the system itself loses with its power are the last acts, never the
+file. So an act is written down after it has happened to the files, and what the ledger says of a file
+is believed when the file's digest agrees.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from datetime import UTC, date, datetime
+from typing import TYPE_CHECKING
+
+from polygon_async import __version__
+from polygon_async.layout import LEDGER, TIMEFRAME, csv_name
+from polygon_async.ledger_file import connected, said_of
+from polygon_async.models import CsvFile, Progress, Receipt
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    from polygon_async.models import Unit
+
+__all__ = ["Ledger", "Order", "Run", "Standing", "UnitState", "open_ledger"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """What a run is asked for, as far as it decides which earlier run it goes on with."""
+
+    source: str
+    """Which API."""
+    universe: str
+    """Digest of the tickers."""
+    first_day: date
+    last_day: date
+    adjusted: bool
+    days_given: bool
+    """Whether the days were asked for; else an unfinished run's count."""
+    settings: Mapping[str, object]
+    """All of them, for whoever looks later; without secrets."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """A run that has begun, or goes on."""
+
+    id: int
+    collected: datetime
+    """The time in its objects' keys, UTC."""
+    first_day: date
+    last_day: date
+    resumed: bool
+    """Whether an earlier one goes on that did not come to its end."""
+
+
+class UnitState:
+    """The words for a unit's state."""
+
+    FETCHING = "fetching"
+    FETCHED = "fetched"
+    NO_DATA = "no data"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """What the ledger holds of a unit, and of its upload to one destination."""
+
+    state: str
+    run: int
+    """The run that came last to this state."""
+    day: date
+    """New York's, when fetching it began."""
+    progress: Progress | None = None
+    csv: CsvFile | None = None
+    """The whole CSV, wherever it is by now."""
+    receipt: Receipt | None = None
+    """The confirmed object of that CSV."""
+    collected: datetime | None = None
+    """The time in the key of the object that was begun, whether or not it is known to be there."""
+
+
+@contextmanager
+def open_ledger(directory: Path, *, read_only: bool = False) -> Iterator[Ledger]:
+    """The ledger of an output directory; made where there is none, unless it is only read.
+
+    Raises:
+        DiskUnusable: it is no ledger, damaged, of a newer version of this program, or cannot be written.
+    """
+    with connected(directory, read_only=read_only) as connection:
+        yield Ledger(connection, directory / LEDGER)
+
+
+class Ledger:
+    """One output directory's ledger."""
+
+    def __init__(self, connection: sqlite3.Connection, path: Path) -> None:
+        self._connection = connection
+        self._path = path
+
+    def begin(self, order: Order, *, now: datetime, force: bool) -> Run:
+        """Begin a run, or go on with the last one of this order that did not come to its end.
+
+        One without days of its own goes on with the days that it had.
+        """
+        found = None if force else self._unfinished(order)
+        if found is None:
+            run = Run(id=0, collected=now, first_day=order.first_day, last_day=order.last_day, resumed=False)
+        else:
+            collected = datetime.fromtimestamp(found["collected"], UTC)
+            first, last = (date.fromisoformat(found[name]) for name in ("first_day", "last_day"))
+            run = Run(id=found["id"], collected=collected, first_day=first, last_day=last, resumed=True)
+        values = {
+            "version": __version__,
+            "source": order.source,
+            "universe": order.universe,
+            "first_day": run.first_day.isoformat(),
+            "last_day": run.last_day.isoformat(),
+            "adjusted": order.adjusted,
+            "days_given": order.days_given,
+            "settings": json.dumps(order.settings, default=str, sort_keys=True),
+            "collected": int(run.collected.timestamp()),
+            "started": time.time(),
+            "ended": None,
+            "state": "running",
+        }
+        if run.resumed:
+            kept = {name: values[name] for name in ("version", "settings", "ended", "state")}
+            self._do(f"UPDATE run SET {_assignments(kept)} WHERE id = :id", {**kept, "id": run.id})
+            return run
+        number = self._do(f"INSERT INTO run ({_names(values)}) VALUES ({_places(values)})", values).lastrowid or 0
+        return Run(**{**asdict(run), "id": number})
+
+    def end(self, run: Run, state: str) -> None:
+        """A run has ended: `done`, `interrupted` or `stopped`."""
+        values = {"state": state, "ended": _now(), "id": run.id}
+        self._do("UPDATE run SET state = :state, ended = :ended WHERE id = :id", values)
+
+    def standings(self, units: Sequence[Unit], *, source: str, destination: str | None) -> dict[str, Standing]:
+        """What is known of units that differ in their ticker only, by its symbol."""
+        if not units:
+            return {}
+        rows = self._do(
+            f"SELECT {_STANDING} FROM unit LEFT JOIN upload ON upload.unit = unit.id AND destination = :destination"
+            " WHERE source = :source AND timeframe = :timeframe AND first_day = :from_day AND last_day = :to_day"
+            " AND adjusted = :as_adjusted",
+            {**_identity(units[0], source), "destination": destination},
+        )
+        wanted = {unit.ticker.symbol for unit in units}
+        return {row["ticker"]: _standing(row, self._path.parent) for row in rows if row["ticker"] in wanted}
+
+    def begun(self, unit: Unit, *, source: str, run: Run, day: date) -> None:
+        """Fetching a unit begins, from its start."""
+        values = {"state": UnitState.FETCHING, "run": run.id, "day": day.isoformat(), "began": _now()}
+        anew = values | dict.fromkeys((*_PROGRESS, "sha256", "error", "ended"))
+        self._do(
+            "INSERT INTO unit (source, ticker, timeframe, first_day, last_day, adjusted, attempts,"
+            f" {_names(values)}) VALUES (:source, :ticker, :timeframe, :from_day, :to_day, :as_adjusted, 1,"
+            f" {_places(values)}) ON CONFLICT DO UPDATE SET {_assignments(anew)}, attempts = attempts + 1",
+            anew | _identity(unit, source),
+        )
+
+    def resumed(self, unit: Unit, *, source: str, run: Run) -> None:
+        """Fetching a unit goes on from where it was."""
+        again = {"run": run.id, "state": UnitState.FETCHING, "error": None}
+        self._update(unit, source, again, more=", attempts = attempts + 1")
+
+    def progressed(self, unit: Unit, *, source: str, progress: Progress) -> None:
+        """One more page is in the part."""
+        self._update(unit, source, asdict(progress))
+
+    def fetched(self, unit: Unit, *, source: str, csv: CsvFile) -> None:
+        """The CSV is whole."""
+        facts = {name: getattr(csv, name) for name in ("bars", "first", "last", "doubles", "size", "sha256")}
+        done = {"state": UnitState.FETCHED, "resume_at": None, "error": None, "ended": _now()}
+        self._update(unit, source, facts | done)
+
+    def empty(self, unit: Unit, *, source: str) -> None:
+        """The range holds no bar."""
+        self._update(unit, source, {"state": UnitState.NO_DATA, "bars": 0, "error": None, "ended": _now()})
+
+    def failed(self, unit: Unit, *, source: str, error: str) -> None:
+        """Fetching has failed, and nothing of it is left."""
+        nothing = dict.fromkeys((*_PROGRESS, "sha256"))
+        self._update(unit, source, {**nothing, "state": UnitState.FAILED, "error": error, "ended": _now()})
+
+    def uploading(
+        self, unit: Unit, *, source: str, run: Run, destination: str, collected: datetime, csv: CsvFile
+    ) -> None:
+        """An object is about to be written under the key of this time: it may be there from now on."""
+        values = {
+            "destination": destination,
+            "state": "uploading",
+            "run": run.id,
+            "collected": int(collected.timestamp()),
+            "sha256": csv.sha256,
+            "began": _now(),
+        }
+        anew = values | dict.fromkeys(("error", "ended", "bucket", "key", "size", "checksum", "confirmed_by", "tags"))
+        self._do(
+            f"INSERT INTO upload (unit, {_names(values)}, attempts)"
+            f" SELECT id, {_places(values)}, 1 FROM unit WHERE {_SAME}"
+            f" ON CONFLICT DO UPDATE SET {_assignments(anew)}, attempts = attempts + 1",
+            anew | _identity(unit, source),
+        )
+
+    def uploaded(self, unit: Unit, *, source: str, destination: str, receipt: Receipt, tags: Mapping[str, str]) -> None:
+        """The object was read back."""
+        facts = {name: getattr(receipt, name) for name in ("bucket", "key", "size", "checksum", "confirmed_by")}
+        done = {"state": "uploaded", "tags": json.dumps(dict(tags)), "error": None, "ended": _now()}
+        self._set_upload(unit, source, destination, facts | done)
+
+    def not_uploaded(self, unit: Unit, *, source: str, destination: str, error: str) -> None:
+        """The object could not be stored, or not be confirmed."""
+        self._set_upload(unit, source, destination, {"state": "failed", "error": error, "ended": _now()})
+
+    def lost(self, unit: Unit, *, source: str, destination: str, collected: datetime, error: str) -> None:
+        """An object that was read back is not what it was; `collected` is the time in its key."""
+        values = {"state": "lost", "collected": int(collected.timestamp()), "error": error, "ended": _now()}
+        self._set_upload(unit, source, destination, values)
+
+    def found(self, unit: Unit, *, source: str, destination: str) -> None:
+        """An object that was lost is as it was read back."""
+        self._set_upload(unit, source, destination, {"state": "uploaded", "error": None, "ended": _now()})
+
+    def _unfinished(self, order: Order) -> sqlite3.Row | None:
+        """The newest run of this order, where it did not come to its end."""
+        days = {"first_day": order.first_day.isoformat(), "last_day": order.last_day.isoformat()}
+        same_days = " AND first_day = :first_day AND last_day = :last_day" if order.days_given else ""
+        row: sqlite3.Row | None = self._do(
+            "SELECT id, collected, first_day, last_day, state FROM run WHERE source = :source AND universe = :universe"
+            f" AND adjusted = :adjusted AND days_given = :days_given{same_days} ORDER BY id DESC LIMIT 1",
+            {
+                "source": order.source,
+                "universe": order.universe,
+                "adjusted": order.adjusted,
+                "days_given": order.days_given,
+                **days,
+            },
+        ).fetchone()
+        return row if row is not None and row["state"] != "done" else None
+
+    def _update(self, unit: Unit, source: str, values: Mapping[str, object], *, more: str = "") -> None:
+        self._do(f"UPDATE unit SET {_assignments(values)}{more} WHERE {_SAME}", {**values, **_identity(unit, source)})
+
+    def _set_upload(self, unit: Unit, source: str, destination: str, values: Mapping[str, object]) -> None:
+        self._do(
+            f"UPDATE upload SET {_assignments(values)}"
+            f" WHERE destination = :destination AND unit = (SELECT id FROM unit WHERE {_SAME})",
+            {**values, "destination": destination, **_identity(unit, source)},
+        )
+
+    def _do(self, statement: str, values: Mapping[str, object]) -> sqlite3.Cursor:
+        with said_of(self._path):
+            return self._connection.execute(statement, values)
+
+
+_PROGRESS = ("size", "crc", "bars", "first", "last", "doubles", "resume_at")
+_SAME = (
+    "source = :source AND ticker = :ticker AND timeframe = :timeframe"
+    " AND first_day = :from_day AND last_day = :to_day AND adjusted = :as_adjusted"
+)
+_STANDING = (
+    "unit.ticker, unit.state, unit.run, unit.day, unit.size, unit.crc, unit.bars, unit.first, unit.last, unit.doubles,"
+    " unit.resume_at, unit.sha256, upload.state AS upload_state, upload.sha256 AS upload_sha256, upload.collected,"
+    " upload.bucket, upload.key, upload.size AS object_size, upload.checksum, upload.confirmed_by"
+)
+
+
+def _identity(unit: Unit, source: str) -> dict[str, object]:
+    """What makes a unit this one and no other, under names that no column to be set has."""
+    return {
+        "source": source,
+        "ticker": unit.ticker.symbol,
+        "timeframe": TIMEFRAME,
+        "from_day": unit.start.isoformat(),
+        "to_day": unit.end.isoformat(),
+        "as_adjusted": unit.adjusted,
+    }
+
+
+def _standing(row: sqlite3.Row, directory: Path) -> Standing:
+    progress = csv = receipt = None
+    if row["state"] == UnitState.FETCHING and row["size"]:
+        progress = Progress(**{name: row[name] for name in _PROGRESS})
+    if row["state"] == UnitState.FETCHED:
+        facts = {name: row[name] for name in ("bars", "first", "last", "doubles", "size", "sha256")}
+        csv = CsvFile(path=directory / csv_name(row["ticker"]), **facts)
+    same_content = csv is not None and row["upload_sha256"] == csv.sha256
+    if same_content and row["upload_state"] == "uploaded":
+        receipt = Receipt(
+            bucket=row["bucket"],
+            key=row["key"],
+            size=row["object_size"],
+            checksum=row["checksum"],
+            confirmed_by=row["confirmed_by"],
+            existed=True,
+        )
+    return Standing(
+        state=row["state"],
+        run=row["run"],
+        day=date.fromisoformat(row["day"]),
+        progress=progress,
+        csv=csv,
+        receipt=receipt,
+        collected=datetime.fromtimestamp(row["collected"], UTC) if same_content else None,
+    )
+
+
+def _names(values: Mapping[str, object]) -> str:
+    return ", ".join(values)
+
+
+def _places(values: Mapping[str, object]) -> str:
+    return ", ".join(f":{name}" for name in values)
+
+
+def _assignments(values: Mapping[str, object]) -> str:
+    return ", ".join(f"{name} = :{name}" for name in values)
+
+
+def _now() -> float:
+    return round(time.time(), 3)

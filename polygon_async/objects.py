@@ -1,0 +1,36 @@
+"""Nothing in, the frozen values of the store out: what an object is to be, and what a store says of one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["ObjectDescription", "StoredObject"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ObjectDescription:
+    """What an object is to be, apart from its content."""
+
+    key: str
+    tags: Mapping[str, str]
+    metadata: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredObject:
+    """What a store says of an object that it has; nothing of it is proven yet."""
+
+    key: str
+    size: int
+    """Bytes."""
+    metadata: Mapping[str, str]
+    tags: Mapping[str, str] | None
+    """None where they were not asked for."""
+    sha256: str | None
+    """Base64, followed by `-N` where it is a digest of N parts' digests; None where the store keeps none."""
+    etag: str
+    """Mostly the MD5 in hex, or with `-N` that of N parts' MD5s; some stores make it of something else."""

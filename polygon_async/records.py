@@ -1,0 +1,123 @@
+"""What a run does in, written into the ledger by a thread of its own: the event loop never waits on the disk."""
+
+from __future__ import annotations
+
+import contextlib
+from datetime import UTC, datetime
+from functools import partial
+from typing import TYPE_CHECKING
+
+from polygon_async.ledger import open_ledger
+from polygon_async.models import NEW_YORK
+from polygon_async.offload import Offload
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+    from datetime import date
+    from pathlib import Path
+
+    from polygon_async.ledger import Ledger, Order, Run, Standing
+    from polygon_async.models import CsvFile, Progress, Receipt, Unit
+
+__all__ = ["Records", "open_records", "today"]
+
+
+@contextlib.asynccontextmanager
+async def open_records(
+    directory: Path, order: Order, *, destination: str | None, now: datetime, force: bool
+) -> AsyncIterator[Records]:
+    """The records of a run that begins, or goes on, in the ledger of an output directory.
+
+    Args:
+        directory: Where the ledger is, or will be.
+        order: What the run is asked for.
+        destination: Where its objects go; None for nowhere.
+        now: The collection time of a run that begins, UTC.
+        force: Go on with no earlier run.
+
+    Raises:
+        DiskUnusable: the ledger cannot be used.
+    """
+    async with Offload(1) as thread, contextlib.AsyncExitStack() as stack:
+        opened = open_ledger(directory)
+        ledger = await thread(opened.__enter__)
+        stack.push_async_callback(thread.surely, partial(opened.__exit__, None, None, None))
+        run = await thread(ledger.begin, order, now=now, force=force)
+        records = Records(ledger, thread, source=order.source, run=run, destination=destination)
+        ended = "stopped"
+        try:
+            yield records
+            ended = records.ended
+        finally:
+            await thread.surely(partial(ledger.end, run, ended))
+
+
+class Records:
+    """One run's entries in the ledger.
+
+    An entry is made even when its maker is cancelled meanwhile: it tells what has happened already.
+    """
+
+    def __init__(self, ledger: Ledger, thread: Offload, *, source: str, run: Run, destination: str | None) -> None:
+        self._ledger = ledger
+        self._thread = thread
+        self._source = source
+        self._destination = destination or ""
+        self.run = run
+        self.ended = "done"
+        """How the run has ended, when it has: `done`, `interrupted` or `stopped`."""
+
+    async def standings(self, units: Sequence[Unit]) -> dict[str, Standing]:
+        """What is known of units that differ in their ticker only, by its symbol."""
+        return await self._thread(self._ledger.standings, units, source=self._source, destination=self._destination)
+
+    async def begun(self, unit: Unit) -> None:
+        """Fetching a unit begins, from its start."""
+        await self._note(self._ledger.begun, unit, run=self.run, day=today())
+
+    async def resumed(self, unit: Unit) -> None:
+        """Fetching a unit goes on from where it was."""
+        await self._note(self._ledger.resumed, unit, run=self.run)
+
+    async def progressed(self, unit: Unit, progress: Progress) -> None:
+        """One more page is in the part."""
+        await self._note(self._ledger.progressed, unit, progress=progress)
+
+    async def fetched(self, unit: Unit, csv: CsvFile) -> None:
+        """The CSV is whole."""
+        await self._note(self._ledger.fetched, unit, csv=csv)
+
+    async def empty(self, unit: Unit) -> None:
+        """The range holds no bar."""
+        await self._note(self._ledger.empty, unit)
+
+    async def failed(self, unit: Unit, error: str) -> None:
+        """Fetching has failed, and nothing of it is left."""
+        await self._note(self._ledger.failed, unit, error=error)
+
+    async def uploading(self, unit: Unit, csv: CsvFile, collected: datetime) -> None:
+        """An object is about to be written under the key of this time."""
+        await self._note(
+            self._ledger.uploading,
+            unit,
+            run=self.run,
+            destination=self._destination,
+            collected=collected,
+            csv=csv,
+        )
+
+    async def uploaded(self, unit: Unit, receipt: Receipt, tags: Mapping[str, str]) -> None:
+        """The object was read back."""
+        await self._note(self._ledger.uploaded, unit, destination=self._destination, receipt=receipt, tags=tags)
+
+    async def not_uploaded(self, unit: Unit, error: str) -> None:
+        """The object could not be stored, or not be confirmed."""
+        await self._note(self._ledger.not_uploaded, unit, destination=self._destination, error=error)
+
+    async def _note(self, act: Callable[..., None], unit: Unit, **facts: object) -> None:
+        await self._thread.surely(partial(act, unit, source=self._source, **facts))
+
+
+def today() -> date:
+    """New York's calendar day."""
+    return datetime.now(UTC).astimezone(NEW_YORK).date()

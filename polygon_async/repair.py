@@ -1,0 +1,220 @@
+"""Objects that are not as they must be in; the same objects as they must be, out, as far as that can be done.
+
+The ledger is told first what is lost, then, one by one, what is there again: a repair that is killed
+leaves a ledger that is true, and the next one goes on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import dataclass, replace
+from itertools import groupby
+from typing import TYPE_CHECKING
+
+from polygon_async.delivery import Delivery
+from polygon_async.errors import TickerError, UploadFailed
+from polygon_async.findings import Kind
+from polygon_async.layout import csv_name
+from polygon_async.ledger import Order, open_ledger
+from polygon_async.models import CsvFile, State
+from polygon_async.pipeline import open_polygon
+from polygon_async.records import open_records
+from polygon_async.resume import remove_csv, whole_csv
+from polygon_async.tally import Tally
+from polygon_async.work import Work
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from polygon_async.config import Settings
+    from polygon_async.findings import Checked, Expected
+    from polygon_async.models import Unit
+    from polygon_async.offload import Offload
+    from polygon_async.records import Records
+    from polygon_async.redaction import Redactor
+    from polygon_async.storage import Bucket
+
+__all__ = ["Repair"]
+
+log = logging.getLogger(__name__)
+
+_LEFT_ALONE = frozenset({Kind.UNREADABLE, Kind.TAGS})
+"""What uploading again does not mend, or is too much for."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Repair:
+    """What repairing needs."""
+
+    settings: Settings
+    bucket: Bucket
+    lzop: str
+    offload: Offload
+    redact: Redactor
+
+    async def __call__(self, checked: Sequence[Checked]) -> None:
+        """Mend all that is wrong; what cannot be mended is told in the log.
+
+        Raises:
+            RunError: the bucket, the disk, the key or the ledger cannot be used.
+        """
+        broken = [each.expected for each in checked if each.expected and _is_broken(each)]
+        right = [each.expected for each in checked if each.expected and not each.findings]
+        await self.offload(self._mark, checked, broken, right)
+        for each in checked:
+            if each.expected and {finding.kind for finding in each.findings} == {Kind.TAGS}:
+                await self._tag(each.expected)
+        groups = sorted(broken, key=_group)
+        for _, group in groupby(groups, key=_group):
+            await self._mend(list(group))
+
+    def _mark(self, checked: Sequence[Checked], broken: Sequence[Expected], right: Sequence[Expected]) -> None:
+        """Tell the ledger what is lost, and what was lost and is there."""
+        why = {each.key: each.findings[0].text for each in checked if each.findings}
+        where = self.bucket.destination
+        with open_ledger(self.settings.output_dir) as ledger:
+            for expected in broken:
+                ledger.lost(
+                    _unit(expected),
+                    source=_source(expected),
+                    destination=where,
+                    collected=expected.collected,
+                    error=f"verify: {why[expected.key]}",
+                )
+            for expected in right:
+                ledger.found(_unit(expected), source=_source(expected), destination=where)
+
+    async def _tag(self, expected: Expected) -> None:
+        """Put the tags again; the owner's own ones stay."""
+        try:
+            stored = await self.bucket.inspect(expected.key)
+            await self.bucket.put_tags(expected.key, {**((stored and stored.tags) or {}), **expected.tags})
+        except UploadFailed as error:
+            log.error("%s cannot be tagged: %s", expected.ticker.symbol, error)  # noqa: TRY400 (one line is enough)
+        else:
+            log.info("%s has its tags again, %s", expected.ticker.symbol, expected.key)
+
+    async def _mend(self, group: Sequence[Expected]) -> None:
+        """Upload the objects of one collection time and range again: as they were, or else fetched again."""
+        first = group[0]
+        unit, source = _unit(first), _source(first)
+        settings = replace(
+            self.settings, start=unit.start, end=unit.end, adjusted=unit.adjusted, force=False, upload=True
+        )
+        order = Order(
+            source=source,
+            # No download is asked for by this name, so none goes on with a repair.
+            universe="repair",
+            first_day=unit.start,
+            last_day=unit.end,
+            adjusted=unit.adjusted,
+            days_given=True,
+            settings=settings.as_json(),
+        )
+        opened = open_records(
+            settings.output_dir, order, destination=self.bucket.destination, now=first.collected, force=True
+        )
+        async with opened as records:
+            csvs = {expected.key: csv for expected in group if (csv := await self._local(expected)) is not None}
+            absent = [expected for expected in group if expected.key not in csvs]
+            if absent:
+                csvs |= await self._fetch(settings, absent, records)
+            await self._upload_all(
+                [(expected, csvs[expected.key]) for expected in group if expected.key in csvs], records
+            )
+
+    async def _local(self, expected: Expected) -> CsvFile | None:
+        """The object's own CSV, where it is still there."""
+        recorded = expected.recorded
+        if recorded is None or recorded.sha256 is None or recorded.sha256 != expected.metadata["csv-sha256"]:
+            return None
+        csv = CsvFile(
+            path=self.settings.output_dir / csv_name(recorded.symbol),
+            bars=recorded.bars or 0,
+            first=recorded.first or 0,
+            last=recorded.last or 0,
+            doubles=recorded.doubles or 0,
+            size=recorded.size or 0,
+            sha256=recorded.sha256,
+        )
+        return csv if await self.offload(whole_csv, csv) else None
+
+    async def _fetch(self, settings: Settings, absent: Sequence[Expected], records: Records) -> dict[str, CsvFile]:
+        """Fetch units again; those that could be, by their object's key."""
+        names = ", ".join(expected.ticker.symbol for expected in absent)
+        if not settings.api_key:
+            log.error("%s: to be fetched again, which needs POLYGON_API_KEY", names)
+            return {}
+        if (source := _source(absent[0])) != settings.source:
+            log.error("%s: fetched from %s and not from %s; set POLYGON_BASE_URL", names, source, settings.source)
+            return {}
+        tally = Tally()
+        async with open_polygon(settings, offload=self.offload, tally=tally) as (polygon, _):
+            work = Work(
+                settings=settings,
+                tickers=[expected.ticker for expected in absent],
+                redact=self.redact,
+                tally=tally,
+                polygon=polygon,
+                offload=self.offload,
+                records=records,
+                deliver=None,
+            )
+            await work()
+        found = {o.unit.ticker.symbol: o.csv for o in work.outcomes if o.state is State.SAVED and o.csv is not None}
+        return {e.key: found[e.ticker.symbol] for e in absent if e.ticker.symbol in found}
+
+    async def _upload_all(self, todo: Sequence[tuple[Expected, CsvFile]], records: Records) -> None:
+        room = asyncio.Semaphore(self.settings.concurrency)
+
+        async def upload(expected: Expected, csv: CsvFile) -> None:
+            async with room:
+                await self._upload(expected, csv, records)
+
+        async with asyncio.TaskGroup() as tasks:
+            for expected, csv in todo:
+                tasks.create_task(upload(expected, csv))
+
+    async def _upload(self, expected: Expected, csv: CsvFile, records: Records) -> None:
+        """Under the same key, unless another unit's object has it by now."""
+        deliver = Delivery(
+            bucket=self.bucket,
+            lzop=self.lzop,
+            directory=self.settings.output_dir,
+            offload=self.offload,
+            replace=True,
+            patience=self.settings.patience,
+        )
+        unit = _unit(expected)
+        try:
+            if csv.sha256 != expected.metadata["csv-sha256"]:
+                await records.uploading(unit, csv, expected.collected)
+            receipt, description = await deliver(unit, csv, collected=expected.collected, doing=lambda _: None)
+        except TickerError as error:
+            log.error("%s is not uploaded: %s", unit.ticker.symbol, error)  # noqa: TRY400 (one line is enough)
+            return
+        await records.uploaded(unit, receipt, description.tags)
+        log.info("%s is uploaded again, %s", unit.ticker.symbol, receipt.key)
+        if not self.settings.keep_csv:
+            await self.offload(remove_csv, csv)
+
+
+def _is_broken(checked: Checked) -> bool:
+    return any(finding.kind not in _LEFT_ALONE for finding in checked.findings)
+
+
+def _unit(expected: Expected) -> Unit:
+    assert expected.unit is not None  # noqa: S101 (for the type checker; what the ledger has is a unit)
+    return expected.unit
+
+
+def _source(expected: Expected) -> str:
+    assert expected.recorded is not None  # noqa: S101 (for the type checker; only what the ledger has is repaired)
+    return expected.recorded.source
+
+
+def _group(expected: Expected) -> tuple[str, str, str, bool, str]:
+    unit = _unit(expected)
+    days = unit.start.isoformat(), unit.end.isoformat()
+    return _source(expected), *days, unit.adjusted, expected.collected.isoformat()

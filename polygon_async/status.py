@@ -1,0 +1,201 @@
+"""What a ledger knows in; totals, failures with their reasons and a line for each unit, as text or JSON, out."""
+
+from __future__ import annotations
+
+import enum
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from polygon_async import __version__
+from polygon_async.ledger import UnitState
+from polygon_async.wording import day, duration, moment, size
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from polygon_async.inventory import Inventory, RecordedRun, RecordedUnit, Upload
+
+__all__ = ["Known", "Status", "UnitStatus", "status_of"]
+
+_MOST_LINES = 20
+
+
+class Known(enum.StrEnum):
+    """How far a unit has got."""
+
+    UPLOADED = "uploaded"
+    SAVED = "saved"
+    """The CSV is whole, and no upload was asked for."""
+    NO_DATA = "no data"
+    PENDING = "pending"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnitStatus:
+    """One unit, and how far it has got."""
+
+    unit: RecordedUnit
+    state: Known
+    doing: str = ""
+    """What is pending."""
+    error: str = ""
+    upload: Upload | None = None
+    """The newest."""
+
+    @property
+    def stored(self) -> int:
+        """Bytes of its confirmed object."""
+        return (self.upload.size or 0) if self.state is Known.UPLOADED and self.upload else 0
+
+    def as_json(self) -> dict[str, Any]:
+        """It for programs; a unit that is being fetched tells the bars so far."""
+        unit, upload = self.unit, self.upload
+        confirmed = self.state is Known.UPLOADED
+        return {
+            "ticker": unit.symbol,
+            "from": unit.first_day.isoformat(),
+            "to": unit.last_day.isoformat(),
+            "adjusted": unit.adjusted,
+            "source": unit.source,
+            "state": str(self.state),
+            "doing": self.doing or None,
+            "error": self.error or None,
+            "bars": unit.bars or 0,
+            "first": None if unit.first is None else moment(unit.first),
+            "last": None if unit.last is None else moment(unit.last),
+            "csv_bytes": unit.size or 0,
+            "sha256": unit.sha256,
+            "stored_bytes": self.stored,
+            "destination": upload.destination if upload else None,
+            "key": upload.key if upload and confirmed else None,
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Status:
+    """What a ledger knows."""
+
+    path: Path
+    """Of the ledger."""
+    units: Sequence[UnitStatus]
+    runs: Sequence[RecordedRun]
+
+    def as_json(self) -> dict[str, Any]:
+        """All of it as one JSON object; sizes in bytes, moments in ISO 8601."""
+        counts = self._counts
+        return {
+            "version": __version__,
+            "ledger": str(self.path),
+            "units": {"total": len(self.units), **{state.name.lower(): counts[state] for state in Known}},
+            "bars": self._sum("bars"),
+            "csv_bytes": self._sum("size"),
+            "stored_bytes": sum(each.stored for each in self.units),
+            "runs": [_run_json(run) for run in self.runs],
+            "tickers": [each.as_json() for each in self.units],
+        }
+
+    def as_text(self, *, most: int | None = _MOST_LINES) -> str:
+        """It for a person; of failures and of tickers at most so many lines, None for all."""
+        counts = self._counts
+        told = ", ".join(f"{counts[state]:,} {state}" for state in Known if counts[state])
+        stored = sum(each.stored for each in self.units)
+        lines = [
+            f"{self.path}: {len(self.units):,} units: {told}" if self.units else f"{self.path}: no units",
+            f"  bars      {self._sum('bars'):,}, {size(self._sum('size'))} of CSV, {size(stored)} in S3",
+        ]
+        if self.runs:
+            lines.append(f"  runs      {len(self.runs):,}, the last one {_run(self.runs[-1])}")
+        failed = [f"{each.unit.symbol}: {each.error}" for each in self.units if each.state is Known.FAILED]
+        if failed:
+            lines += ["", *_some(failed, most)]
+        if self.units:
+            lines += ["", *_some(_table(self.units), most if most is None else most + 1)]
+        return "\n".join(lines)
+
+    @property
+    def _counts(self) -> Counter[Known]:
+        return Counter(each.state for each in self.units)
+
+    def _sum(self, name: str) -> int:
+        whole = (Known.UPLOADED, Known.SAVED)
+        return sum(getattr(each.unit, name) or 0 for each in self.units if each.state in whole)
+
+
+def status_of(inventory: Inventory, path: Path, tickers: Sequence[str] | None) -> Status:
+    """The status of some tickers' units, or of all."""
+    units = [_unit(unit) for unit in inventory.units if tickers is None or unit.symbol in tickers]
+    return Status(path=path, units=units, runs=inventory.runs)
+
+
+def _unit(unit: RecordedUnit) -> UnitStatus:
+    """The newest upload decides: an earlier one to elsewhere is history."""
+    upload = unit.uploads[-1] if unit.uploads else None
+    match unit.state:
+        case UnitState.NO_DATA:
+            return UnitStatus(unit=unit, state=Known.NO_DATA)
+        case UnitState.FAILED:
+            return UnitStatus(unit=unit, state=Known.FAILED, error=unit.error or "")
+        case UnitState.FETCHING:
+            return UnitStatus(unit=unit, state=Known.PENDING, doing="fetching", upload=upload)
+    if upload is None:
+        return UnitStatus(unit=unit, state=Known.SAVED)
+    if upload.state in {"failed", "lost"}:
+        return UnitStatus(unit=unit, state=Known.FAILED, error=upload.error or "", upload=upload)
+    if upload.state == "uploaded" and upload.sha256 == unit.sha256:
+        return UnitStatus(unit=unit, state=Known.UPLOADED, upload=upload)
+    return UnitStatus(unit=unit, state=Known.PENDING, doing="uploading", upload=upload)
+
+
+def _table(units: Sequence[UnitStatus]) -> list[str]:
+    rows: list[tuple[str, ...]] = [("ticker", "state", "bars", "first bar", "last bar", "csv", "stored", "range")]
+    rows += [_row(each) for each in units]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    right = {2, 5, 6}
+    return [
+        "  ".join(
+            cell.rjust(width) if index in right else cell.ljust(width)
+            for index, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]
+
+
+def _row(each: UnitStatus) -> tuple[str, ...]:
+    unit = each.unit
+    return (
+        unit.symbol,
+        each.doing or str(each.state),
+        f"{unit.bars:,}" if unit.bars else "",
+        "" if unit.first is None else day(unit.first),
+        "" if unit.last is None else day(unit.last),
+        size(unit.size) if unit.size else "",
+        size(each.stored) if each.stored else "",
+        f"{unit.first_day} to {unit.last_day}{'' if unit.adjusted else ', not adjusted'}",
+    )
+
+
+def _some(lines: Sequence[str], most: int | None) -> list[str]:
+    if most is None or len(lines) <= most:
+        return list(lines)
+    return [*lines[:most], f"and {len(lines) - most:,} more: --all"]
+
+
+def _run(run: RecordedRun) -> str:
+    state = "is running, or was killed" if run.state == "running" else run.state
+    took = "" if run.ended is None else f" after {duration((run.ended - run.started).total_seconds())}"
+    return f"{state}{took}, begun {run.started:%Y-%m-%d %H:%M} UTC ({run.first_day} to {run.last_day})"
+
+
+def _run_json(run: RecordedRun) -> dict[str, Any]:
+    return {
+        "from": run.first_day.isoformat(),
+        "to": run.last_day.isoformat(),
+        "adjusted": run.adjusted,
+        "collected": run.collected.isoformat(timespec="seconds"),
+        "started": run.started.isoformat(timespec="seconds"),
+        "ended": None if run.ended is None else run.ended.isoformat(timespec="seconds"),
+        "state": run.state,
+    }

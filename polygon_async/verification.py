@@ -1,0 +1,183 @@
+"""Settings and what to look at in; a report on a ledger's objects, or a bucket's, out, after their repair if wanted."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from contextlib import AsyncExitStack, ExitStack
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from polygon_async.compress import find_lzop
+from polygon_async.counting import counted
+from polygon_async.directory import claim
+from polygon_async.errors import ConfigError, RunError
+from polygon_async.expectations import CLAIMED, as_recorded
+from polygon_async.findings import Kind
+from polygon_async.inventory import read_inventory
+from polygon_async.offload import Offload
+from polygon_async.repair import Repair
+from polygon_async.storage import open_bucket
+from polygon_async.verifying import Count, Verifier
+from polygon_async.verifyreport import Report
+from polygon_async.wording import size
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterable, Sequence
+
+    from polygon_async.config import Settings
+    from polygon_async.findings import Checked, Expected
+    from polygon_async.inventory import RecordedUnit
+    from polygon_async.redaction import Redactor
+
+__all__ = ["Wanted", "verify"]
+
+_THREADS = min(32, (os.cpu_count() or 1) + 4)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """What a verification is asked for."""
+
+    settings: Settings
+    deep: bool = False
+    """Whether the objects' content is looked at, too."""
+    prefix: str | None = None
+    """Look at all of the bucket whose key begins so, without a ledger; None: at what the ledger has."""
+    repair: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Subjects:
+    """What the ledger has to be looked at, and what not."""
+
+    expected: Sequence[Expected]
+    elsewhere: int
+    """Objects in other destinations."""
+    pending: int
+    """Objects here that were begun and are not known to be there."""
+    lost: frozenset[int] = field(default=frozenset())
+    """Units that an earlier verification has found lost."""
+
+
+async def verify(wanted: Wanted, *, redact: Redactor) -> Report:
+    """Look at every object, repair what is wrong where that is wanted, and look at that again.
+
+    Raises:
+        RunError: the bucket, the ledger or the disk cannot be used.
+    """
+    try:
+        with ExitStack() as held:
+            if wanted.repair:
+                # No download may change the ledger and the CSVs meanwhile.
+                held.enter_context(claim(wanted.settings.output_dir, ()))
+            return await _verify(wanted, redact)
+    except* RunError as group:
+        raise _first(group) from None
+
+
+async def _verify(wanted: Wanted, redact: Redactor) -> Report:
+    settings, count = wanted.settings, Count()
+    began = asyncio.get_running_loop().time()
+    lzop = find_lzop() if wanted.deep or wanted.repair else None
+    async with AsyncExitStack() as stack:
+        offload = await stack.enter_async_context(Offload(_THREADS))
+        inventory = None if wanted.prefix is not None else await offload(read_inventory, settings.output_dir)
+        bucket = await stack.enter_async_context(
+            open_bucket(settings.bucket, offload=offload, connections=settings.concurrency, on_secret=redact.add)
+        )
+        await bucket.check()
+        verifier = Verifier(
+            bucket=bucket,
+            offload=offload,
+            lzop=lzop if wanted.deep else None,
+            concurrency=settings.concurrency,
+            patience=settings.patience,
+            count=count,
+        )
+        await stack.enter_async_context(counted(lambda: _words(count)))
+        subjects = _Subjects(expected=(), elsewhere=0, pending=0)
+        if inventory is None:
+            checked = await verifier.alone(wanted.prefix or "")
+        else:
+            subjects = _subjects(inventory.units, bucket.destination, settings.tickers)
+            checked = await verifier.recorded(_each(subjects.expected))
+        if any(finding.kind is Kind.MISSING for each in checked for finding in each.findings):
+            await bucket.check()  # one that has gone has no objects, and that is not their matter
+        first = checked
+        if wanted.repair and lzop is not None:
+            todo = [each for each in checked if each.findings or _was_lost(each, subjects)]
+            if todo:
+                await Repair(settings=settings, bucket=bucket, lzop=lzop, offload=offload, redact=redact)(todo)
+                checked = await _again(checked, todo, verifier, offload, settings)
+    return Report(
+        checked=sorted(checked, key=lambda each: each.key),
+        before=sorted(first, key=lambda each: each.key),
+        where=f"s3://{settings.bucket}/{wanted.prefix or ''}",
+        directory=settings.output_dir,
+        deep=wanted.deep,
+        repaired=wanted.repair,
+        elsewhere=subjects.elsewhere,
+        pending=subjects.pending,
+        bytes_read=count.bytes_read,
+        seconds=asyncio.get_running_loop().time() - began,
+    )
+
+
+def _subjects(units: Iterable[RecordedUnit], destination: str, tickers: Sequence[str] | None) -> _Subjects:
+    expected, elsewhere, pending, lost = [], 0, 0, set()
+    known = set()
+    for unit in units:
+        known.add(unit.symbol)
+        if tickers is not None and unit.symbol not in tickers:
+            continue
+        for upload in unit.uploads:
+            if upload.destination != destination:
+                elsewhere += upload.state in CLAIMED
+            elif upload.state in CLAIMED and upload.key is not None:
+                expected.append(as_recorded(unit, upload))
+                lost |= {unit.id} if upload.state == "lost" else set()
+            else:
+                pending += 1
+    if unknown := [ticker for ticker in tickers or () if ticker not in known]:
+        raise ConfigError(f"--tickers: the ledger knows nothing of {', '.join(unknown)}")
+    return _Subjects(expected=expected, elsewhere=elsewhere, pending=pending, lost=frozenset(lost))
+
+
+async def _again(
+    checked: Sequence[Checked], repaired: Sequence[Checked], verifier: Verifier, offload: Offload, settings: Settings
+) -> list[Checked]:
+    """All that was looked at, with a second look at what was repaired; its key may be another one now."""
+    ids = {each.expected.recorded.id for each in repaired if each.expected and each.expected.recorded}
+    inventory = await offload(read_inventory, settings.output_dir)
+    units = [unit for unit in inventory.units if unit.id in ids]
+    now = _subjects(units, verifier.bucket.destination, None)
+    looked = await verifier.recorded(_each(now.expected))
+    seen = {each.expected.recorded.id for each in looked if each.expected and each.expected.recorded}
+    left = [
+        each
+        for each in checked
+        if not (each.expected and each.expected.recorded) or each.expected.recorded.id not in seen
+    ]
+    return left + looked
+
+
+def _was_lost(checked: Checked, subjects: _Subjects) -> bool:
+    recorded = checked.expected.recorded if checked.expected else None
+    return recorded is not None and recorded.id in subjects.lost
+
+
+async def _each(expected: Iterable[Expected]) -> AsyncIterator[Expected]:
+    for one in expected:
+        yield one
+
+
+def _words(count: Count) -> str:
+    read = f", {size(count.bytes_read)} read" if count.bytes_read else ""
+    return f"{count.objects:,} objects looked at, {count.findings:,} findings{read}"
+
+
+def _first(error: BaseException) -> BaseException:
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error

@@ -1,0 +1,129 @@
+"""What was found in objects in; a report out: its text, its JSON, its exit code, and the list of what to repair."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from polygon_async import __version__
+from polygon_async.layout import VERIFY_CSV
+from polygon_async.lists import write_list
+from polygon_async.wording import duration, size
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from polygon_async.findings import Checked, Finding
+
+__all__ = ["Report"]
+
+_COLUMNS = ("ticker", "asset_type", "exchange", "currency", "from", "to", "adjusted", "error")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """A verification that has ended."""
+
+    checked: Sequence[Checked]
+    """As they are now, in the order of their keys."""
+    before: Sequence[Checked]
+    """As they were found."""
+    where: str
+    directory: Path
+    deep: bool
+    repaired: bool
+    """Whether it was repaired what could be."""
+    elsewhere: int
+    """Objects in other destinations, which were not looked at."""
+    pending: int
+    """Objects here that are not known to be there, and were not looked at."""
+    bytes_read: int
+    seconds: float
+
+    @property
+    def findings(self) -> list[Finding]:
+        """What is wrong now."""
+        return [finding for each in self.checked for finding in each.findings]
+
+    @property
+    def mended(self) -> list[Finding]:
+        """What was wrong, and no longer is."""
+        wrong = {(finding.ticker, finding.kind, finding.text) for finding in self.findings}
+        found = [finding for each in self.before for finding in each.findings]
+        return [finding for finding in found if (finding.ticker, finding.kind, finding.text) not in wrong]
+
+    @property
+    def exit_code(self) -> int:
+        """0 when all is right, else 1."""
+        return 1 if self.findings else 0
+
+    def as_text(self) -> str:
+        """The report for a person: a line for each finding, then what it came to."""
+        lines = [f"{each.ticker or '-'}  {each.key}: {each.text}; repaired" for each in self.mended]
+        lines += [finding.as_line() for finding in self.findings]
+        wrong = sum(bool(each.findings) for each in self.checked)
+        verdict = f"{wrong:,} not as they must be" if wrong else "all as they must be"
+        read = f", {size(self.bytes_read)} read" if self.deep else ""
+        lines.append(f"{len(self.checked):,} objects in {self.where}, {verdict}, in {duration(self.seconds)}{read}")
+        if self.mended:
+            lines.append(f"  repaired  {len({each.key for each in self.mended}):,} objects")
+        if self.elsewhere:
+            lines.append(
+                f"  elsewhere {self.elsewhere:,} objects are in other buckets or stores, and were not looked at"
+            )
+        if self.pending:
+            lines.append(f"  pending   {self.pending:,} uploads are not confirmed: a download goes on with them")
+        if self._rows():
+            lines.append(f"  list      {self.directory / VERIFY_CSV}")
+        return "\n".join(lines)
+
+    def as_json(self) -> dict[str, Any]:
+        """The report as one JSON object; sizes in bytes, times in s."""
+        return {
+            "version": __version__,
+            "exit_code": self.exit_code,
+            "error": None,
+            "where": self.where,
+            "deep": self.deep,
+            "objects": {
+                "checked": len(self.checked),
+                "right": sum(not each.findings for each in self.checked),
+                "wrong": sum(bool(each.findings) for each in self.checked),
+                "repaired": len({each.key for each in self.mended}),
+                "elsewhere": self.elsewhere,
+                "pending": self.pending,
+            },
+            "stored_bytes": sum(each.size for each in self.checked),
+            "bytes_read": self.bytes_read,
+            "seconds": round(self.seconds, 3),
+            "repaired": [finding.as_json() for finding in self.mended],
+            "findings": [finding.as_json() for finding in self.findings],
+        }
+
+    def write_list(self) -> None:
+        """Write the tickers that need something in the universe's own form; remove a list that would be empty.
+
+        Raises:
+            DiskUnusable: it cannot be written.
+        """
+        write_list(self.directory / VERIFY_CSV, _COLUMNS, self._rows())
+
+    def _rows(self) -> list[dict[str, str]]:
+        return [_row(each) for each in self.checked if each.expected and each.findings]
+
+
+def _row(checked: Checked) -> dict[str, str]:
+    assert checked.expected is not None  # noqa: S101 (for the type checker)
+    expected = checked.expected
+    told = {
+        "ticker": expected.ticker.symbol,
+        "asset_type": str(expected.ticker.asset_type),
+        "exchange": expected.ticker.exchange,
+        "currency": expected.ticker.currency,
+        "error": ", ".join(finding.text for finding in checked.findings),
+    }
+    if expected.unit is not None:
+        adjusted = "true" if expected.unit.adjusted else "false"
+        told |= {"from": str(expected.unit.start), "to": str(expected.unit.end), "adjusted": adjusted}
+    return told

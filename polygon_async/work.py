@@ -1,0 +1,249 @@
+"""Tickers and what is known of them in, an outcome for each out: producer, queue, workers, hand-off, uploaders."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING
+
+from polygon_async.csvfile import disk_errors, remove
+from polygon_async.errors import Refused, TickerError
+from polygon_async.fetch import fetch_csv
+from polygon_async.layout import lzo_name, part_name
+from polygon_async.ledger import UnitState
+from polygon_async.models import CsvFile, Outcome, State, Unit
+from polygon_async.records import today
+from polygon_async.resume import remove_csv, resumption, whole_csv
+from polygon_async.windows import Slots
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+    from datetime import datetime
+
+    from polygon_async.config import Settings
+    from polygon_async.delivery import Delivery
+    from polygon_async.ledger import Standing
+    from polygon_async.models import Ticker
+    from polygon_async.offload import Offload
+    from polygon_async.polygon import Polygon
+    from polygon_async.records import Records
+    from polygon_async.redaction import Redactor
+    from polygon_async.resume import Resumption
+    from polygon_async.tally import Tally
+
+__all__ = ["Work"]
+
+log = logging.getLogger(__name__)
+
+_HINT_AFTER = 5
+"""So many tickers refused with 403 and none let through: it is the plan, not the tickers."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Work:
+    """One run's moving parts."""
+
+    settings: Settings
+    tickers: Sequence[Ticker]
+    redact: Redactor
+    tally: Tally
+    polygon: Polygon
+    offload: Offload
+    records: Records
+    deliver: Delivery | None
+    """None: the CSVs are all that is wanted."""
+    outcomes: list[Outcome] = field(default_factory=list)
+    """One for every unit that ended, in the order in which they did; it fills while the work goes on."""
+    _queue: asyncio.Queue[tuple[int, Unit, Standing | None] | None] = field(init=False)
+    _handoff: asyncio.Queue[tuple[Unit, CsvFile, Standing | None] | None] = field(init=False)
+    _slots: Slots = field(init=False)
+    _refused: int = 0
+
+    def __post_init__(self) -> None:
+        # Bounded, so that a slow bucket slows the fetching and no files pile up.
+        self._queue = asyncio.Queue(self.settings.concurrency)
+        self._handoff = asyncio.Queue(self.settings.concurrency)
+
+    async def __call__(self) -> None:
+        """Do all of it, but for what earlier runs have done.
+
+        Raises:
+            RunError: the run cannot go on.
+        """
+        todo = await self._what_is_left()
+        self._slots = Slots(self.settings.concurrency, waiting=len(todo))
+        workers = range(min(self.settings.concurrency, len(todo)))
+        async with asyncio.TaskGroup() as storing:
+            for _ in workers if self.deliver else ():
+                storing.create_task(self._store_all())
+            async with asyncio.TaskGroup() as fetching:
+                for _ in workers:
+                    fetching.create_task(self._fetch_all())
+                for turn, (unit, standing) in enumerate(todo):
+                    await self._queue.put((turn, unit, standing))
+                for _ in workers:
+                    await self._queue.put(None)
+            for _ in workers if self.deliver else ():
+                await self._handoff.put(None)
+
+    async def _what_is_left(self) -> list[tuple[Unit, Standing | None]]:
+        """The units that are not done, with what is known of them; those that are end here."""
+        settings = self.settings
+        units = [
+            Unit(ticker=ticker, start=settings.start, end=settings.end, adjusted=settings.adjusted)
+            for ticker in self.tickers
+        ]
+        standings = {} if settings.force else await self.records.standings(units)
+        known = [(unit, standings.get(unit.ticker.symbol)) for unit in units]
+        done = [outcome for unit, standing in known if (outcome := self._done(unit, standing)) is not None]
+        await self.offload(self._tidy, units, done)
+        for outcome in done:
+            self._end(outcome)
+        ended = {outcome.unit.ticker.symbol for outcome in done}
+        return [(unit, standing) for unit, standing in known if unit.ticker.symbol not in ended]
+
+    def _tidy(self, units: Sequence[Unit], done: Sequence[Outcome]) -> None:
+        """Take away what a run that was killed had no more time to."""
+        for unit in units:
+            remove(self.settings.output_dir / lzo_name(unit.ticker.symbol))
+        for outcome in done:
+            if not self.settings.keep_csv and outcome.csv is not None:
+                remove_csv(outcome.csv)
+
+    def _done(self, unit: Unit, standing: Standing | None) -> Outcome | None:
+        """How the unit ended in an earlier run, where nothing is left to do."""
+        if standing is None or not self._counts(unit, standing):
+            return None
+        if standing.state == UnitState.NO_DATA:
+            return Outcome(unit=unit, state=State.NO_DATA, earlier=True)
+        if self.deliver is not None and standing.receipt is not None:
+            return Outcome(unit=unit, state=State.UPLOADED, csv=standing.csv, receipt=standing.receipt, earlier=True)
+        return None
+
+    def _counts(self, unit: Unit, standing: Standing) -> bool:
+        """Whether the range was over when it was fetched; what was not yet counts for the run that fetched it."""
+        return standing.run == self.records.run.id or unit.end < standing.day
+
+    async def _fetch_all(self) -> None:
+        """One fetch worker: units from the queue, until there are no more."""
+        while (queued := await self._queue.get()) is not None:
+            turn, unit, standing = queued
+            async with self._ending(unit, note=self.records.failed):
+                csv, earlier = await self._csv(unit, turn, standing)
+                if csv is None:
+                    self._end(Outcome(unit=unit, state=State.NO_DATA))
+                elif self.deliver is None:
+                    self._end(Outcome(unit=unit, state=State.SAVED, csv=csv, earlier=earlier))
+                else:
+                    self.tally.in_flight[unit.ticker.symbol] = "waiting for the bucket"
+                    await self._handoff.put((unit, csv, standing))
+
+    async def _csv(self, unit: Unit, turn: int, standing: Standing | None) -> tuple[CsvFile | None, bool]:
+        """The unit's CSV, None where the range is empty; and whether an earlier run had fetched it."""
+        self.tally.in_flight[unit.ticker.symbol] = "asking"
+        with self._slots.begun():
+            found = await self._found(unit, standing)
+            if isinstance(found, CsvFile):
+                return found, True
+            csv = await fetch_csv(
+                unit,
+                self.settings.output_dir,
+                modified=self.records.run.collected.replace(second=0).timestamp(),
+                polygon=self.polygon,
+                offload=self.offload,
+                tally=self.tally,
+                slots=self._slots,
+                turn=turn,
+                resumed=found,
+                note=partial(self.records.progressed, unit),
+            )
+        if csv is None:
+            await self.records.empty(unit)
+        else:
+            await self.records.fetched(unit, csv)
+        return csv, False
+
+    async def _found(self, unit: Unit, standing: Standing | None) -> CsvFile | Resumption | None:
+        """What earlier runs have left of the unit and can be used; the ledger then knows that it goes on, or begins."""
+        directory = self.settings.output_dir
+        if standing is not None and self._counts(unit, standing):
+            if standing.csv is not None and await self.offload(whole_csv, standing.csv):
+                return standing.csv
+            # Adjusted prices change with every split: what was begun on another day may not fit what would follow.
+            if standing.progress is not None and (not unit.adjusted or standing.day == today()):
+                found = await self.offload(resumption, unit, directory, standing.progress)
+                if isinstance(found, CsvFile):
+                    await self.records.fetched(unit, found)
+                elif found is not None:
+                    await self.records.resumed(unit)
+                    log.info("%s goes on after %s bars", unit.ticker.symbol, f"{found.progress.bars:,}")
+                if found is not None:
+                    return found
+        await self.records.begun(unit)
+        await self.offload(remove, directory / part_name(unit))
+        return None
+
+    async def _store_all(self) -> None:
+        """One uploader: whole CSVs from the hand-off, until there are no more."""
+        while (handed := await self._handoff.get()) is not None:
+            unit, csv, standing = handed
+            async with self._ending(unit, csv, note=self.records.not_uploaded):
+                self._end(await self._stored(unit, csv, self._collected(csv, standing)))
+
+    async def _stored(self, unit: Unit, csv: CsvFile, collected: datetime) -> Outcome:
+        assert self.deliver is not None  # noqa: S101 (for the type checker; uploaders run with a bucket only)
+        # Written down before the object is: whoever goes on after a kill looks under the same key.
+        await self.records.uploading(unit, csv, collected)
+        doing = partial(self.tally.in_flight.__setitem__, unit.ticker.symbol)
+        receipt, description = await self.deliver(unit, csv, collected=collected, doing=doing)
+        await self.records.uploaded(unit, receipt, description.tags)
+        self.tally.stored_bytes += receipt.size
+        if not self.settings.keep_csv:
+            with disk_errors(csv.path):
+                await self.offload(csv.path.unlink, missing_ok=True)
+        return Outcome(unit=unit, state=State.UPLOADED, csv=csv, receipt=receipt)
+
+    def _collected(self, csv: CsvFile, standing: Standing | None) -> datetime:
+        """The time in the object's key: the run's, or that of an earlier one which may have written it already."""
+        begun = standing is not None and standing.csv is not None and standing.csv.sha256 == csv.sha256
+        return (standing.collected if begun and standing else None) or self.records.run.collected
+
+    @contextlib.asynccontextmanager
+    async def _ending(
+        self, unit: Unit, csv: CsvFile | None = None, *, note: Callable[[Unit, str], Awaitable[None]]
+    ) -> AsyncIterator[None]:
+        """What a ticker's own error becomes: an outcome, while the others go on; the ledger is told by `note`."""
+        try:
+            yield
+        except TickerError as error:
+            text = self.redact(str(error))
+            await note(unit, text)
+            self._end(Outcome(unit=unit, state=State.FAILED, csv=csv, error=text))
+            if isinstance(error, Refused) and error.status == 403:
+                self._hint_at_the_plan()
+
+    def _end(self, outcome: Outcome) -> None:
+        symbol = outcome.unit.ticker.symbol
+        self.outcomes.append(outcome)
+        self.tally.ended[outcome.state] += 1
+        self.tally.in_flight.pop(symbol, None)
+        if outcome.state is State.FAILED:
+            log.error("%s failed: %s", symbol, outcome.error)
+            return
+        bars = f", {outcome.csv.bars:,} bars" if outcome.csv else ""
+        key = f", {outcome.receipt.key}" if outcome.receipt else ""
+        before = " before" if outcome.earlier else ""
+        log.info("%s %s%s%s%s", symbol, outcome.state, before, bars, key, extra={"routine": True})
+
+    def _hint_at_the_plan(self) -> None:
+        self._refused += 1
+        ended = [outcome for outcome in self.outcomes if not outcome.earlier]
+        if self._refused == len(ended) == min(_HINT_AFTER, len(self.tickers)):
+            log.warning(
+                "so far every ticker was refused with 403: the plan behind the key does not include this"
+                " market or reach back to %s; choose a later --from, or look at the plan",
+                self.settings.start,
+            )

@@ -1,0 +1,152 @@
+"""A file and its description in, an object out under a key that was free; or the word that it was not."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from polygon_async.content import in_base64
+from polygon_async.multipart import open_upload, send_parts
+from polygon_async.storage_errors import code_of, status_of
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from botocore.exceptions import ClientError
+    from types_aiobotocore_s3 import S3Client
+
+    from polygon_async.content import Algorithm, Content
+    from polygon_async.objects import ObjectDescription, StoredObject
+    from polygon_async.offload import Offload
+
+__all__ = ["PARTS_IN_FLIGHT", "Writer"]
+
+log = logging.getLogger(__name__)
+
+PARTS_IN_FLIGHT = 4
+"""Of all files together: each is in memory while it is sent."""
+_ATTEMPTS = 3
+"""Of writes that meet others under the same key."""
+
+
+class _Taken(Exception):
+    """There is something under the key, or was a moment ago."""
+
+
+class Writer:
+    """Writes under keys that are free, whether or not the store can see to that itself."""
+
+    def __init__(
+        self, client: S3Client, bucket: str, *, look: Callable[[str], Awaitable[StoredObject | None]], offload: Offload
+    ) -> None:
+        self._client = client
+        self._bucket = bucket
+        self._look = look
+        self._offload = offload
+        self._room = asyncio.Semaphore(PARTS_IN_FLIGHT)
+        self._conditional = True
+        self._has_said = False
+
+    async def write(self, content: Content, description: ObjectDescription, *, replace: bool) -> bool:
+        """Write the object; False when there is one under its key already.
+
+        It may then be this one: a lost answer to a write looks like that when the write is tried again.
+
+        Raises:
+            botocore's own errors.
+        """
+        from botocore.exceptions import ClientError
+
+        for attempt in range(1, _ATTEMPTS + 1):
+            only_once: dict[str, Any] = {"IfNoneMatch": "*"} if self._conditional and not replace else {}
+            try:
+                await self._write(content, description, only_once, replace=replace)
+            except _Taken:
+                return False
+            except ClientError as error:
+                if only_once and _is_refused(error):
+                    return False
+                if only_once and _is_unknown(error):
+                    self._do_without()
+                elif code_of(error) != "ConditionalRequestConflict" or attempt == _ATTEMPTS:
+                    raise
+            else:
+                return True
+        raise AssertionError("the last attempt returns or raises")
+
+    async def _write(
+        self, content: Content, description: ObjectDescription, only_once: dict[str, Any], *, replace: bool
+    ) -> None:
+        if content.part_size is not None:
+            await self._put_parts(content, description, only_once, replace=replace)
+            return
+        if not only_once and not replace:
+            await self._see_that_free(description.key)
+        await self._put(content, description, only_once)
+
+    async def _put(self, content: Content, description: ObjectDescription, only_once: dict[str, Any]) -> None:
+        # As a header, worked out beforehand: stores that know no trailers take it, too.
+        field = {"md5": "ContentMD5", "sha256": "ChecksumSHA256"}[self._algorithm]
+        checksum: dict[str, Any] = {field: in_base64(await content.digest(self._algorithm))}
+        with await self._offload(content.path.open, "rb") as body:
+            await self._client.put_object(Body=body, **self._request(description), **checksum, **only_once)
+
+    async def _put_parts(
+        self, content: Content, description: ObjectDescription, only_once: dict[str, Any], *, replace: bool
+    ) -> None:
+        """Send the parts and put them together; not every store heeds a condition at that last step, so it looks."""
+        if not replace:
+            self._say_that_it_looks()
+            await self._see_that_free(description.key)
+        kind = {"ChecksumAlgorithm": "SHA256"} if self._algorithm == "sha256" else {}
+        async with open_upload(self._client, **self._request(description), **kind) as upload:
+            parts = await send_parts(self._client, upload, content, algorithm=self._algorithm, room=self._room)
+            if not replace:
+                await self._see_that_free(description.key)
+            try:
+                await self._client.complete_multipart_upload(**upload, MultipartUpload={"Parts": parts}, **only_once)
+            except self._client.exceptions.NoSuchUpload as error:
+                # The answer to an earlier attempt was lost, most likely; what is stored will tell.
+                if not replace:
+                    raise _Taken from error
+
+    async def _see_that_free(self, key: str) -> None:
+        if await self._look(key) is not None:
+            raise _Taken
+
+    def _say_that_it_looks(self) -> None:
+        if not self._has_said:
+            log.info(
+                "large files are sent in parts, which not every store writes conditionally; a look stands in for it"
+            )
+            self._has_said = True
+
+    def _do_without(self) -> None:
+        if self._conditional:
+            log.info("the store knows no conditional writes; a look before each write stands in for them")
+            self._conditional = False
+
+    @property
+    def _algorithm(self) -> Algorithm:
+        """What the store is told of the content; who has switched checksums off has a store that knows MD5 only."""
+        wanted = self._client.meta.config.request_checksum_calculation
+        return "md5" if wanted == "when_required" else "sha256"
+
+    def _request(self, description: ObjectDescription) -> dict[str, Any]:
+        return {
+            "Bucket": self._bucket,
+            "Key": description.key,
+            "Tagging": "&".join(f"{quote(k, safe='')}={quote(v, safe='')}" for k, v in description.tags.items()),
+            "Metadata": dict(description.metadata),
+            "ContentType": "application/x-lzop",
+        }
+
+
+def _is_refused(error: ClientError) -> bool:
+    return status_of(error) == 412 or code_of(error) == "PreconditionFailed"
+
+
+def _is_unknown(error: ClientError) -> bool:
+    return status_of(error) == 501 or code_of(error) == "NotImplemented"
