@@ -96,6 +96,8 @@ def _metadata(wanted: Mapping[str, str], found: Mapping[str, str]) -> str | None
     text = _differences(wanted, {name: found[name] for name in wanted if name in found})
     if text is None:
         return None
+    if not any(name in found for name in wanted):
+        return "its metadata is lost"
     # It names a unit, but another one: repairing must not take its place.
     others = any(name in found and found[name] != wanted[name] for name in _IDENTITY)
     return f"another download's object is there: {text}" if others else f"its metadata is wrong: {text}"

@@ -101,7 +101,8 @@ def object_key(ticker: Ticker, collected: datetime) -> str:
 
 def parse_key(key: str) -> KeyParts | None:
     """What a key of this layout says; None for any other key."""
-    if (found := _KEY.fullmatch(key)) is None:
+    found = _KEY.fullmatch(key)
+    if found is None or not found["name"].strip("."):
         return None
     try:
         collected = datetime.strptime(found["minute"], "%Y%m%d%H%M").replace(tzinfo=UTC)

@@ -76,6 +76,7 @@ class Report:
             lines.append(f"  pending   {self.pending:,} uploads are not confirmed: a download goes on with them")
         if self._rows():
             lines.append(f"  list      {self.directory / VERIFY_CSV}")
+            lines += [f"  again     {self._again}"] if self._again else []
         return "\n".join(lines)
 
     def as_json(self) -> dict[str, Any]:
@@ -100,6 +101,18 @@ class Report:
             "repaired": [finding.as_json() for finding in self.mended],
             "findings": [finding.as_json() for finding in self.findings],
         }
+
+    @property
+    def _again(self) -> str:
+        """What helps against all of it at once, where one command does."""
+        if not any(each.expected and each.expected.recorded for each in self.checked):
+            ranges = {(row.get("from"), row.get("to"), row.get("adjusted")) for row in self._rows()}
+            first, last, adjusted = next(iter(ranges))
+            if len(ranges) > 1 or first is None:
+                return ""
+            plain = "" if adjusted == "true" else " --no-adjusted"
+            return f"download --universe {self.directory / VERIFY_CSV} --from {first} --to {last}{plain}"
+        return "" if self.repaired else "the same command with --repair"
 
     def write_list(self) -> None:
         """Write the tickers that need something in the universe's own form; remove a list that would be empty.

@@ -61,9 +61,9 @@ class Command:
 
 COMMANDS = (
     Command("download", "download, compress and upload bars: what is done when no command is named"),
-    Command("universe", "write a universe's CSV from the API's own list of tickers"),
     Command("status", "tell what the ledger knows: what is done, pending and failed"),
     Command("verify", "look whether the objects are in the bucket as they were uploaded; repair them"),
+    Command("universe", "write a universe's CSV from the API's own list of tickers"),
 )
 
 
