@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -69,9 +70,17 @@ def test_every_command_has_a_help_of_its_own_with_examples(
     own = "" if command.name == "download" else f" {command.name}"
     assert text.startswith(f"usage: polygon-async{own} [-h]")
     assert "examples:\n  polygon-async" in text
-    assert "--log-level" in text
     for action in parser(command)._actions:
         assert action.help, action.option_strings
+
+
+@every_command
+def test_the_readme_tells_of_every_command_and_flag(command: Command) -> None:
+    text = (Path(__file__).parent.parent / "README.md").read_text()
+    assert f"| `{command.name}` | " in text
+    for action in parser(command)._actions:
+        for flag in action.option_strings:
+            assert flag == "-h" or f"`{flag}" in text, flag
 
 
 @every_command

@@ -305,7 +305,7 @@ def test_the_official_client_reads_all_pages() -> None:
         (bars_path(query="cursor=%C3%BC"), 400, "Invalid cursor"),
         (bars_path().replace("minute", "day"), 400, "1/day"),
         (bars_path().replace("/range/", "/RANGE/"), 404, "404 page not found"),
-        ("/v3/reference/tickers", 404, "404 page not found"),
+        ("/v3/reference/splits", 404, "404 page not found"),
     ],
 )
 async def test_a_bad_request_is_refused_as_the_api_does(browser: Browser, path: str, status: int, text: str) -> None:

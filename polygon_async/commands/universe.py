@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import re
 from dataclasses import dataclass
 from itertools import product
@@ -51,7 +52,7 @@ examples:
 
 _MARKETS = ("stocks", "crypto", "fx", "otc", "indices")
 _TYPE = re.compile(r"[A-Z0-9_]{1,20}")
-_PACE = ("concurrency", "rate", "patience", "stall_timeout", "outage_patience", "match", "limit")
+_SETTINGS = ("concurrency", "rate", "patience", "stall_timeout", "outage_patience", "match", "limit")
 _NOTHING = 1
 
 _T = TypeVar("_T")
@@ -115,7 +116,7 @@ def run(call: Call) -> int:
     """Ask, write, and say how many tickers there are."""
     flags = vars(call.flags)
     order = _order(flags)
-    settings = settings_from({name: flags[name] for name in _PACE} | {"processes": "0"}, call.environment)
+    settings = settings_from({name: flags[name] for name in _SETTINGS} | {"processes": "0"}, call.environment)
     handler = logging.StreamHandler()
     handler.setFormatter(RedactingFormatter(call.redact))
     log_to(handler, call.flags.log_level)
@@ -188,6 +189,8 @@ def _output(text: str) -> Path | None:
         raise ConfigError(f"--output {one_line(repr(text))}: it is not a file")
     if not path.resolve().parent.is_dir():
         raise ConfigError(f"--output {one_line(repr(text))}: its directory does not exist")
+    if not os.access(path.resolve().parent, os.W_OK):
+        raise ConfigError(f"--output {one_line(repr(text))}: its directory cannot be written")
     return path
 
 
