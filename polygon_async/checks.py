@@ -54,7 +54,7 @@ def of_object(expected: Expected, stored: StoredObject | None) -> list[Finding]:
     if expected.size is not None and stored.size != expected.size:
         found.append(told(Kind.SIZE, f"it has {stored.size:,} bytes and not {expected.size:,}"))
     elif expected.checksum and stored.etag != expected.checksum:
-        found.append(told(Kind.CHECKSUM, f"its ETag is {stored.etag} and not {expected.checksum}: other content"))
+        found.append(told(Kind.CHECKSUM, f"its ETag is {stored.etag} and not {expected.checksum}"))
     if (text := _metadata(expected.metadata, stored.metadata)) is not None:
         found.append(told(Kind.METADATA, text))
     if (text := _differences(expected.tags, stored.tags or {})) is not None:

@@ -40,8 +40,8 @@ async def _change(words: Callable[[], str]) -> None:
 
 
 def _write(line: str) -> None:
-    """In the place of what stood in this line; log lines that come meanwhile begin there, too, and are longer."""
-    sys.stderr.write(f"\r\x1b[2K{line}")
+    """In the place of what stood in this line; a log line that comes meanwhile begins there, too, and is longer."""
+    sys.stderr.write(f"\x1b[2K{line}\r")
     sys.stderr.flush()
 
 

@@ -71,7 +71,8 @@ CREATE TABLE upload (
 """
 # run: `collected` is the time in its objects' keys (s UTC), `universe` a digest of its tickers; it is running, done,
 # interrupted or stopped. unit: `day` is New York's when it was begun, crc and size are those of its part or CSV. In
-# upload, `sha256` is that of the CSV inside, `checksum` the object's ETag. `began` and `ended` are s UTC,
+# upload, `sha256` is that of the CSV inside, `checksum` the object's ETag; it is uploading, uploaded, failed, or lost:
+# uploaded, and not as it was when it was verified. `began` and `ended` are s UTC,
 # bars' times ms UTC.
 
 

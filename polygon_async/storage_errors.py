@@ -41,6 +41,7 @@ def store_errors(act: str, *, has_stored: bool) -> Iterator[None]:
 
     `has_stored` tells whether the run has stored anything: where nothing could be, a denial is everybody's.
     """
+    from aiohttp import ClientError as BodyError
     from botocore.exceptions import BotoCoreError, ClientError, CredentialRetrievalError, NoCredentialsError
 
     try:
@@ -57,7 +58,8 @@ def store_errors(act: str, *, has_stored: bool) -> Iterator[None]:
         raise UploadFailed(f"{act} failed ({words_of(error)})") from error
     except (NoCredentialsError, CredentialRetrievalError) as error:
         raise StorageUnusable(f"{act}: {local_trouble(error)}") from error
-    except (BotoCoreError, OSError) as error:
+    except (BotoCoreError, BodyError, OSError) as error:
+        # A body that is cut short comes as aiohttp's own error.
         raise UploadFailed(f"{act} failed ({one_line(error)})") from error
 
 

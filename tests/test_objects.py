@@ -149,6 +149,9 @@ def door(endpoint: str, rule: Callable[[Asked, Callable[[], Answered]], Answered
             self.end_headers()
             if self.command != "HEAD":
                 self.wfile.write(answered.body)
+                # A body that is cut short ends with its connection.
+                promised = int(answered.headers.get("Content-Length", "0"))
+                self.close_connection = self.close_connection or len(answered.body) < promised
 
         def forward(self, asked: Asked) -> Answered:
             headers = {name: value for name, value in asked.headers.items() if name.lower() != "expect"}

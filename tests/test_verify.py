@@ -298,19 +298,25 @@ def test_other_buckets_and_what_may_not_be_looked_at(
 ) -> None:
     """Who may not list is told 403 where there is nothing: that is this object's loss, and not the run's end."""
     box = sandbox()
-    item = download(program, box, "QQ", "AAPL")["QQ"]
+    items = download(program, box, "QQ", "AAPL")
+    item, other = items["QQ"], items["AAPL"]
     ended = program("verify", "--json", box=box, env={"S3_BUCKET": store.create_bucket()})
     assert (ended.code, ended.summary["objects"]["checked"], ended.summary["objects"]["elsewhere"]) == (0, 0, 2)
 
     def rule(asked: Asked, forward: Callable[[], Answered]) -> Answered:
         if asked.method == "HEAD" and item.key in asked.path:
             return Answered(403, {"Content-Length": "0"}, b"")
-        return forward()
+        answered = forward()
+        if asked.method == "GET" and other.key in asked.path and "tagging" not in asked.path:
+            return Answered(200, answered.headers, answered.body[:-10])
+        return answered
 
     with door(store.endpoint, rule) as address:
-        ended = program("verify", "--prefix", "", "--json", box=box, env={"AWS_ENDPOINT_URL_S3": address})
-    assert (ended.code, kinds(ended)) == (1, {"QQ": {"missing"}}), ended.err
-    assert "it is not there, or may not be looked at (403" in ended.summary["findings"][0]["finding"]
+        ended = program("verify", "--prefix", "", "--deep", "--json", box=box, env={"AWS_ENDPOINT_URL_S3": address})
+    assert (ended.code, kinds(ended)) == (1, {"QQ": {"missing"}, "AAPL": {"unreadable"}}), ended.err
+    told = {finding["ticker"]: finding["finding"] for finding in ended.summary["findings"]}
+    assert "it is not there, or may not be looked at (403" in told["QQ"]
+    assert told["AAPL"].startswith(f"reading s3://{box.bucket}/{other.key} failed (")
 
 
 @pytest.mark.parametrize("size", [1, 7, 100_000])
