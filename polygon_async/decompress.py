@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from polygon_async.errors import CompressionFailed, one_line
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
 __all__ = ["decompress"]
 
@@ -89,4 +89,13 @@ async def _end(process: asyncio.subprocess.Process, *tasks: asyncio.Task[Any]) -
     if process.returncode is None:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(process.pid, signal.SIGKILL)
-    await asyncio.shield(asyncio.gather(process.wait(), *tasks, return_exceptions=True))
+    await asyncio.shield(_ended(process, tasks))
+
+
+async def _ended(process: asyncio.subprocess.Process, tasks: Sequence[asyncio.Task[Any]]) -> None:
+    """asyncio sees a process end only after its streams have, and a full one stands still until it is read."""
+    await asyncio.gather(*tasks, return_exceptions=True)
+    for stream in (process.stdout, process.stderr):
+        while stream is not None and await stream.read(_BLOCK):
+            pass
+    await process.wait()

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import csv
 import dataclasses
 import hashlib
+import os
 import subprocess
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from test_objects import Answered, Asked, Stored, decompressed, door, put, stored
+from test_objects import LZOP, Answered, Asked, Stored, decompressed, door, put, stored
 
 from polygon_async.csvcheck import CsvCheck
+from polygon_async.decompress import decompress
+from polygon_async.errors import CompressionFailed
 from polygon_async.layout import parse_key, symbol_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import AsyncIterator, Callable, Iterator
 
     from conftest import Ended, Program
 
@@ -317,6 +321,38 @@ def test_other_buckets_and_what_may_not_be_looked_at(
     told = {finding["ticker"]: finding["finding"] for finding in ended.summary["findings"]}
     assert "it is not there, or may not be looked at (403" in told["QQ"]
     assert told["AAPL"].startswith(f"reading s3://{box.bucket}/{other.key} failed (")
+
+
+async def test_a_deep_look_that_is_given_up_ends_its_lzop() -> None:
+    """In the middle of its output, which nobody takes any more."""
+    large, taken = lzo(b"0" * 2**26), asyncio.Event()
+
+    async def chunks() -> AsyncIterator[bytes]:
+        yield large
+
+    async def take(block: bytes) -> None:
+        taken.set()
+        await asyncio.Event().wait()
+
+    looking = asyncio.create_task(decompress(LZOP, chunks(), take))
+    await taken.wait()
+    looking.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asyncio.wait_for(looking, 30)
+    with pytest.raises(ChildProcessError):
+        os.waitpid(-1, os.WNOHANG)  # noqa: ASYNC222 (it does not wait)
+
+
+async def test_what_lzop_does_not_take_is_not_read_to_its_end() -> None:
+    async def chunks() -> AsyncIterator[bytes]:
+        while True:
+            yield b"no lzop file" * 10_000
+
+    async def take(block: bytes) -> None:
+        """Nothing comes."""
+
+    with pytest.raises(CompressionFailed, match="not a lzop file"):
+        await asyncio.wait_for(decompress(LZOP, chunks(), take), 30)
 
 
 @pytest.mark.parametrize("size", [1, 7, 100_000])
