@@ -2,24 +2,35 @@
 
 from __future__ import annotations
 
-import ipaddress
-import math
 import os
 import re
 from dataclasses import dataclass, field, fields
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
 from polygon_async.errors import ConfigError, one_line
 from polygon_async.layout import is_tag_value
-from polygon_async.models import NEW_YORK, Rate
+from polygon_async.models import NEW_YORK
+from polygon_async.values import (
+    default_range,
+    is_loopback,
+    parse_concurrency,
+    parse_date,
+    parse_positive_seconds,
+    parse_processes,
+    parse_rate,
+    parse_seconds,
+    parse_text,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-__all__ = ["DEFAULTS", "Environment", "Settings", "default_range", "parse_date", "parse_rate", "settings_from"]
+    from polygon_async.models import Rate
+
+__all__ = ["DEFAULTS", "Environment", "Settings", "settings_from"]
 
 DEFAULTS: Mapping[str, str] = {
     "universe": "tickers.csv",
@@ -36,10 +47,6 @@ DEFAULTS: Mapping[str, str] = {
 }
 """What holds where no flag, no variable and no `.env` says otherwise; as a user would write it."""
 
-_UNITS = {"s": 1.0, "min": 60.0, "h": 3600.0}
-_RATE = re.compile(r"(\d+(?:\.\d+)?)/(s|min|h)")
-_MOST_CONCURRENCY = 1000
-_OLDEST = date(1970, 1, 1)
 _HOSTS = frozenset({"api.polygon.io", "api.massive.com"})
 
 _SECRETS = ("POLYGON_API_KEY", "MASSIVE_API_KEY", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
@@ -96,7 +103,7 @@ class Settings:
         host = parts.hostname or ""
         if host in _HOSTS:
             return "polygon"
-        return "local" if _is_loopback(host) else f"{parts.netloc}{parts.path}"
+        return "local" if is_loopback(host) else f"{parts.netloc}{parts.path}"
 
     def as_json(self) -> dict[str, object]:
         """All of them but the key, for whoever looks later."""
@@ -149,46 +156,6 @@ class Environment:
         return None
 
 
-def parse_rate(text: str) -> Rate:
-    """`5/min`, `100/s`, `3000/h`, `unlimited` or `auto` as a Rate.
-
-    Raises:
-        ValueError: it is none of these.
-    """
-    if text in {"unlimited", "auto"}:
-        return Rate(text, None)
-    if not (match := _RATE.fullmatch(text)):
-        raise ValueError("a rate is N/s, N/min or N/h (such as 5/min), unlimited or auto")
-    count = float(match[1])
-    if not (0 < count < math.inf):
-        raise ValueError("a rate is more than 0; `unlimited` lifts it")
-    return Rate(text, count / _UNITS[match[2]])
-
-
-def parse_date(text: str) -> date:
-    """A calendar day, YYYY-MM-DD.
-
-    Raises:
-        ValueError: it is none.
-    """
-    try:
-        day = datetime.strptime(text, "%Y-%m-%d").replace(tzinfo=UTC).date()
-    except ValueError:
-        raise ValueError("a date is YYYY-MM-DD and must exist") from None
-    if day < _OLDEST or text != day.isoformat():
-        raise ValueError(f"a date is YYYY-MM-DD, not before {_OLDEST}")
-    return day
-
-
-def default_range(today: date) -> tuple[date, date]:
-    """Two years before `today` plus a day, and yesterday: what the free plan holds."""
-    try:
-        two_years_ago = today.replace(year=today.year - 2)
-    except ValueError:  # 29 February
-        two_years_ago = today.replace(year=today.year - 2, day=28)
-    return two_years_ago + timedelta(days=1), today - timedelta(days=1)
-
-
 def settings_from(flags: Mapping[str, Any], environment: Environment, *, needs_key: bool = True) -> Settings:
     """Merge and check: flags, then environment, then `.env`, then defaults.
 
@@ -212,14 +179,14 @@ def settings_from(flags: Mapping[str, Any], environment: Environment, *, needs_k
         start=start,
         end=end,
         adjusted=flags.get("adjusted", True),
-        concurrency=_chosen(flags, environment, "concurrency", "POLYGON_CONCURRENCY", _concurrency),
-        processes=_chosen(flags, environment, "processes", "POLYGON_PROCESSES", _processes),
+        concurrency=_chosen(flags, environment, "concurrency", "POLYGON_CONCURRENCY", parse_concurrency),
+        processes=_chosen(flags, environment, "processes", "POLYGON_PROCESSES", parse_processes),
         rate=_chosen(flags, environment, "rate", "POLYGON_RATE_LIMIT", parse_rate),
-        patience=_chosen(flags, environment, "patience", "POLYGON_PATIENCE", _seconds),
-        stall_timeout=_chosen(flags, environment, "stall_timeout", "POLYGON_STALL_TIMEOUT", _positive_seconds),
-        outage_patience=_chosen(flags, environment, "outage_patience", "POLYGON_OUTAGE_PATIENCE", _seconds),
+        patience=_chosen(flags, environment, "patience", "POLYGON_PATIENCE", parse_seconds),
+        stall_timeout=_chosen(flags, environment, "stall_timeout", "POLYGON_STALL_TIMEOUT", parse_positive_seconds),
+        outage_patience=_chosen(flags, environment, "outage_patience", "POLYGON_OUTAGE_PATIENCE", parse_seconds),
         upload=flags.get("upload", True),
-        bucket=_chosen(flags, environment, "bucket", "S3_BUCKET", _text),
+        bucket=_chosen(flags, environment, "bucket", "S3_BUCKET", parse_text),
         output_dir=_output_dir(flags),
         keep_csv=flags.get("keep_csv", True),
         force=flags.get("force", False),
@@ -265,36 +232,6 @@ def _chosen(
         raise ConfigError(f"{where} {one_line(repr(text))}: {error}") from None
 
 
-def _processes(text: str) -> int:
-    if text == "auto":
-        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    if not (text.isascii() and text.isdigit()) or int(text[:9]) > _MOST_CONCURRENCY:
-        raise ValueError(f"it is a whole number from 0 to {_MOST_CONCURRENCY}, or auto")
-    return int(text)
-
-
-def _concurrency(text: str) -> int:
-    if not (text.isascii() and text.isdigit()) or not 1 <= int(text[:9]) <= _MOST_CONCURRENCY:
-        raise ValueError(f"it is a whole number from 1 to {_MOST_CONCURRENCY}")
-    return int(text)
-
-
-def _seconds(text: str) -> float:
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = math.nan
-    if not 0 <= seconds < math.inf:
-        raise ValueError("it is a number of seconds, 0 or more")
-    return seconds
-
-
-def _positive_seconds(text: str) -> float:
-    if not (seconds := _seconds(text)):
-        raise ValueError("it is a number of seconds, more than 0")
-    return seconds
-
-
 def _output_dir(flags: Mapping[str, Any]) -> Path:
     path: str | None = flags.get("output_dir")
     if path == "":
@@ -333,12 +270,6 @@ def _tag(flags: Mapping[str, Any], name: str) -> str | None:
     return value
 
 
-def _text(text: str) -> str:
-    if not text:
-        raise ValueError("it is empty")
-    return text
-
-
 def _api_key(environment: Environment, *, needed: bool) -> str:
     found = environment.get("POLYGON_API_KEY", "MASSIVE_API_KEY")
     if found is None and not needed:
@@ -363,15 +294,8 @@ def _base_url(environment: Environment) -> str:
         raise ConfigError(f"{name} must be like {DEFAULTS['base_url']}")
     if parts.username is not None or parts.password is not None:
         raise ConfigError(f"{name} must not hold a user or a password; the key goes into POLYGON_API_KEY")
-    if parts.scheme == "http" and not _is_loopback(parts.hostname or ""):
+    if parts.scheme == "http" and not is_loopback(parts.hostname or ""):
         raise ConfigError(
             f"{name} is plain http, which would show the key to the network; use https (http is for this machine only)"
         )
     return url.rstrip("/")
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

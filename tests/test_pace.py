@@ -13,11 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from polygon_async import pipeline, universe
-from polygon_async.config import Environment, parse_rate, settings_from
+from polygon_async.config import Environment, settings_from
 from polygon_async.pacing import Pacer, fine_sleep
 from polygon_async.polygon import _retry_after
 from polygon_async.redaction import Redactor
 from polygon_async.sandbox import Market
+from polygon_async.values import parse_rate
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Sequence

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from polygon_async.config import Environment, Settings, default_range, settings_from
+from polygon_async.config import Environment, Settings, settings_from
 from polygon_async.errors import ConfigError
+from polygon_async.values import default_range
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

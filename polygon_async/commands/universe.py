@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from polygon_async import __version__
-from polygon_async.config import parse_date, settings_from
+from polygon_async.config import settings_from
 from polygon_async.errors import ConfigError, one_line
 from polygon_async.exchanges import mic_of
 from polygon_async.grammar import add_shared
 from polygon_async.redaction import RedactingFormatter
 from polygon_async.terminal import COULD_NOT, log_to, refuse, run_cancellable, say, say_file
+from polygon_async.values import parse_date
 
 if TYPE_CHECKING:
     import argparse

@@ -1,0 +1,137 @@
+"""A setting's text in, its value out; a ValueError says what it should be."""
+
+from __future__ import annotations
+
+import ipaddress
+import math
+import os
+import re
+from datetime import UTC, date, datetime, timedelta
+
+from polygon_async.models import Rate
+
+__all__ = [
+    "default_range",
+    "is_loopback",
+    "parse_concurrency",
+    "parse_date",
+    "parse_positive_seconds",
+    "parse_processes",
+    "parse_rate",
+    "parse_seconds",
+    "parse_text",
+]
+
+_UNITS = {"s": 1.0, "min": 60.0, "h": 3600.0}
+_RATE = re.compile(r"(\d+(?:\.\d+)?)/(s|min|h)")
+_MOST_CONCURRENCY = 1000
+_OLDEST = date(1970, 1, 1)
+
+
+def parse_rate(text: str) -> Rate:
+    """`5/min`, `100/s`, `3000/h`, `unlimited` or `auto` as a Rate.
+
+    Raises:
+        ValueError: it is none of these.
+    """
+    if text in {"unlimited", "auto"}:
+        return Rate(text, None)
+    if not (match := _RATE.fullmatch(text)):
+        raise ValueError("a rate is N/s, N/min or N/h (such as 5/min), unlimited or auto")
+    count = float(match[1])
+    if not (0 < count < math.inf):
+        raise ValueError("a rate is more than 0; `unlimited` lifts it")
+    return Rate(text, count / _UNITS[match[2]])
+
+
+def parse_date(text: str) -> date:
+    """A calendar day, YYYY-MM-DD.
+
+    Raises:
+        ValueError: it is none.
+    """
+    try:
+        day = datetime.strptime(text, "%Y-%m-%d").replace(tzinfo=UTC).date()
+    except ValueError:
+        raise ValueError("a date is YYYY-MM-DD and must exist") from None
+    if day < _OLDEST or text != day.isoformat():
+        raise ValueError(f"a date is YYYY-MM-DD, not before {_OLDEST}")
+    return day
+
+
+def default_range(today: date) -> tuple[date, date]:
+    """Two years before `today` plus a day, and yesterday: what the free plan holds."""
+    try:
+        two_years_ago = today.replace(year=today.year - 2)
+    except ValueError:  # 29 February
+        two_years_ago = today.replace(year=today.year - 2, day=28)
+    return two_years_ago + timedelta(days=1), today - timedelta(days=1)
+
+
+def parse_processes(text: str) -> int:
+    """How many processes; `auto` is one for each core.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if text == "auto":
+        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if not (text.isascii() and text.isdigit()) or int(text[:9]) > _MOST_CONCURRENCY:
+        raise ValueError(f"it is a whole number from 0 to {_MOST_CONCURRENCY}, or auto")
+    return int(text)
+
+
+def parse_concurrency(text: str) -> int:
+    """How many tickers at once.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if not (text.isascii() and text.isdigit()) or not 1 <= int(text[:9]) <= _MOST_CONCURRENCY:
+        raise ValueError(f"it is a whole number from 1 to {_MOST_CONCURRENCY}")
+    return int(text)
+
+
+def parse_seconds(text: str) -> float:
+    """Seconds, 0 or more.
+
+    Raises:
+        ValueError: it is none.
+    """
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not 0 <= seconds < math.inf:
+        raise ValueError("it is a number of seconds, 0 or more")
+    return seconds
+
+
+def parse_positive_seconds(text: str) -> float:
+    """Seconds, more than 0.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if not (seconds := parse_seconds(text)):
+        raise ValueError("it is a number of seconds, more than 0")
+    return seconds
+
+
+def parse_text(text: str) -> str:
+    """Any text but an empty one.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if not text:
+        raise ValueError("it is empty")
+    return text
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host is this machine."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
