@@ -5,14 +5,13 @@ from __future__ import annotations
 import os
 import re
 from dataclasses import dataclass, field, fields
-from datetime import date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
 from polygon_async.errors import ConfigError, one_line
 from polygon_async.layout import is_tag_value
-from polygon_async.models import NEW_YORK
+from polygon_async.models import today
 from polygon_async.values import (
     default_range,
     is_loopback,
@@ -27,6 +26,7 @@ from polygon_async.values import (
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+    from datetime import date
 
     from polygon_async.models import Rate
 
@@ -197,16 +197,16 @@ def settings_from(flags: Mapping[str, Any], environment: Environment, *, needs_k
 
 
 def _range(flags: Mapping[str, Any], environment: Environment) -> tuple[date, date]:
-    today = datetime.now(NEW_YORK).date()
-    first, last = default_range(today)
+    this_day = today()
+    first, last = default_range(this_day)
     start = _chosen(flags, environment, "from", "POLYGON_FROM", parse_date, first.isoformat())
     end = _chosen(flags, environment, "to", "POLYGON_TO", parse_date, last.isoformat())
     if start > end:
         given = flags.get("from") or environment.get("POLYGON_FROM")
         default = "" if given else " (the default)"
         raise ConfigError(f"the range ends before it starts: --from {start}{default} is after --to {end}")
-    if start > today:
-        raise ConfigError(f"--from {start} is in the future; today is {today} in New York")
+    if start > this_day:
+        raise ConfigError(f"--from {start} is in the future; today is {this_day} in New York")
     return start, end
 
 

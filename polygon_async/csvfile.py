@@ -7,7 +7,7 @@ import errno
 import hashlib
 import os
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 from isal import isal_zlib
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-__all__ = ["Place", "append_rows", "disk_errors", "finish", "remove"]
+__all__ = ["Digests", "Place", "append_rows", "digests", "disk_errors", "finish", "remove"]
 
 _CHUNK = 2**20
 
@@ -35,6 +35,15 @@ class Place:
     """Bytes that count; what the file holds beyond them was never confirmed and is written over."""
     crc: int = 0
     """CRC-32 of these bytes."""
+
+
+class Digests(NamedTuple):
+    """What a file's content is known by."""
+
+    crc: int
+    """CRC-32."""
+    sha256: str
+    """In hex."""
 
 
 def append_rows(place: Place, rows: bytes) -> Place:
@@ -74,11 +83,8 @@ def finish(place: Place, whole: Path, *, modified: float) -> str:
     with disk_errors(whole, name=TickerError):
         with place.path.open("rb+") as file:
             file.truncate(place.size)
-            sha256, crc = hashlib.sha256(), 0
-            while chunk := file.read(_CHUNK):
-                sha256.update(chunk)
-                crc = isal_zlib.crc32(chunk, crc)
-            if crc != place.crc or file.tell() != place.size:
+            found = digests(file, place.size)
+            if found is None or found.crc != place.crc:
                 raise DiskUnusable(
                     f"{place.path} does not hold what was written to it; check the disk, then start again"
                 )
@@ -86,7 +92,16 @@ def finish(place: Place, whole: Path, *, modified: float) -> str:
         # lzop stores the time of its input: with a fixed one, the same bars give the same object.
         os.utime(place.path, (modified, modified))
         place.path.replace(whole)
-    return sha256.hexdigest()
+    return found.sha256
+
+
+def digests(file: BinaryIO, size: int) -> Digests | None:
+    """The digests of the next `size` bytes of a file; None where it has fewer."""
+    crc, sha256, left = 0, hashlib.sha256(), size
+    while left and (chunk := file.read(min(left, _CHUNK))):
+        crc, left = isal_zlib.crc32(chunk, crc), left - len(chunk)
+        sha256.update(chunk)
+    return None if left else Digests(crc, sha256.hexdigest())
 
 
 def remove(part: Path) -> None:

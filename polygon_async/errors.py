@@ -35,6 +35,7 @@ __all__ = [
     "TickerError",
     "UploadFailed",
     "WrongAnswer",
+    "first_of",
     "one_line",
     "said_by",
 ]
@@ -130,6 +131,13 @@ class Retryable(PolygonAsyncError):
     def __init__(self, message: str, *, reason: str) -> None:
         super().__init__(message)
         self.reason = reason
+
+
+def first_of(error: BaseException) -> BaseException:
+    """The first error inside a group, however deep; of what is no group, itself."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
 
 
 def said_by(request_id: str | None) -> str:

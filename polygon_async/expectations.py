@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from polygon_async.findings import Expected
-from polygon_async.layout import csv_name, metadata, parse_key, symbol_of, tags
-from polygon_async.models import AssetType, CsvFile, Ticker, Unit
+from polygon_async.layout import metadata, parse_key, safe_name, symbol_of, tags
+from polygon_async.models import AssetType, Ticker, Unit
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -60,16 +60,7 @@ def as_recorded(recorded: RecordedUnit, upload: Upload) -> Expected:
 def _recorded_metadata(unit: Unit, recorded: RecordedUnit, upload: Upload) -> Mapping[str, str]:
     """Without the facts about the bars where the unit has been begun anew since."""
     known = recorded.sha256 == upload.sha256
-    facts = CsvFile(
-        path=Path(csv_name(recorded.symbol)),
-        bars=recorded.bars or 0,
-        first=recorded.first or 0,
-        last=recorded.last or 0,
-        doubles=recorded.doubles or 0,
-        size=recorded.size or 0,
-        sha256=upload.sha256,
-    )
-    told = metadata(unit, facts)
+    told = metadata(unit, recorded.csv_in(Path(), upload.sha256))
     return told if known else {name: told[name] for name in ("from", "to", "adjusted", "csv-sha256")}
 
 
@@ -82,7 +73,7 @@ def as_it_says(key: str, stored: StoredObject | None) -> Expected | None:
     said = stored.metadata if stored else {}
     symbol = told.get("symbol", "")
     ticker = Ticker(
-        symbol=symbol if symbol.replace(":", "-") == parts.name else symbol_of(parts),
+        symbol=symbol if safe_name(symbol) == parts.name else symbol_of(parts),
         asset_type=AssetType(parts.asset_type),
         exchange=told.get("exchange", ""),
         currency=told.get("currency", ""),

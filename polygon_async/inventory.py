@@ -9,8 +9,9 @@ from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING
 
 from polygon_async.errors import ConfigError
-from polygon_async.layout import LEDGER
+from polygon_async.layout import LEDGER, csv_name
 from polygon_async.ledger_file import connected, said_of
+from polygon_async.models import CsvFile
 
 if TYPE_CHECKING:
     import sqlite3
@@ -64,6 +65,18 @@ class RecordedUnit:
     """That of the whole CSV; None while there is none."""
     error: str | None
     uploads: tuple[Upload, ...] = field(default=())
+
+    def csv_in(self, directory: Path, sha256: str) -> CsvFile:
+        """Its CSV of this digest, as it is or was in `directory`."""
+        return CsvFile(
+            path=directory / csv_name(self.symbol),
+            bars=self.bars or 0,
+            first=self.first or 0,
+            last=self.last or 0,
+            doubles=self.doubles or 0,
+            size=self.size or 0,
+            sha256=sha256,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -25,6 +25,7 @@ __all__ = [
     "Ticker",
     "Unit",
     "spell_rate",
+    "today",
 ]
 
 NEW_YORK = ZoneInfo("America/New_York")
@@ -80,6 +81,11 @@ class Rate:
     def is_auto(self) -> bool:
         """Whether the rate is found while the run goes on; the pacer knows the one in force."""
         return self.text == "auto"
+
+
+def today() -> date:
+    """New York's calendar day."""
+    return datetime.now(NEW_YORK).date()
 
 
 def spell_rate(per_second: float) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import os
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 __all__ = ["Offload", "result_of"]
+
+_USUAL = min(32, (os.cpu_count() or 1) + 4)
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -26,7 +29,7 @@ class Offload:
     the same, so that no file is written after its owner has cleaned up.
     """
 
-    def __init__(self, threads: int) -> None:
+    def __init__(self, threads: int = _USUAL) -> None:
         self._threads = ThreadPoolExecutor(max_workers=threads, thread_name_prefix="offload")
 
     async def __aenter__(self) -> Offload:

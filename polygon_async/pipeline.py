@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import hashlib
 import logging
-import os
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Protocol
@@ -15,15 +14,16 @@ from polygon_async.autorate import open_auto_pacer
 from polygon_async.compress import find_lzop
 from polygon_async.delivery import Delivery
 from polygon_async.directory import claim
-from polygon_async.errors import DiskUnusable, Interrupted, RunError
+from polygon_async.errors import DiskUnusable, Interrupted, RunError, first_of
 from polygon_async.learned import Memory, cache_file
 from polygon_async.ledger import Order
+from polygon_async.models import today
 from polygon_async.offload import Offload
 from polygon_async.outage import Outage
 from polygon_async.pacing import Pacer
 from polygon_async.polygon import Polygon
 from polygon_async.readers import Readers
-from polygon_async.records import open_records, today
+from polygon_async.records import open_records
 from polygon_async.room import check_room, least_room, watch_room
 from polygon_async.storage import open_bucket
 from polygon_async.summary import Summary
@@ -45,7 +45,6 @@ __all__ = ["Watcher", "download", "open_polygon"]
 
 log = logging.getLogger(__name__)
 
-_THREADS = min(32, (os.cpu_count() or 1) + 4)
 _LONG = 7
 """Days from which on pages are taken to be large: the processes that read them start before the first one comes."""
 
@@ -87,7 +86,7 @@ async def download(
     with claim(settings.output_dir, tickers):
         await asyncio.to_thread(check_room, settings.output_dir, least)
         async with contextlib.AsyncExitStack() as stack:
-            offload = await stack.enter_async_context(Offload(_THREADS))
+            offload = await stack.enter_async_context(Offload())
             polygon, pacer = await stack.enter_async_context(open_polygon(settings, offload=offload, tally=tally))
             bucket = None
             if settings.upload:
@@ -237,7 +236,7 @@ async def _unless(stop: asyncio.Event, work: Coroutine[Any, Any, None]) -> None:
             await work
             alarm.cancel()
     except* (Interrupted, RunError) as group:
-        ended_by = _first(group)
+        ended_by = first_of(group)
     if ended_by is not None:
         raise ended_by
 
@@ -253,9 +252,3 @@ async def _beside(watch: Coroutine[Any, Any, None], work: Coroutine[Any, Any, No
 async def _raise_when(stop: asyncio.Event) -> None:
     await stop.wait()
     raise Interrupted("interrupted before anything was fetched")
-
-
-def _first(error: BaseException) -> BaseException:
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error

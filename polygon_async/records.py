@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import contextlib
-from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING
 
 from polygon_async.ledger import open_ledger
-from polygon_async.models import NEW_YORK
+from polygon_async.models import today
 from polygon_async.offload import Offload
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-    from datetime import date
+    from datetime import datetime
     from pathlib import Path
 
     from polygon_async.ledger import Ledger, Order, Run, Standing
     from polygon_async.models import CsvFile, Progress, Receipt, Unit
 
-__all__ = ["Records", "open_records", "today"]
+__all__ = ["Records", "open_records"]
 
 
 @contextlib.asynccontextmanager
@@ -116,8 +115,3 @@ class Records:
 
     async def _note(self, act: Callable[..., None], unit: Unit, **facts: object) -> None:
         await self._thread.surely(partial(act, unit, source=self._source, **facts))
-
-
-def today() -> date:
-    """New York's calendar day."""
-    return datetime.now(UTC).astimezone(NEW_YORK).date()

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 from polygon_async.delivery import Delivery
 from polygon_async.errors import TickerError, UploadFailed
 from polygon_async.findings import Kind
-from polygon_async.layout import csv_name
 from polygon_async.ledger import Order, open_ledger
 from polygon_async.models import CsvFile, State
 from polygon_async.pipeline import open_polygon
@@ -129,15 +128,7 @@ class Repair:
         recorded = expected.recorded
         if recorded is None or recorded.sha256 is None or recorded.sha256 != expected.metadata["csv-sha256"]:
             return None
-        csv = CsvFile(
-            path=self.settings.output_dir / csv_name(recorded.symbol),
-            bars=recorded.bars or 0,
-            first=recorded.first or 0,
-            last=recorded.last or 0,
-            doubles=recorded.doubles or 0,
-            size=recorded.size or 0,
-            sha256=recorded.sha256,
-        )
+        csv = recorded.csv_in(self.settings.output_dir, recorded.sha256)
         return csv if await self.offload(whole_csv, csv) else None
 
     async def _fetch(self, settings: Settings, absent: Sequence[Expected], records: Records) -> dict[str, CsvFile]:

@@ -6,14 +6,11 @@ The ledger is believed where the files agree with it, byte for byte.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from isal import isal_zlib
-
 from polygon_async.bars import LONGEST_TAIL, border_after
-from polygon_async.csvfile import Place
+from polygon_async.csvfile import Place, digests
 from polygon_async.layout import CSV_HEADER, csv_name, part_name
 from polygon_async.models import CsvFile
 
@@ -21,11 +18,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from polygon_async.bars import Border
+    from polygon_async.csvfile import Digests
     from polygon_async.models import Progress, Unit
 
 __all__ = ["Resumption", "remove_csv", "resumption", "whole_csv"]
-
-_CHUNK = 2**20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,7 +36,7 @@ class Resumption:
 def whole_csv(known: CsvFile) -> bool:
     """Whether the CSV that the ledger knows is still there: its name is shared by other ranges."""
     found = _digests(known.path, known.size)
-    return found is not None and found[1] == known.sha256
+    return found is not None and found.sha256 == known.sha256
 
 
 def remove_csv(known: CsvFile) -> None:
@@ -56,26 +52,22 @@ def resumption(unit: Unit, directory: Path, progress: Progress) -> Resumption | 
     """
     part, whole = directory / part_name(unit), directory / csv_name(unit.ticker.symbol)
     found = _digests(part, progress.size, longer=True)
-    if found is not None and found[0] == progress.crc:
+    if found is not None and found.crc == progress.crc:
         place = Place(path=part, size=progress.size, crc=progress.crc)
         return Resumption(progress=progress, place=place, border=border_after(progress.last, _end(place)))
     if found is None and progress.resume_at is None:
         found = _digests(whole, progress.size)
-        if found is not None and found[0] == progress.crc:
+        if found is not None and found.crc == progress.crc:
             facts = {name: getattr(progress, name) for name in ("bars", "first", "last", "doubles", "size")}
-            return CsvFile(path=whole, sha256=found[1], **facts)
+            return CsvFile(path=whole, sha256=found.sha256, **facts)
     return None
 
 
-def _digests(path: Path, size: int, *, longer: bool = False) -> tuple[int, str] | None:
-    """CRC-32 and sha256 of a file's first `size` bytes; None where it has another size, or is not to be had."""
-    crc, sha256, left = 0, hashlib.sha256(), size
+def _digests(path: Path, size: int, *, longer: bool = False) -> Digests | None:
+    """Those of a file's first `size` bytes; None where it has another size, or is not to be had."""
     with contextlib.suppress(OSError), path.open("rb") as file:
-        while left and (chunk := file.read(min(left, _CHUNK))):
-            crc, left = isal_zlib.crc32(chunk, crc), left - len(chunk)
-            sha256.update(chunk)
-        if not left and (longer or not file.read(1)):
-            return crc, sha256.hexdigest()
+        found = digests(file, size)
+        return found if longer or not file.read(1) else None
     return None
 
 

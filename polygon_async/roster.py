@@ -14,11 +14,10 @@ from polygon_async.models import AssetType
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from pathlib import Path
 
     from polygon_async.reference import Entry
 
-__all__ = ["COLUMNS", "as_csv", "once_each", "replace_file"]
+__all__ = ["COLUMNS", "as_csv", "once_each"]
 
 COLUMNS = ("ticker", "name", "exchange", "currency", "asset_type", "type", "list_date", "delist_date")
 
@@ -83,18 +82,3 @@ def _currency(entry: Entry) -> str:
     """Its code: stocks have it as their currency's name (`usd`), pairs as its symbol, beside a name in words."""
     told = (entry.currency_symbol, entry.currency_name)
     return next((text.upper() for text in told if text and _CURRENCY.fullmatch(text)), "")
-
-
-def replace_file(path: Path, text: str) -> None:
-    """Write a file whole: under a name of its own first, so that nobody ever reads half of it.
-
-    Raises:
-        OSError: it cannot be written; what was there stays.
-    """
-    target = path.resolve()  # behind a link, the file is what is meant
-    new = target.with_name(f".{target.name}.new")
-    try:
-        new.write_text(text, encoding="utf-8", newline="")
-        new.replace(target)
-    finally:
-        new.unlink(missing_ok=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from contextlib import AsyncExitStack, ExitStack
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING
 from polygon_async.compress import find_lzop
 from polygon_async.counting import counted
 from polygon_async.directory import claim
-from polygon_async.errors import ConfigError, RunError
+from polygon_async.errors import ConfigError, RunError, first_of
 from polygon_async.expectations import CLAIMED, as_recorded
 from polygon_async.findings import Kind
 from polygon_async.inventory import read_inventory
@@ -30,8 +29,6 @@ if TYPE_CHECKING:
     from polygon_async.redaction import Redactor
 
 __all__ = ["Wanted", "verify"]
-
-_THREADS = min(32, (os.cpu_count() or 1) + 4)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,7 +69,7 @@ async def verify(wanted: Wanted, *, redact: Redactor) -> Report:
                 held.enter_context(claim(wanted.settings.output_dir, ()))
             return await _verify(wanted, redact)
     except* RunError as group:
-        raise _first(group) from None
+        raise first_of(group) from None
 
 
 async def _verify(wanted: Wanted, redact: Redactor) -> Report:
@@ -80,7 +77,7 @@ async def _verify(wanted: Wanted, redact: Redactor) -> Report:
     began = asyncio.get_running_loop().time()
     lzop = find_lzop() if wanted.deep or wanted.repair else None
     async with AsyncExitStack() as stack:
-        offload = await stack.enter_async_context(Offload(_THREADS))
+        offload = await stack.enter_async_context(Offload())
         inventory = None if wanted.prefix is not None else await offload(read_inventory, settings.output_dir)
         bucket = await stack.enter_async_context(
             open_bucket(settings.bucket, offload=offload, connections=settings.concurrency, on_secret=redact.add)
@@ -176,9 +173,3 @@ async def _each(expected: Iterable[Expected]) -> AsyncIterator[Expected]:
 def _words(count: Count) -> str:
     read = f", {size(count.bytes_read)} read" if count.bytes_read else ""
     return f"{count.objects:,} objects looked at, {count.findings:,} findings{read}"
-
-
-def _first(error: BaseException) -> BaseException:
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error

@@ -14,8 +14,7 @@ from polygon_async.errors import Refused, TickerError
 from polygon_async.fetch import fetch_csv
 from polygon_async.layout import lzo_name, part_name
 from polygon_async.ledger import UnitState
-from polygon_async.models import CsvFile, Outcome, State, Unit
-from polygon_async.records import today
+from polygon_async.models import CsvFile, Outcome, State, Unit, today
 from polygon_async.resume import remove_csv, resumption, whole_csv
 from polygon_async.windows import Slots
 

@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import secrets
+import shlex
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -73,6 +74,21 @@ class Program:
             capture_output=True,
             text=True,
             timeout=timeout,
+            check=False,
+            stdin=subprocess.DEVNULL,
+        )
+        return Ended(ended.returncode, ended.stdout, ended.stderr)
+
+    def in_shell(self, line: str, *, box: Sandbox) -> Ended:
+        """A line of bash, run to its end; `polygon-async` in it is the command line."""
+        program = f"{shlex.quote(sys.executable)} -m polygon_async"
+        ended = subprocess.run(
+            ["bash", "-c", line.replace("polygon-async", program)],
+            cwd=self.directory,
+            env=self.environment(box, {}),
+            capture_output=True,
+            text=True,
+            timeout=60,
             check=False,
             stdin=subprocess.DEVNULL,
         )

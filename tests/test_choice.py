@@ -179,17 +179,8 @@ def test_an_unusable_standard_input_is_told(
 
 
 def test_a_closed_standard_input_is_told(program: Program, sandbox: Callable[..., Sandbox]) -> None:
-    run = f"{sys.executable} -m polygon_async --universe - <&-"
-    ended = subprocess.run(
-        ["bash", "-c", run],
-        cwd=program.directory,
-        env=program.environment(sandbox(), {}),
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
-    assert (ended.returncode, ended.stderr) == (2, "polygon-async: error: standard input: it is closed\n")
+    ended = program.in_shell("polygon-async --universe - <&-", box=sandbox())
+    assert (ended.code, ended.err) == (2, "polygon-async: error: standard input: it is closed\n")
 
 
 # From Python

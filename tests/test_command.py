@@ -7,7 +7,6 @@ import hashlib
 import importlib.metadata
 import re
 import shlex
-import subprocess
 import sys
 import tomllib
 from pathlib import Path
@@ -329,21 +328,12 @@ def test_an_unknown_key_ends_the_run_in_one_line(program: Program, sandbox: Call
 
 def redirected(program: Program, box: Sandbox, how: str) -> tuple[int, str, str]:
     """Exit code, output and errors of a run whose streams a shell has redirected."""
-    run = [sys.executable, "-m", "polygon_async", "--tickers", "QQ", "--no-upload", *RANGE]
-    ended = subprocess.run(
-        ["bash", "-c", f"set -o pipefail; {shlex.join(run)} {how}"],
-        cwd=program.directory,
-        env=program.environment(box, {}),
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
-    assert "Traceback" not in ended.stderr
-    assert "Exception ignored" not in ended.stderr
+    flags = shlex.join(["--tickers", "QQ", "--no-upload", *RANGE])
+    ended = program.in_shell(f"set -o pipefail; polygon-async {flags} {how}", box=box)
+    assert "Traceback" not in ended.err
+    assert "Exception ignored" not in ended.err
     assert (program.directory / "output" / "QQ_historical.csv").read_text() == csv_of(truth(box, "QQ"))
-    return ended.returncode, ended.stdout, ended.stderr
+    return ended.code, ended.out, ended.err
 
 
 @pytest.mark.parametrize("how", ["| true", ">&-"])

@@ -761,18 +761,11 @@ def test_a_directory_in_the_way_of_one_file_fails_that_ticker_only(
 def test_a_disk_that_takes_no_more_ends_the_run(program: Program, sandbox: Callable[..., Sandbox]) -> None:
     box = sandbox(page_size=300)
     flags = ["--tickers", "AAPL", "QQ", "--no-upload", "--json", *RANGE, "--to", "2026-03-05"]
-    run = [sys.executable, "-m", "polygon_async", *flags]
-    ended = subprocess.run(
-        ["sh", "-c", f"ulimit -f 200; exec {shlex.join(run)}"],
-        cwd=program.directory,
-        env=program.environment(box, {}),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert ended.returncode == 2, ended.stderr
-    assert json.loads(ended.stdout)["error"].endswith("cannot be written (File too large)")
-    assert "Traceback" not in ended.stderr
+    # In bash it counts in kB.
+    ended = program.in_shell(f"ulimit -f 100; exec polygon-async {shlex.join(flags)}", box=box)
+    assert ended.code == 2, ended.err
+    assert ended.summary["error"].endswith("cannot be written (File too large)")
+    assert "Traceback" not in ended.err
     assert not list(program.directory.glob("output/AAPL_historical*"))
     assert "AAPL" in (program.directory / "output" / "failed.csv").read_text()
     # What was written whole is gone on with where there is room again.

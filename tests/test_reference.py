@@ -7,8 +7,6 @@ import io
 import json
 import re
 import signal
-import subprocess
-import sys
 from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -331,17 +329,9 @@ def test_an_interrupt_writes_nothing(
 
 
 def test_a_reader_that_leaves_is_no_error(program: Program, sandbox: Callable[..., Sandbox]) -> None:
-    run = f"set -o pipefail; {sys.executable} -m polygon_async universe --rate unlimited --log-level error | true"
-    ended = subprocess.run(
-        ["bash", "-c", run],
-        cwd=program.directory,
-        env=program.environment(sandbox(), {}),
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
-    assert (ended.returncode, ended.stderr) == (0, "")
+    line = "set -o pipefail; polygon-async universe --rate unlimited --log-level error | true"
+    ended = program.in_shell(line, box=sandbox())
+    assert (ended.code, ended.err) == (0, "")
 
 
 # Captured answers

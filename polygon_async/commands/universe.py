@@ -123,7 +123,8 @@ def run(call: Call) -> int:
     log_to(handler, call.flags.log_level)
 
     from polygon_async.csvfile import disk_errors
-    from polygon_async.roster import as_csv, replace_file
+    from polygon_async.lists import replace_file
+    from polygon_async.roster import as_csv
 
     entries, facts = run_cancellable(_gather(order, settings))
     if not entries:
