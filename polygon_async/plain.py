@@ -26,8 +26,8 @@ _PLACES = np.array([2, 4, 5, 3, 0, 1, 6, 7])
 _COLUMNS = len(_PLACES)
 _TIME = 6
 _TIME_DIGITS = 13
-# Exact, as 13 digits fit a double; and products of doubles are what numpy is quickest at.
-_POWERS = 10.0 ** np.arange(_TIME_DIGITS - 1, -1, -1)
+# Integers, as products of doubles go to BLAS, whose threads spin on another core for longer than a page takes.
+_POWERS = 10 ** np.arange(_TIME_DIGITS - 1, -1, -1, dtype=np.int64)
 _BLOCK = 2048
 _STEPS = np.arange(_BLOCK * 256)
 """Letters of a block's rows; longer ones, which numbers of over 30 digits make, count anew."""
@@ -67,7 +67,7 @@ def _stamps(
     if (lengths != _TIME_DIGITS).any():
         return None
     digits = np.lib.stride_tricks.sliding_window_view(letters, _TIME_DIGITS)[starts] - _ZERO
-    stamps: NDArray[np.int64] = (digits.astype(np.float64) @ _POWERS).astype(np.int64)
+    stamps: NDArray[np.int64] = digits.astype(np.int64) @ _POWERS
     # Below zero wraps around: a letter that is no digit is more than 9, too.
     return None if (digits > 9).any() else stamps
 
