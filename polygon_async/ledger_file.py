@@ -16,10 +16,9 @@ if TYPE_CHECKING:
 
 __all__ = ["connected", "said_of"]
 
-_SCHEMA = 1
 _APPLICATION = 0x706F6C79
 """What marks an SQLite file as this program's: `poly`."""
-_TABLES = """
+_RUNS_UNITS_UPLOADS = """
 CREATE TABLE run (
     id INTEGER PRIMARY KEY,
     version TEXT NOT NULL,
@@ -74,6 +73,8 @@ CREATE TABLE upload (
 # upload, `sha256` is that of the CSV inside, `checksum` the object's ETag; it is uploading, uploaded, failed, or lost:
 # uploaded, and not as it was when it was verified. `began` and `ended` are s UTC,
 # bars' times ms UTC.
+_STEPS = (_RUNS_UNITS_UPLOADS,)
+"""What makes each version of the tables out of the one before, from an empty file on; a step is never changed."""
 
 
 @contextmanager
@@ -88,7 +89,7 @@ def connected(directory: Path, *, read_only: bool = False) -> Iterator[sqlite3.C
         connection = _open_to_read(path) if read_only else sqlite3.connect(path, **_OPTIONS)
     try:
         with said_of(path):
-            _prepare(connection, path, read_only=read_only)
+            connection = _prepared(connection, path, read_only=read_only)
         yield connection
     finally:
         connection.close()
@@ -110,24 +111,45 @@ def _open_to_read(path: Path) -> sqlite3.Connection:
 _OPTIONS: dict[str, Any] = {"isolation_level": None, "check_same_thread": False, "timeout": 10.0}
 
 
-def _prepare(connection: sqlite3.Connection, path: Path, *, read_only: bool) -> None:
-    connection.row_factory = sqlite3.Row
+def _prepared(connection: sqlite3.Connection, path: Path, *, read_only: bool) -> sqlite3.Connection:
+    """The connection, its tables those of this version; to a copy where they may not be changed."""
     (application,) = connection.execute("PRAGMA application_id").fetchone()
-    (schema,) = connection.execute("PRAGMA user_version").fetchone()
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
     (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
     if tables and application != _APPLICATION:
         raise DiskUnusable(f"{path} is another program's; move it away, or choose another --output-dir")
-    if schema > _SCHEMA:
+    if version > len(_STEPS):
         raise DiskUnusable(f"{path} was written by a newer polygon-async; use that one, or another --output-dir")
-    if read_only:
-        return
-    connection.execute("PRAGMA journal_mode=WAL")
-    connection.execute("PRAGMA synchronous=NORMAL")
-    connection.execute("PRAGMA foreign_keys=ON")
-    if not tables:
-        # All or nothing: a kill in between must not leave a ledger with half its tables.
-        mark = f"PRAGMA application_id={_APPLICATION}; PRAGMA user_version={_SCHEMA};"
-        connection.executescript(f"BEGIN IMMEDIATE; {_TABLES} {mark} COMMIT;")
+    if read_only and tables and version < len(_STEPS):
+        copy: sqlite3.Connection = sqlite3.connect(":memory:", **_OPTIONS)
+        connection.backup(copy)
+        connection.close()
+        connection, read_only = copy, False
+    connection.row_factory = sqlite3.Row
+    if not read_only:
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("PRAGMA synchronous=NORMAL")
+        connection.execute("PRAGMA foreign_keys=ON")
+        if version < len(_STEPS):
+            _bring_up_to_date(connection)
+    return connection
+
+
+def _bring_up_to_date(connection: sqlite3.Connection) -> None:
+    """Take the steps that are missing, all or none: another run may do the same, and a kill come in between."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        (version,) = connection.execute("PRAGMA user_version").fetchone()
+        for step in _STEPS[version:]:
+            # Not as one script, which would commit what has been done so far.
+            for statement in step.split(";"):
+                connection.execute(statement)
+        connection.execute(f"PRAGMA application_id={_APPLICATION}")
+        connection.execute(f"PRAGMA user_version={len(_STEPS)}")
+    except BaseException:
+        connection.execute("ROLLBACK")
+        raise
+    connection.execute("COMMIT")
 
 
 @contextmanager
