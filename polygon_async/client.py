@@ -12,6 +12,7 @@ from polygon_async.storage_errors import local_trouble
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
 
+    from botocore.awsrequest import AWSRequest
     from types_aiobotocore_s3 import S3Client
 
 __all__ = ["impatient", "open_client"]
@@ -42,10 +43,25 @@ async def open_client(on_secret: Callable[[str | None], object], **settings: Any
         client = await opening.__aenter__()
     except (BotoCoreError, ValueError) as error:
         raise StorageUnusable(f"S3 cannot be used: {local_trouble(error)}") from error
+    for operation in ("PutObject", "UploadPart"):
+        client.meta.events.register(f"before-sign.s3.{operation}", _sign_the_checksum)
     try:
         yield client
     finally:
         await asyncio.shield(opening.__aexit__(None, None, None))
+
+
+def _sign_the_checksum(request: AWSRequest, **_: object) -> None:
+    """Have the signature of a body that comes with its SHA-256 cover that header, and not the body once more.
+
+    Over plain http botocore would hash the whole body, and on the event loop; the header is signed with the others.
+    """
+    from botocore.config import Config
+
+    config = request.context["client_config"]
+    chosen = config.s3 or {}
+    if "x-amz-checksum-sha256" in request.headers and "payload_signing_enabled" not in chosen:
+        request.context["client_config"] = config.merge(Config(s3={**chosen, "payload_signing_enabled": False}))
 
 
 @contextlib.contextmanager

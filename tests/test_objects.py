@@ -406,6 +406,25 @@ async def test_a_lost_answer_to_a_write_is_no_conflict(bucket: Bucket, file: Pat
     assert receipt.size == 10
 
 
+async def test_the_signature_covers_the_checksum_in_place_of_the_body(
+    bucket: Bucket, file: Path, store: EmbeddedS3
+) -> None:
+    puts: list[Asked] = []
+
+    def rule(asked: Asked, forward: Callable[[], Answered]) -> Answered:
+        puts.extend([asked] if is_object_put(asked) else [])
+        return forward()
+
+    async with behind(rule, bucket, store) as watched:
+        await watched.store(file, DESCRIPTION, replace=False, deadline=SECONDS)
+    headers = {name.lower(): value for name, value in puts[0].headers.items()}
+    checksum = base64.b64encode(hashlib.sha256(file.read_bytes()).digest()).decode()
+    assert headers["x-amz-content-sha256"] == "UNSIGNED-PAYLOAD"
+    assert headers["x-amz-checksum-sha256"] == checksum
+    signed = headers["authorization"].partition("SignedHeaders=")[2].partition(",")[0].split(";")
+    assert {"x-amz-checksum-sha256", "x-amz-content-sha256"} <= set(signed)
+
+
 async def test_a_store_without_conditional_writes_is_looked_at_before_each(
     bucket: Bucket, file: Path, store: EmbeddedS3
 ) -> None:
