@@ -15,6 +15,7 @@ from isal import igzip
 
 from polygon_async.bars import Border, read_page
 from polygon_async.models import AssetType, Ticker, Unit
+from polygon_async.reading import get_ready
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,6 +37,8 @@ def floor(packed: bytes, job: Job, receive: Callable[[], object], scratch: Path)
         receive: Gets the page from the server once more.
         scratch: Where files may be written.
     """
+    # As in the processes that read pages, which keep their memory.
+    get_ready()
     unit = Unit(
         ticker=Ticker(job.tickers[0], AssetType.CRYPTO, "unknown", "USD"),
         start=job.start,
