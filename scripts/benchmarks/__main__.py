@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING
 
 from bench import Bench, WrongResult
 from programs import ProgramFailed
-from sections import SECTIONS, Size
+from sections import SECTIONS
 from servers import Servers
+from workload import Size
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

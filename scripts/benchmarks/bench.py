@@ -8,23 +8,28 @@ import shutil
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from statistics import median
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import programs
+from programs import ProgramFailed
 
 from polygon_async.sandbox.__main__ import environment
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from programs import Memory
+    from programs import Memory, Run
     from servers import Servers, Use
     from workload import Job
 
-__all__ = ["Bench", "ToolRun", "WrongResult"]
+__all__ = ["Bench", "ToolRun", "WrongResult", "cpu", "median_of", "seconds"]
 
 HERE = Path(__file__).parent
+_T = TypeVar("_T")
 _MOST_ATTEMPTS = 4
+_SAMPLES = 500
+"""A second, of who holds the interpreter."""
 _OWN = ("POLYGON_", "MASSIVE_", "AWS_", "S3_BUCKET", "PYTHONDONTWRITEBYTECODE", "LZOP")
 """Settings of whoever runs the benchmark, which would change what is measured."""
 
@@ -129,7 +134,9 @@ class Bench:
         finally:
             if output is None:
                 shutil.rmtree(directory, ignore_errors=True)
-        use, summary = self.servers.use(), json.loads(run.output)
+        # Whoever stands before the command, a profiler for one, may say something, too.
+        said = run.output[run.output.index("{") : run.output.rindex("}") + 1]
+        use, summary = self.servers.use(), json.loads(said)
         found = {ticker["ticker"]: ticker["bars"] for ticker in summary["done"]}
         if found != self.bars[job]:
             raise WrongResult(
@@ -139,6 +146,18 @@ class Bench:
             raise WrongResult(f"the tool uploaded {use.objects} objects for {len(found)} tickers")
         told = json.loads(report.read_text()) if watched else {}
         return ToolRun(seconds=run.seconds, cpu=run.cpu, memory=run.memory, summary=summary, report=told, use=use)
+
+    def holding(self, job: Job) -> float | None:
+        """Seconds of a run for which its main process holds the interpreter; None without py-spy, which samples it."""
+        profiler, stacks = shutil.which("py-spy", path=str(Path(sys.executable).parent)), self.scratch / "stacks.txt"
+        if profiler is None:
+            return None
+        options = ["record", "--gil", "--nonblocking", "--rate", str(_SAMPLES), "--format", "raw", "--output"]
+        try:
+            self.tool(job, prefix=[profiler, *options, str(stacks), "--"])
+        except ProgramFailed:
+            return None  # not everybody may look into another process
+        return sum(int(line.rpartition(" ")[2]) for line in stacks.read_text().splitlines()) / _SAMPLES
 
     def script(self, job: Job, *, latency: float = 0, output: str | None = None) -> programs.Run:
         """Run the script over a job.
@@ -174,3 +193,18 @@ def _over(job: Job, directory: Path) -> list[str]:
 def _differing(found: Mapping[str, int], expected: Mapping[str, int]) -> str:
     names = [name for name in expected if found.get(name) != expected[name]]
     return ", ".join(f"{name} {found.get(name)} instead of {expected[name]}" for name in names[:3])
+
+
+def seconds(run: Run | ToolRun) -> float:
+    """How long a run took."""
+    return run.seconds
+
+
+def cpu(run: Run | ToolRun) -> float:
+    """Seconds of CPU that a run took, its children's included."""
+    return run.cpu
+
+
+def median_of(runs: Iterable[_T], value: Callable[[_T], float]) -> float:
+    """The median of what `value` says of the runs."""
+    return median(map(value, runs))

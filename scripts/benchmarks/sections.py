@@ -3,50 +3,30 @@
 from __future__ import annotations
 
 import bisect
-import os
 import shutil
-from dataclasses import dataclass
 from statistics import median
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 import floor as stages
-from bench import WrongResult
+from bench import WrongResult, cpu, median_of, seconds
+from cores import cores
 from figures import Figure, Section
 from workload import PAGE, almost_nothing, full_pages, one_day
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from bench import Bench, ToolRun
     from programs import Run
-    from workload import Job
+    from workload import Job, Size
 
-__all__ = ["SECTIONS", "Size"]
+__all__ = ["SECTIONS"]
 
 _LATENCY = 0.15
 _MB = 1e6
 _BYTES_ON_DISK = 16e6
 """Of a page: as CSV, compressed, and in the store, with room to spare."""
-_T = TypeVar("_T")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Size:
-    """How much is downloaded in each measurement; pages are those of one ticker."""
-
-    pages: int
-    """Eight tickers of so many are the main measurement."""
-    baseline_tickers: int
-    """So many of them the script does, too."""
-    long_pages: int
-    share_pages: tuple[int, int]
-    """Of the two runs from whose difference a page's own cost is known."""
-    memory_pages: tuple[int, int]
-    """Of short tickers and of long ones."""
-    wide_pages: int
-    """At concurrency 64."""
-    small_tickers: int
 
 
 def speed(bench: Bench, size: Size) -> Section:
@@ -68,8 +48,8 @@ def speed(bench: Bench, size: Size) -> Section:
     compared = _compare(bench.scratch, part.tickers)
     section = Section(f"End to end: 8 tickers of {size.pages} full pages, {sum(bench.bars[job].values()):,} bars")
     for latency, (scripts, tools) in runs.items():
-        script = _scaled(_of(fixed, _seconds), _of(scripts, _seconds), share)
-        tool = _of(tools, _seconds)
+        script = _scaled(median_of(fixed, seconds), median_of(scripts, seconds), share)
+        tool = median_of(tools, seconds)
         where = f"{latency * 1000:.0f} ms latency" if latency else "no latency"
         section.figures += [
             Figure(name=f"script, {where}", value=script, unit="s", note=_span(scripts, part)),
@@ -77,26 +57,28 @@ def speed(bench: Bench, size: Size) -> Section:
             Figure(name=f"script / tool, {where}", value=script / tool, unit="times", at_least=30),
         ]
     scripts, tools = runs[0]
-    script_cpu = _scaled(_of(fixed, _cpu), _of(scripts, _cpu), share) / pages
+    script_cpu = _scaled(median_of(fixed, cpu), median_of(scripts, cpu), share) / pages
     section.figures += [
         Figure(name="script: CPU per page, children included", value=script_cpu, unit="s"),
-        Figure(name="tool: CPU per page, children included", value=_of(tools, _cpu) / pages, unit="s", at_most=0.10),
-        Figure(name="script: one small page, start to end", value=_of(fixed, _seconds), unit="s"),
+        Figure(
+            name="tool: CPU per page, children included", value=median_of(tools, cpu) / pages, unit="s", at_most=0.10
+        ),
+        Figure(name="script: one small page, start to end", value=median_of(fixed, seconds), unit="s"),
         Figure(
             name="tool: one small page, start to end",
-            value=_of(starts, _seconds),
+            value=median_of(starts, seconds),
             unit="s",
-            note=f"{_of(starts, _cpu):.2f} s of CPU",
+            note=f"{median_of(starts, cpu):.2f} s of CPU",
         ),
-        Figure(name="API server: CPU per page", value=_of(tools, lambda run: run.use.api_cpu) / pages, unit="s"),
-        Figure(name="S3 server: CPU per page", value=_of(tools, lambda run: run.use.s3_cpu) / pages, unit="s"),
-        Figure(name="pages a second, no latency", value=pages / _of(tools, _seconds), unit="pages/s"),
+        Figure(name="API server: CPU per page", value=median_of(tools, lambda run: run.use.api_cpu) / pages, unit="s"),
+        Figure(name="S3 server: CPU per page", value=median_of(tools, lambda run: run.use.s3_cpu) / pages, unit="s"),
+        Figure(name="pages a second, no latency", value=pages / median_of(tools, seconds), unit="pages/s"),
     ]
     section.remarks.append(f"both wrote the same values: {compared:,} rows, every column compared as numbers")
     if share > 1:
         section.remarks.append(
             f"the script ran {len(part.tickers)} of the 8 tickers; what it took beyond its start"
-            f" ({_of(fixed, _seconds):.1f} s) is taken {share:g} times"
+            f" ({median_of(fixed, seconds):.1f} s) is taken {share:g} times"
         )
     _remark_cold(section, [run for _, several in runs.values() for run in several])
     return section
@@ -110,15 +92,17 @@ def long_ticker(bench: Bench, size: Size) -> Section:
         for job, done in runs.items():
             done.append(bench.tool(job, latency=_LATENCY))
     bars = {job: sum(bench.bars[job].values()) for job in runs}
-    pace = {job: bars[job] / _of(done, _seconds) for job, done in runs.items()}
+    pace = {job: bars[job] / median_of(done, seconds) for job, done in runs.items()}
     asked = max(run.use.requests for run in runs[alone])
     fewest = -(-bars[alone] // PAGE)
     section = Section(
         f"One long ticker: {bars[alone]:,} bars, {fewest} pages, {_LATENCY * 1000:.0f} ms latency",
         [
-            Figure(name="alone: time", value=_of(runs[alone], _seconds), unit="s"),
+            Figure(name="alone: time", value=median_of(runs[alone], seconds), unit="s"),
             Figure(
-                name=f"spread over 8 tickers ({bars[spread]:,} bars): time", value=_of(runs[spread], _seconds), unit="s"
+                name=f"spread over 8 tickers ({bars[spread]:,} bars): time",
+                value=median_of(runs[spread], seconds),
+                unit="s",
             ),
             Figure(name="alone", value=pace[alone], unit="bars/s"),
             Figure(name="spread over 8 tickers", value=pace[spread], unit="bars/s"),
@@ -200,91 +184,6 @@ def start(bench: Bench, size: Size) -> Section:  # noqa: ARG001 (all sections ar
     return section
 
 
-def cores(bench: Bench, size: Size) -> Section:
-    """One core against two, and what the main process's share promises for more."""
-    section = Section(f"Cores: 8 tickers of {size.pages} pages, no latency")
-    job = full_pages(8, size.pages)
-    usable = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
-    if shutil.which("taskset") and len(usable) > 1:
-        section.figures += _pinned(bench, job, usable)
-        section.remarks.append(
-            "the tool and both servers are pinned together, to one core or to two, so that what the servers take is"
-            " the same share of either"
-        )
-    else:
-        section.remarks.append("no taskset, or only one core: one core against two was not measured")
-    section.figures += _promised(bench, size)
-    section.remarks += [
-        (
-            f"a page's cost is the difference between runs of 8 x {size.share_pages[0]} and 8 x {size.share_pages[1]}"
-            " pages, so that starting counts for nothing"
-        ),
-        "overlapping: either the main process or all cores together are the limit, as many pages are under way",
-        "Amdahl: as if one page's serial work held up everything else",
-    ]
-    return section
-
-
-def _pinned(bench: Bench, job: Job, usable: Sequence[int]) -> list[Figure]:
-    figures = []
-    try:
-        for name, flags in (("with upload", ()), ("--no-upload", ("--no-upload",))):
-            taken: dict[int, list[ToolRun]] = {1: [], 2: []}
-            for _ in range(bench.repeat):
-                for count, done in taken.items():
-                    bench.servers.pin(usable[:count])
-                    pins = ["taskset", "-c", ",".join(map(str, usable[:count]))]
-                    done.append(bench.tool(job, *flags, prefix=pins))
-            one, two = (_of(done, _seconds) for done in taken.values())
-            figures += [
-                Figure(name=f"{name}: one core", value=one, unit="s"),
-                Figure(name=f"{name}: two cores", value=two, unit="s"),
-                Figure(name=f"{name}: one / two", value=one / two, unit="times", at_least=1.7),
-            ]
-    finally:
-        bench.servers.pin(usable)
-    return figures
-
-
-def _promised(bench: Bench, size: Size) -> list[Figure]:
-    small, large = [], []
-    few, many = size.share_pages
-    for _ in range(bench.repeat):
-        small.append(bench.tool(full_pages(8, few), watched=True))
-        large.append(bench.tool(full_pages(8, many), watched=True))
-
-    def per_page(name: str) -> float:
-        more = _of(large, lambda run: run.report[name]) - _of(small, lambda run: run.report[name])
-        return max(more, 1e-6) / (8 * (many - few))
-
-    loop, main, children = (per_page(name) for name in ("loop_cpu", "main_cpu", "children_cpu"))
-    figures = [
-        Figure(name="main process: CPU per page, all threads", value=main * 1000, unit="ms"),
-        Figure(name="of that, the event loop's thread", value=loop * 1000, unit="ms"),
-        Figure(name="children: CPU per page", value=children * 1000, unit="ms"),
-        Figure(name="serial share at most (all of the main process)", value=main / (main + children) * 100, unit="%"),
-        Figure(name="serial share at least (the loop's thread)", value=loop / (main + children) * 100, unit="%"),
-    ]
-    for count in (1, 2, 4, 8, 16):
-        pace, amdahl = _pace(main, main + children, count)
-        looped = "if only the loop's thread is: {:.0f}, Amdahl {:.0f}".format(*_pace(loop, main + children, count))
-        figures.append(
-            Figure(
-                name=f"{count} cores: overlapping, main process serial",
-                value=pace,
-                unit="pages/s",
-                at_least=100 if count == 16 else None,
-                note=f"Amdahl {amdahl:.0f}; {looped}",
-            )
-        )
-    return figures
-
-
-def _pace(serial: float, whole: float, count: int) -> tuple[float, float]:
-    """Pages a second with so many cores, pages overlapping; and by Amdahl's law."""
-    return min(1 / serial, count / whole), 1 / (serial + (whole - serial) / count)
-
-
 def small_tickers(bench: Bench, size: Size) -> Section:
     """Many tickers of one small page each."""
     job = one_day(size.small_tickers)
@@ -295,14 +194,16 @@ def small_tickers(bench: Bench, size: Size) -> Section:
     for name, flags in (("with upload", ()), ("--no-upload", ("--no-upload",))):
         runs = [bench.tool(job, *flags) for _ in range(bench.repeat)]
         shares = {
-            "tool": _of(runs, _cpu),
-            "API server": _of(runs, lambda run: run.use.api_cpu),
-            "S3 server": 0 if flags else _of(runs, lambda run: run.use.s3_cpu),
+            "tool": median_of(runs, cpu),
+            "API server": median_of(runs, lambda run: run.use.api_cpu),
+            "S3 server": 0 if flags else median_of(runs, lambda run: run.use.s3_cpu),
         }
         spent = ", ".join(f"{who} {seconds / count * 1000:.1f} ms" for who, seconds in shares.items())
         section.figures += [
-            Figure(name=f"{name}: time", value=_of(runs, _seconds), unit="s"),
-            Figure(name=name, value=count / _of(runs, _seconds), unit="tickers/s", note=f"CPU per ticker: {spent}"),
+            Figure(name=f"{name}: time", value=median_of(runs, seconds), unit="s"),
+            Figure(
+                name=name, value=count / median_of(runs, seconds), unit="tickers/s", note=f"CPU per ticker: {spent}"
+            ),
         ]
     return section
 
@@ -339,18 +240,6 @@ SECTIONS: dict[str, Callable[[Bench, Size], Section]] = {
     "small": small_tickers,
     "memory": memory,
 }
-
-
-def _seconds(run: Run | ToolRun) -> float:
-    return run.seconds
-
-
-def _cpu(run: Run | ToolRun) -> float:
-    return run.cpu
-
-
-def _of(runs: Iterable[_T], value: Callable[[_T], float]) -> float:
-    return median(map(value, runs))
 
 
 def _span(runs: Sequence[Run | ToolRun], job: Job) -> str:

@@ -13,7 +13,7 @@ from polygon_async.sandbox.profile import profile
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["PAGE", "Job", "almost_nothing", "full_pages", "one_day"]
+__all__ = ["PAGE", "Job", "Size", "almost_nothing", "full_pages", "one_day"]
 
 PAGE = 50_000
 """Bars of a full page."""
@@ -43,6 +43,24 @@ class Job:
     def first(self, tickers: int) -> Job:
         """The same for fewer tickers."""
         return Job(self.tickers[:tickers], self.start, self.end)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Size:
+    """How much is downloaded in each measurement; pages are those of one ticker."""
+
+    pages: int
+    """Eight tickers of so many are the main measurement."""
+    baseline_tickers: int
+    """So many of them the script does, too."""
+    long_pages: int
+    share_pages: tuple[int, int]
+    """Of the two runs from whose difference a page's own cost is known."""
+    memory_pages: tuple[int, int]
+    """Of short tickers and of long ones."""
+    wide_pages: int
+    """At concurrency 64."""
+    small_tickers: int
 
 
 def full_pages(tickers: int, pages: int) -> Job:
