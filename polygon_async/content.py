@@ -7,6 +7,7 @@ import hashlib
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from polygon_async.objects import StoredObject
@@ -50,22 +51,20 @@ class Content:
 
     async def told_by(self, stored: StoredObject) -> str | None:
         """By what the store shows that it has just this content: `checksum` or `etag`; None where nothing shows it."""
-        if stored.sha256 is not None:
-            digest = await self._comparable("sha256", stored.sha256)
-            if digest is not None and stored.sha256.partition("-")[0] == in_base64(digest):
-                return "checksum"
-        digest = await self._comparable("md5", stored.etag)
-        if digest is not None and stored.etag.partition("-")[0] == digest.hex():
-            return "etag"
-        return None
+        if stored.sha256 is not None and await self._is_told("sha256", stored.sha256, spelt=in_base64):
+            return "checksum"
+        return "etag" if await self._is_told("md5", stored.etag, spelt=bytes.hex) else None
 
-    async def _comparable(self, algorithm: Algorithm, told: str) -> bytes | None:
-        """The digest that a store tells as `told`, as far as that can be known: of the whole, or of parts like ours."""
-        _, _, parts = told.partition("-")
-        if not parts:
-            return await self.digest(algorithm)
-        if self.part_size is None or parts != str(-(-self.size // self.part_size)):
-            return None
+    async def _is_told(self, algorithm: Algorithm, told: str, *, spelt: Callable[[bytes], str]) -> bool:
+        """Whether a store tells this content's digest: that of the whole, or of its parts' digests and their number."""
+        value, _, parts = told.partition("-")
+        # Some stores leave the number of the parts out.
+        numbers = set() if self.part_size is None else {"", str(-(-self.size // self.part_size))}
+        if parts in numbers and spelt(await self._composite(algorithm)) == value:
+            return True
+        return not parts and spelt(await self.digest(algorithm)) == value
+
+    async def _composite(self, algorithm: Algorithm) -> bytes:
         return hashlib.new(algorithm, b"".join(await self.part_digests(algorithm)), usedforsecurity=False).digest()
 
     async def _digests(self, algorithm: Algorithm, part_size: int | None) -> list[bytes]:
