@@ -1,4 +1,4 @@
-"""A file in, its tested .lzo out. Blocking: it runs in the executor."""
+"""A file in, its .lzo, and whether that is a good one, out. Blocking: it runs in the executor."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import subprocess
 import threading
 from pathlib import Path
 
+from polygon_async.csvfile import disk_errors
 from polygon_async.errors import CompressionFailed, ConfigError, DiskUnusable, one_line
 
 __all__ = ["Compression", "end_children", "find_lzop"]
@@ -47,7 +48,7 @@ def end_children() -> None:
 
 
 class Compression:
-    """One run of lzop and of its own test on what it wrote; can be stopped from another thread."""
+    """One run of lzop, and one of its own test on what it wrote; both can be stopped from another thread."""
 
     def __init__(self, lzop: str, source: Path, target: Path) -> None:
         self._lzop = lzop
@@ -57,24 +58,28 @@ class Compression:
         self._process: subprocess.Popen[bytes] | None = None
         self._stopped = False
 
-    def run(self) -> None:
-        """Write the target, whatever stood there, and test it; after a failure there is none.
+    def compress(self) -> None:
+        """Write the target, whatever stood there.
 
         Raises:
-            CompressionFailed: lzop failed, was killed, or wrote what does not pass `lzop -t`.
+            CompressionFailed: lzop failed, was killed, or wrote nothing.
             DiskUnusable: the disk is full.
         """
-        try:
-            self._call("compressing", "-f", "-o", str(self._target), "--", str(self._source))
-            self._call("testing", "-t", "--", str(self._target))
-            self._check_magic()
-        except BaseException:
-            with contextlib.suppress(OSError):
-                self._target.unlink(missing_ok=True)
-            raise
+        self._call("compressing", "-f", "-o", str(self._target), "--", str(self._source))
+        if not self._target.is_file():
+            raise CompressionFailed(f"lzop wrote no {self._target.name}")
+
+    def test(self) -> None:
+        """Look whether the target is what it should be.
+
+        Raises:
+            CompressionFailed: it does not pass `lzop -t`, or the test was killed.
+        """
+        self._call("testing", "-t", "--", str(self._target))
+        self._check_magic()
 
     def stop(self) -> None:
-        """Kill lzop; `run` then fails soon."""
+        """Kill lzop; what waits for it then fails soon."""
         with self._lock:
             self._stopped = True
             if self._process is not None and self._process.poll() is None:
@@ -84,11 +89,8 @@ class Compression:
 
     def _check_magic(self) -> None:
         """A wrapper that does nothing passes its own test, too."""
-        try:
-            with self._target.open("rb") as file:
-                magic = file.read(len(_MAGIC))
-        except OSError as error:
-            raise CompressionFailed(f"lzop wrote no {self._target.name}") from error
+        with disk_errors(self._target), self._target.open("rb") as file:
+            magic = file.read(len(_MAGIC))
         if magic != _MAGIC:
             raise CompressionFailed(f"what lzop wrote as {self._target.name} is no lzop file")
 

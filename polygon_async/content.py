@@ -7,17 +7,21 @@ import hashlib
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
     from pathlib import Path
 
     from polygon_async.objects import StoredObject
     from polygon_async.offload import Offload
 
-__all__ = ["Algorithm", "Content", "in_base64"]
+__all__ = ["Algorithm", "Content", "in_base64", "is_sound"]
 
 Algorithm = Literal["md5", "sha256"]
 
 _CHUNK = 2**20
+
+
+async def is_sound() -> None:
+    """What a file is taken for that nobody has doubts about."""
 
 
 class Content:
@@ -26,11 +30,22 @@ class Content:
     A digest is worked out in a thread when it is first asked for, and once: MD5 costs more than
     everything else that is done to a compressed file, and only some stores ask for it.
 
-    `part_size` is None for a file that goes into the store in one piece.
+    `part_size` is None for a file that goes into the store in one piece. `sound` comes back when the
+    file has been found to be what it should be, or raises what it is instead: nobody may see it in
+    the store before that.
     """
 
-    def __init__(self, path: Path, *, size: int, part_size: int | None, offload: Offload) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        size: int,
+        part_size: int | None,
+        offload: Offload,
+        sound: Callable[[], Awaitable[object]] = is_sound,
+    ) -> None:
         self._offload = offload
+        self.sound = sound
         self._known: dict[tuple[Algorithm, int | None], list[bytes]] = {}
         self.path = path
         self.size = size
@@ -81,12 +96,14 @@ def in_base64(digest: bytes) -> str:
 
 def _digests_of(path: Path, algorithm: Algorithm, part_size: int | None) -> list[bytes]:
     digests = []
+    # One piece of memory for all chunks: a new one for each costs more than hashing it.
+    chunk = memoryview(bytearray(_CHUNK))
     with path.open("rb") as file:
         while True:
             digest, left = hashlib.new(algorithm, usedforsecurity=False), part_size
-            while chunk := file.read(_CHUNK if left is None else min(left, _CHUNK)):
-                digest.update(chunk)
-                left = None if left is None else left - len(chunk)
+            while size := file.readinto(chunk if left is None else chunk[:left]):
+                digest.update(chunk[:size])
+                left = None if left is None else left - size
             digests.append(digest.digest())
             if part_size is None or not file.peek(1):
                 return digests

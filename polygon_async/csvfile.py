@@ -7,7 +7,7 @@ import errno
 import hashlib
 import os
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, BinaryIO, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from isal import isal_zlib
 
@@ -16,6 +16,7 @@ from polygon_async.layout import CSV_HEADER
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from io import BufferedIOBase
     from pathlib import Path
 
 __all__ = ["Digests", "Place", "append_rows", "digests", "disk_errors", "finish", "remove"]
@@ -95,11 +96,14 @@ def finish(place: Place, whole: Path, *, modified: float) -> str:
     return found.sha256
 
 
-def digests(file: BinaryIO, size: int) -> Digests | None:
+def digests(file: BufferedIOBase, size: int) -> Digests | None:
     """The digests of the next `size` bytes of a file; None where it has fewer."""
     crc, sha256, left = 0, hashlib.sha256(), size
-    while left and (chunk := file.read(min(left, _CHUNK))):
-        crc, left = isal_zlib.crc32(chunk, crc), left - len(chunk)
+    # One piece of memory for all chunks: a new one for each costs more than hashing it.
+    memory = memoryview(bytearray(min(_CHUNK, size)))
+    while left and (count := file.readinto(memory[:left])):
+        chunk = memory[:count]
+        crc, left = isal_zlib.crc32(chunk, crc), left - count
         sha256.update(chunk)
     return None if left else Digests(crc, sha256.hexdigest())
 

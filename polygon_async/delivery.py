@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -15,7 +16,7 @@ from polygon_async.layout import lzo_name, metadata, object_key, tags
 from polygon_async.storage import KeyTaken, ObjectDescription
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable
     from pathlib import Path
 
     from polygon_async.models import CsvFile, Receipt, Unit
@@ -73,17 +74,42 @@ class Delivery:
         compression = Compression(self.lzop, csv.path, target)
         try:
             doing("lzop")
-            await self.offload.until_done(compression.run, hurry=compression.stop)
+            await self.offload.until_done(compression.compress, hurry=compression.stop)
             doing("uploading")
-            with disk_errors(target):
-                size = (await self.offload(target.stat)).st_size
-            deadline = seconds_for(size, self.patience)
-            for minute in range(_MINUTES_TO_TRY):
-                description = describe(unit, csv, collected + timedelta(minutes=minute))
-                with contextlib.suppress(KeyTaken):
-                    receipt = await self.bucket.store(target, description, replace=self.replace, deadline=deadline)
-                    return receipt, description
-            raise UploadFailed(f"other downloads' objects have every key of {unit.ticker.symbol} from {collected} on")
+            async with self._tested(compression) as sound:
+                return await self._stored(unit, csv, target, collected, sound)
         finally:
             with contextlib.suppress(OSError):
                 await self.offload.surely(partial(target.unlink, missing_ok=True))
+
+    @contextlib.asynccontextmanager
+    async def _tested(self, compression: Compression) -> AsyncIterator[Callable[[], Awaitable[None]]]:
+        """Test what was compressed, beside what is done meanwhile; it has passed when the context ends well.
+
+        Large files are sent while the test goes on, and whoever makes an object of them waits for its end.
+        """
+        test = asyncio.ensure_future(self.offload.until_done(compression.test, hurry=compression.stop))
+        try:
+            # Shielded: who gives up waiting leaves the test to whoever comes next.
+            yield lambda: asyncio.shield(test)
+            await test
+        finally:
+            test.cancel()
+            await asyncio.wait([test])
+            if not test.cancelled():
+                test.exception()  # looked at, so that nobody complains
+
+    async def _stored(
+        self, unit: Unit, csv: CsvFile, file: Path, collected: datetime, sound: Callable[[], Awaitable[None]]
+    ) -> tuple[Receipt, ObjectDescription]:
+        with disk_errors(file):
+            size = (await self.offload(file.stat)).st_size
+        deadline = seconds_for(size, self.patience)
+        for minute in range(_MINUTES_TO_TRY):
+            description = describe(unit, csv, collected + timedelta(minutes=minute))
+            with contextlib.suppress(KeyTaken):
+                receipt = await self.bucket.store(
+                    file, description, replace=self.replace, deadline=deadline, sound=sound
+                )
+                return receipt, description
+        raise UploadFailed(f"other downloads' objects have every key of {unit.ticker.symbol} from {collected} on")

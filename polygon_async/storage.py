@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import urlsplit
 
 from polygon_async.client import impatient, open_client
-from polygon_async.content import Content
+from polygon_async.content import Content, is_sound
 from polygon_async.errors import PolygonAsyncError, StorageUnusable, UploadFailed
 from polygon_async.models import Receipt
 from polygon_async.multipart import PartSizes
@@ -20,7 +20,7 @@ from polygon_async.storage_errors import DENIED, RUN_STOPPERS, code_of, local_tr
 from polygon_async.writing import PARTS_IN_FLIGHT, Writer
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+    from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
     from contextlib import AbstractContextManager
     from pathlib import Path
 
@@ -125,7 +125,15 @@ class Bucket:
         except (BotoCoreError, OSError, ValueError) as error:
             raise StorageUnusable(f"the bucket {self.name} cannot be reached: {local_trouble(error)}") from error
 
-    async def store(self, path: Path, description: ObjectDescription, *, replace: bool, deadline: float) -> Receipt:
+    async def store(
+        self,
+        path: Path,
+        description: ObjectDescription,
+        *,
+        replace: bool,
+        deadline: float,
+        sound: Callable[[], Awaitable[object]] = is_sound,
+    ) -> Receipt:
         """Store the file `path` under the description's key, with tags and metadata, and read it back.
 
         An object that is there already counts when it has the same content. A large file is sent in
@@ -136,6 +144,8 @@ class Bucket:
             description: Key, tags and metadata.
             replace: Overwrite what is there.
             deadline: Seconds that all of it may take, botocore's retries included.
+            sound: Comes back when the file has been found good, or raises; called as late as possible, and
+                before there is an object.
 
         Raises:
             KeyTaken: another unit's object is there.
@@ -144,7 +154,7 @@ class Bucket:
         """
         try:
             async with asyncio.timeout(deadline):
-                receipt = await self._store(path, description, replace=replace)
+                receipt = await self._store(path, description, replace=replace, sound=sound)
         except TimeoutError as error:
             raise UploadFailed(f"{self._where(description.key)} was not confirmed within {deadline:.0f} s") from error
         self._has_stored = True
@@ -204,11 +214,14 @@ class Bucket:
             if await self._tags(key) != dict(tags):
                 raise UploadFailed(f"{self._where(key)} does not keep its tags")
 
-    async def _store(self, path: Path, description: ObjectDescription, *, replace: bool) -> Receipt:
+    async def _store(
+        self, path: Path, description: ObjectDescription, *, replace: bool, sound: Callable[[], Awaitable[object]]
+    ) -> Receipt:
         where = self._where(description.key)
         with self._errors(f"reading {path.name}"):
             size = (await self._offload(path.stat)).st_size
-        content = Content(path, size=size, part_size=self._part_sizes.of(size), offload=self._offload)
+        part_size = self._part_sizes.of(size)
+        content = Content(path, size=size, part_size=part_size, offload=self._offload, sound=sound)
         if replace:
             with self._errors(f"looking at {where}"):
                 stored = await self._look(description.key)

@@ -90,6 +90,7 @@ class Writer:
         # As a header, worked out beforehand: stores that know no trailers take it, too.
         field = {"md5": "ContentMD5", "sha256": "ChecksumSHA256"}[self._algorithm]
         checksum: dict[str, Any] = {field: in_base64(await content.digest(self._algorithm))}
+        await content.sound()
         with await self._offload(content.path.open, "rb") as body:
             await self._client.put_object(Body=body, **self._request(description), **checksum, **only_once)
 
@@ -103,6 +104,7 @@ class Writer:
         kind = {"ChecksumAlgorithm": "SHA256"} if self._algorithm == "sha256" else {}
         async with open_upload(self._client, **self._request(description), **kind) as upload:
             parts = await send_parts(self._client, upload, content, algorithm=self._algorithm, room=self._room)
+            await content.sound()
             if not replace:
                 await self._see_that_free(description.key)
             try:

@@ -722,7 +722,7 @@ BROKEN_LZOPS = {
     "KILLEDLATE": ('"$LZOP" "$@"; kill -9 $$', "was killed by signal 9 while compressing {}: "),
     "RUBBISH": ('echo rubbish > "$3"', "failed with exit code 1 while testing {}: "),
     "CUT": ('"$LZOP" "$@"; truncate -s -1 "$3"', "failed with exit code 1 while testing {}: "),
-    "NOTHING": ("exit 0", "failed with exit code 1 while testing {}: "),
+    "NOTHING": ("exit 0", "wrote no {}.lzo"),
     "EMPTY": (': > "$3"', "failed with exit code 1 while testing {}: "),
 }
 """What goes wrong while a ticker of that name is compressed, and what the failure says."""

@@ -19,7 +19,7 @@ import pytest
 from test_objects import DESCRIPTION, SECONDS
 
 from polygon_async.content import in_base64
-from polygon_async.errors import StorageUnusable, UploadFailed
+from polygon_async.errors import CompressionFailed, StorageUnusable, UploadFailed
 from polygon_async.multipart import PartSizes
 from polygon_async.offload import Offload
 from polygon_async.storage import KeyTaken, open_bucket
@@ -157,6 +157,18 @@ async def test_an_object_is_stored_once_with_all_that_describes_it(
     monkeypatch.setattr(bucket._client, "create_multipart_upload", None)
     second = await bucket.store(file, description, replace=False, deadline=SECONDS)
     assert second == dataclasses.replace(first, existed=True)
+    assert await open_uploads(bucket) == []
+
+
+async def test_a_file_that_turns_out_unsound_becomes_no_object(
+    bucket: Bucket, file: Path, description: ObjectDescription
+) -> None:
+    async def unsound() -> None:
+        raise CompressionFailed("lzop failed")
+
+    with pytest.raises(CompressionFailed):
+        await bucket.store(file, description, replace=False, deadline=SECONDS, sound=unsound)
+    assert await bucket.inspect(description.key) is None
     assert await open_uploads(bucket) == []
 
 
