@@ -83,6 +83,8 @@ class Settings:
     force: bool
     exchange: str | None
     currency: str | None
+    reference: bool = True
+    """Whether the API's reference data is asked for the tags that the universe does not tell."""
     processes: int = 0
     """Of their own for reading pages; 0: threads read them."""
     match: tuple[str, ...] = ()
@@ -190,6 +192,7 @@ def settings_from(flags: Mapping[str, Any], environment: Environment, *, needs_k
         output_dir=_output_dir(flags),
         keep_csv=flags.get("keep_csv", True),
         force=flags.get("force", False),
+        reference=flags.get("reference", True),
         exchange=_tag(flags, "exchange"),
         currency=_tag(flags, "currency"),
         days_given=any(flags.get(end) or environment.get(f"POLYGON_{end.upper()}") for end in ("from", "to")),

@@ -11,80 +11,25 @@ from __future__ import annotations
 import json
 import time
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING
 
 from polygon_async import __version__
+from polygon_async.entries import Run, Standing, UnitState
 from polygon_async.layout import LEDGER, TIMEFRAME, csv_name
 from polygon_async.ledger_file import connected, said_of
-from polygon_async.models import CsvFile, Progress, Receipt
+from polygon_async.models import CsvFile, Listing, Progress, Receipt
 
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
+    from polygon_async.entries import Order
     from polygon_async.models import Unit
 
-__all__ = ["Ledger", "Order", "Run", "Standing", "UnitState", "open_ledger"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Order:
-    """What a run is asked for, as far as it decides which earlier run it goes on with."""
-
-    source: str
-    """Which API."""
-    universe: str
-    """Digest of the tickers."""
-    first_day: date
-    last_day: date
-    adjusted: bool
-    days_given: bool
-    """Whether the days were asked for; else an unfinished run's count."""
-    settings: Mapping[str, object]
-    """All of them, for whoever looks later; without secrets."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Run:
-    """A run that has begun, or goes on."""
-
-    id: int
-    collected: datetime
-    """The time in its objects' keys, UTC."""
-    first_day: date
-    last_day: date
-    resumed: bool
-    """Whether an earlier one goes on that did not come to its end."""
-
-
-class UnitState:
-    """The words for a unit's state."""
-
-    FETCHING = "fetching"
-    FETCHED = "fetched"
-    NO_DATA = "no data"
-    FAILED = "failed"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Standing:
-    """What the ledger holds of a unit, and of its upload to one destination."""
-
-    state: str
-    run: int
-    """The run that came last to this state."""
-    day: date
-    """New York's, when fetching it began."""
-    progress: Progress | None = None
-    csv: CsvFile | None = None
-    """The whole CSV, wherever it is by now."""
-    receipt: Receipt | None = None
-    """The confirmed object of that CSV."""
-    collected: datetime | None = None
-    """The time in the key of the object that was begun, whether or not it is known to be there."""
+__all__ = ["Ledger", "open_ledger"]
 
 
 @contextmanager
@@ -229,6 +174,28 @@ class Ledger:
     def found(self, unit: Unit, *, source: str, destination: str) -> None:
         """An object that was lost is as it was read back."""
         self._set_upload(unit, source, destination, {"state": "uploaded", "error": None, "ended": _now()})
+
+    def listings(self, *, source: str, since: float) -> dict[str, Listing]:
+        """What the reference data said of tickers since a moment (s UTC)."""
+        rows = self._do(
+            "SELECT ticker, exchange, currency FROM listing WHERE source = :source AND asked >= :since",
+            {"source": source, "since": since},
+        )
+        return {row["ticker"]: Listing(exchange=row["exchange"], currency=row["currency"]) for row in rows}
+
+    def listed(self, listings: Mapping[str, Listing], *, source: str) -> None:
+        """The reference data has said this of tickers."""
+        values = [
+            {"source": source, "ticker": ticker, "asked": _now(), **asdict(listing)}
+            for ticker, listing in listings.items()
+        ]
+        columns = ("source", "ticker", "exchange", "currency", "asked")
+        with said_of(self._path), self._connection:
+            self._connection.execute("BEGIN")
+            self._connection.executemany(
+                f"INSERT OR REPLACE INTO listing ({', '.join(columns)}) VALUES ({_places(dict.fromkeys(columns))})",
+                values,
+            )
 
     def _unfinished(self, order: Order) -> sqlite3.Row | None:
         """The newest run of this order, where it did not come to its end."""

@@ -73,7 +73,18 @@ CREATE TABLE upload (
 # upload, `sha256` is that of the CSV inside, `checksum` the object's ETag; it is uploading, uploaded, failed, or lost:
 # uploaded, and not as it was when it was verified. `began` and `ended` are s UTC,
 # bars' times ms UTC.
-_STEPS = (_RUNS_UNITS_UPLOADS,)
+_LISTINGS = """
+CREATE TABLE listing (
+    source TEXT NOT NULL,
+    ticker TEXT NOT NULL,
+    exchange TEXT,
+    currency TEXT,
+    asked REAL NOT NULL,
+    PRIMARY KEY (source, ticker)
+) STRICT, WITHOUT ROWID;
+"""
+# What the reference data said when it was asked (s UTC); NULL is what it does not tell.
+_STEPS = (_RUNS_UNITS_UPLOADS, _LISTINGS)
 """What makes each version of the tables out of the one before, from an empty file on; a step is never changed."""
 
 

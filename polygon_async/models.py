@@ -17,6 +17,7 @@ __all__ = [
     "NEW_YORK",
     "AssetType",
     "CsvFile",
+    "Listing",
     "Outcome",
     "Progress",
     "Rate",
@@ -50,6 +51,16 @@ class AssetType(enum.StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Listing:
+    """What the API's reference data tells of a ticker; None is what it does not."""
+
+    exchange: str | None = None
+    """By the name that people use."""
+    currency: str | None = None
+    """Its code, in capitals."""
+
+
+@dataclass(frozen=True, slots=True)
 class Ticker:
     """One ticker of the universe and what its tags say of it."""
 
@@ -61,6 +72,10 @@ class Ticker:
     currency: str
     row: Mapping[str, str] = field(default_factory=dict, hash=False)
     """The universe's other columns as they were, for the lists that can be fed back in."""
+
+    def own(self, column: str) -> str:
+        """What its row of the universe says in a column, whatever the case of its name; empty for nothing."""
+        return next((value for name, value in self.row.items() if name.strip().lower() == column and value), "")
 
     @property
     def market(self) -> AssetType:

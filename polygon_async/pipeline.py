@@ -14,9 +14,9 @@ from polygon_async.autorate import open_auto_pacer
 from polygon_async.compress import find_lzop
 from polygon_async.delivery import Delivery
 from polygon_async.directory import claim
+from polygon_async.entries import Order
 from polygon_async.errors import DiskUnusable, Interrupted, RunError, first_of
 from polygon_async.learned import Memory, cache_file
-from polygon_async.ledger import Order
 from polygon_async.models import today
 from polygon_async.offload import Offload
 from polygon_async.outage import Outage
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
 
     from polygon_async.config import Settings
-    from polygon_async.ledger import Run
+    from polygon_async.entries import Run
     from polygon_async.models import Ticker
     from polygon_async.records import Records
     from polygon_async.redaction import Redactor

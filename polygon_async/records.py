@@ -15,8 +15,9 @@ if TYPE_CHECKING:
     from datetime import datetime
     from pathlib import Path
 
-    from polygon_async.ledger import Ledger, Order, Run, Standing
-    from polygon_async.models import CsvFile, Progress, Receipt, Unit
+    from polygon_async.entries import Order, Run, Standing
+    from polygon_async.ledger import Ledger
+    from polygon_async.models import CsvFile, Listing, Progress, Receipt, Unit
 
 __all__ = ["Records", "open_records"]
 
@@ -112,6 +113,14 @@ class Records:
     async def not_uploaded(self, unit: Unit, error: str) -> None:
         """The object could not be stored, or not be confirmed."""
         await self._note(self._ledger.not_uploaded, unit, destination=self._destination, error=error)
+
+    async def listings(self, *, since: float) -> dict[str, Listing]:
+        """What the reference data said of tickers since a moment (s UTC), by symbol."""
+        return await self._thread(self._ledger.listings, source=self._source, since=since)
+
+    async def listed(self, listings: Mapping[str, Listing]) -> None:
+        """The reference data has said this of tickers."""
+        await self._thread.surely(partial(self._ledger.listed, listings, source=self._source))
 
     async def _note(self, act: Callable[..., None], unit: Unit, **facts: object) -> None:
         await self._thread.surely(partial(act, unit, source=self._source, **facts))

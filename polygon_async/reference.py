@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from polygon_async.polygon import Polygon
 
-__all__ = ["Asked", "Entry", "EntryPage", "entry_pages", "list_date", "read_entries", "with_list_dates"]
+__all__ = ["Asked", "Entry", "EntryPage", "entry_of", "entry_pages", "list_date", "read_entries", "with_list_dates"]
 
 _PATH = "/v3/reference/tickers"
 _LIMIT = 1000
@@ -186,6 +186,27 @@ class _Details(Head):
 _details = msgspec.json.Decoder(_Details)
 
 
+async def entry_of(ticker: str, *, day: date | None, polygon: Polygon) -> Entry | None:
+    """A ticker's own page of the list; None where it was not traded on that day.
+
+    Args:
+        ticker: As the API spells it.
+        day: As of when; None: the newest that there is.
+        polygon: Whom to ask.
+
+    Raises:
+        TickerError, RunError: as `Polygon.get`, but for a page that is not there.
+    """
+    query = "" if day is None else urlencode({"date": day.isoformat()})
+    request = _Request(f"{_PATH}/{quote(ticker, safe=':=+')}", query)
+    try:
+        return await polygon.get(request, read=partial(_read_details, ticker=ticker))
+    except Refused as error:
+        if error.status == 404:
+            return None
+        raise
+
+
 async def list_date(entry: Entry, *, day: date | None, polygon: Polygon) -> str | None:
     """The day on which a ticker was listed, which only its own page of the list tells; None where it has none.
 
@@ -199,15 +220,8 @@ async def list_date(entry: Entry, *, day: date | None, polygon: Polygon) -> str 
     """
     if day is None and entry.delisted_utc:
         day = date.fromisoformat(entry.delisted_utc[:10]) - timedelta(days=1)
-    query = "" if day is None else urlencode({"date": day.isoformat()})
-    request = _Request(f"{_PATH}/{quote(entry.ticker, safe=':=+')}", query)
-    try:
-        found = await polygon.get(request, read=partial(_read_details, ticker=entry.ticker))
-    except Refused as error:
-        if error.status == 404:
-            return None
-        raise
-    return found.list_date
+    found = await entry_of(entry.ticker, day=day, polygon=polygon)
+    return None if found is None else found.list_date
 
 
 def _read_details(body: bytes, *, ticker: str) -> Entry:

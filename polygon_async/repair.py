@@ -13,9 +13,10 @@ from itertools import groupby
 from typing import TYPE_CHECKING
 
 from polygon_async.delivery import Delivery
+from polygon_async.entries import Order
 from polygon_async.errors import TickerError, UploadFailed
 from polygon_async.findings import Kind
-from polygon_async.ledger import Order, open_ledger
+from polygon_async.ledger import open_ledger
 from polygon_async.models import CsvFile, State
 from polygon_async.pipeline import open_polygon
 from polygon_async.records import open_records

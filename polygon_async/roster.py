@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from polygon_async.reference import Entry
 
-__all__ = ["COLUMNS", "as_csv", "once_each"]
+__all__ = ["COLUMNS", "as_csv", "currency_of", "exchange_of", "once_each"]
 
 COLUMNS = ("ticker", "name", "exchange", "currency", "asset_type", "type", "list_date", "delist_date")
 
@@ -63,14 +63,14 @@ def as_csv(entries: Iterable[Entry]) -> str:
 
 
 def _row(entry: Entry) -> tuple[str, ...]:
-    exchange = name_of(entry.primary_exchange or "")
+    exchange = exchange_of(entry)
     if not is_tag_value(exchange):
         raise WrongAnswer(f"{entry.ticker} is listed on {one_line(repr(exchange))}, which no exchange is called")
     return (
         entry.ticker,
         one_line(entry.name or ""),
         exchange,
-        _currency(entry),
+        currency_of(entry),
         _ASSET_TYPES.get(entry.market or "", AssetType.of(entry.ticker)),
         one_line(entry.type or ""),
         one_line(entry.list_date or ""),
@@ -78,7 +78,12 @@ def _row(entry: Entry) -> tuple[str, ...]:
     )
 
 
-def _currency(entry: Entry) -> str:
+def exchange_of(entry: Entry) -> str:
+    """The name of its exchange; empty where nothing is known."""
+    return name_of(entry.primary_exchange or "")
+
+
+def currency_of(entry: Entry) -> str:
     """Its code: stocks have it as their currency's name (`usd`), pairs as its symbol, beside a name in words."""
     told = (entry.currency_symbol, entry.currency_name)
     return next((text.upper() for text in told if text and _CURRENCY.fullmatch(text)), "")

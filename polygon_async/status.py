@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from polygon_async import __version__
-from polygon_async.ledger import UnitState
+from polygon_async.entries import UnitState
 from polygon_async.wording import day, duration, moment, size
 
 if TYPE_CHECKING:

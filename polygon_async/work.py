@@ -5,26 +5,27 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING
 
 from polygon_async.csvfile import disk_errors, remove
+from polygon_async.entries import UnitState
 from polygon_async.errors import Refused, TickerError
 from polygon_async.fetch import fetch_csv
 from polygon_async.layout import lzo_name, part_name
-from polygon_async.ledger import UnitState
-from polygon_async.models import CsvFile, Outcome, State, Unit, today
+from polygon_async.listings import Listings
+from polygon_async.models import NEW_YORK, CsvFile, Outcome, State, Unit, today
 from polygon_async.resume import remove_csv, resumption, whole_csv
 from polygon_async.windows import Slots
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-    from datetime import datetime
 
     from polygon_async.config import Settings
     from polygon_async.delivery import Delivery
-    from polygon_async.ledger import Standing
+    from polygon_async.entries import Standing
     from polygon_async.models import Ticker
     from polygon_async.offload import Offload
     from polygon_async.polygon import Polygon
@@ -59,6 +60,7 @@ class Work:
     _queue: asyncio.Queue[tuple[int, Unit, Standing | None] | None] = field(init=False)
     _handoff: asyncio.Queue[tuple[Unit, CsvFile, Standing | None] | None] = field(init=False)
     _slots: Slots = field(init=False)
+    _listings: Listings = field(init=False)
     _refused: int = 0
 
     def __post_init__(self) -> None:
@@ -73,6 +75,9 @@ class Work:
             RunError: the run cannot go on.
         """
         todo = await self._what_is_left()
+        # Nothing is looked up for tickers that nobody tags.
+        tagged = [unit.ticker for unit, _ in todo] if self.deliver and self.settings.reference else []
+        self._listings = Listings(tagged, day=self.settings.end, polygon=self.polygon, records=self.records)
         self._slots = Slots(self.settings.concurrency, waiting=len(todo))
         workers = range(min(self.settings.concurrency, len(todo)))
         async with asyncio.TaskGroup() as storing:
@@ -194,6 +199,8 @@ class Work:
 
     async def _stored(self, unit: Unit, csv: CsvFile, collected: datetime) -> Outcome:
         assert self.deliver is not None  # noqa: S101 (for the type checker; uploaders run with a bucket only)
+        traded = datetime.fromtimestamp(csv.last / 1000, NEW_YORK).date()
+        unit = replace(unit, ticker=await self._listings.described(unit.ticker, day=traded))
         # Written down before the object is: whoever goes on after a kill looks under the same key.
         await self.records.uploading(unit, csv, collected)
         doing = partial(self.tally.in_flight.__setitem__, unit.ticker.symbol)

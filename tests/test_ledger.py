@@ -13,15 +13,17 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from polygon_async.entries import Order, Run
 from polygon_async.errors import DiskUnusable
 from polygon_async.layout import LEDGER
-from polygon_async.ledger import Order, Run, open_ledger
+from polygon_async.ledger import open_ledger
 from polygon_async.models import AssetType, CsvFile, Progress, Receipt, Ticker, Unit
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from polygon_async.ledger import Ledger, Standing
+    from polygon_async.entries import Standing
+    from polygon_async.ledger import Ledger
 
 DAY = dt.date(2026, 3, 2)
 NOW = dt.datetime(2026, 3, 5, 12, 30, 7, tzinfo=dt.UTC)

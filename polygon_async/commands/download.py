@@ -59,14 +59,19 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         help="whether a CSV stays after its upload is confirmed (default: it stays)",
     )
     where.add_argument("--force", action="store_true", help="replace objects that are there already")
-    where.add_argument(
-        "--exchange", metavar="X", help="tag of tickers whose exchange the universe does not tell (default: unknown)"
+    tags = parser.add_argument_group("what the objects' tags say where the universe does not")
+    tags.add_argument(
+        "--reference",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="ask the API's reference data for exchange and currency: a request for each stock, or the list of all;"
+        " known for 30 days (default: it is asked)",
     )
-    where.add_argument(
+    tags.add_argument("--exchange", metavar="X", help="the exchange, where the API does not tell (default: unknown)")
+    tags.add_argument(
         "--currency",
         metavar="C",
-        help="tag of tickers whose currency the universe does not tell"
-        " (default: USD; for X: and C: pairs the quote currency)",
+        help="the currency, where the API does not tell (default: USD; for X: and C: pairs the quote currency)",
     )
 
     add_shared(parser.add_argument_group("what it tells"), "--json", "--log-level")

@@ -1,0 +1,71 @@
+"""What the ledger is told and tells, as values: orders, runs, and how a unit stands."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import date, datetime
+
+    from polygon_async.models import CsvFile, Progress, Receipt
+
+__all__ = ["Order", "Run", "Standing", "UnitState"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """What a run is asked for, as far as it decides which earlier run it goes on with."""
+
+    source: str
+    """Which API."""
+    universe: str
+    """Digest of the tickers."""
+    first_day: date
+    last_day: date
+    adjusted: bool
+    days_given: bool
+    """Whether the days were asked for; else an unfinished run's count."""
+    settings: Mapping[str, object]
+    """All of them, for whoever looks later; without secrets."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """A run that has begun, or goes on."""
+
+    id: int
+    collected: datetime
+    """The time in its objects' keys, UTC."""
+    first_day: date
+    last_day: date
+    resumed: bool
+    """Whether an earlier one goes on that did not come to its end."""
+
+
+class UnitState:
+    """The words for a unit's state."""
+
+    FETCHING = "fetching"
+    FETCHED = "fetched"
+    NO_DATA = "no data"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """What the ledger holds of a unit, and of its upload to one destination."""
+
+    state: str
+    run: int
+    """The run that came last to this state."""
+    day: date
+    """New York's, when fetching it began."""
+    progress: Progress | None = None
+    csv: CsvFile | None = None
+    """The whole CSV, wherever it is by now."""
+    receipt: Receipt | None = None
+    """The confirmed object of that CSV."""
+    collected: datetime | None = None
+    """The time in the key of the object that was begun, whether or not it is known to be there."""

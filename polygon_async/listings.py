@@ -1,0 +1,147 @@
+"""A ticker in; the same with the exchange and the currency that the API's reference data tells, out."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from polygon_async.errors import Refused, TickerError
+from polygon_async.layout import is_tag_value
+from polygon_async.models import AssetType, Listing
+from polygon_async.reference import Asked, entry_of, entry_pages
+from polygon_async.roster import currency_of, exchange_of, once_each
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from datetime import date
+
+    from polygon_async.models import Ticker
+    from polygon_async.polygon import Polygon
+    from polygon_async.records import Records
+    from polygon_async.reference import Entry
+
+__all__ = ["Listings"]
+
+log = logging.getLogger(__name__)
+
+_SECONDS_KEPT = 30 * 86_400
+_WALK_FROM = 15
+"""Tickers from which on walking the list, of a dozen pages, takes fewer requests than asking for each."""
+
+
+class Listings:
+    """What the reference data tells of a run's tickers; each is asked for when its tags are needed, and once a month.
+
+    Where the universe tells both, or the ticker is no stock, nothing is asked: pairs carry their
+    currency in their name, and have no exchange. What cannot be had fails nobody.
+
+    Args:
+        tickers: Those of the run whose tags may be needed.
+        day: The last one of the run's range.
+        polygon: Whom to ask.
+        records: Where the answers are kept.
+    """
+
+    def __init__(self, tickers: Iterable[Ticker], *, day: date, polygon: Polygon, records: Records) -> None:
+        self._wanted = {ticker.symbol for ticker in tickers if _is_open(ticker)}
+        self._day = day
+        self._polygon = polygon
+        self._records = records
+        self._known: dict[str, Listing] | None = None
+        self._first = asyncio.Lock()
+        self._has_failed = False
+        self._is_included = True
+
+    async def described(self, ticker: Ticker, *, day: date) -> Ticker:
+        """The ticker with the tags that are known of it.
+
+        Args:
+            ticker: As the universe and the flags describe it.
+            day: One on which it was traded.
+
+        Raises:
+            RunError: as `Polygon.get`.
+        """
+        if ticker.symbol not in self._wanted:
+            return ticker
+        async with self._first:
+            known = await self._prepared()
+        listing = known.get(ticker.symbol)
+        if listing is None and self._is_included:
+            with self._failures(ticker.symbol):
+                listing = _listing(await entry_of(ticker.symbol, day=day, polygon=self._polygon))
+                known[ticker.symbol] = listing
+                await self._records.listed({ticker.symbol: listing})
+        if listing is None:
+            return ticker
+        return replace(
+            ticker,
+            exchange=ticker.own("exchange") or listing.exchange or ticker.exchange,
+            currency=ticker.own("currency") or listing.currency or ticker.currency,
+        )
+
+    async def _prepared(self) -> dict[str, Listing]:
+        """What earlier runs have learned, and where much is missing, the list."""
+        if self._known is None:
+            known = await self._records.listings(since=time.time() - _SECONDS_KEPT)
+            missing = self._wanted - known.keys()
+            if len(missing) > _WALK_FROM:
+                with self._failures(f"{len(missing):,} tickers"):
+                    found = await self._walked(missing)
+                    known |= found
+                    await self._records.listed(found)
+            self._known = known
+        return self._known
+
+    async def _walked(self, missing: set[str]) -> dict[str, Listing]:
+        """Those of the list: what is traded, and where that leaves many out, what no longer is.
+
+        Whatever is in neither is in no list, and is not asked for one by one.
+        """
+        found: dict[str, Listing] = {}
+        for active in (True, False):
+            found |= await self._walked_once(missing - found.keys(), active=active)
+            if len(missing) - len(found) <= _WALK_FROM:
+                return found
+        return dict.fromkeys(missing, Listing()) | found
+
+    async def _walked_once(self, missing: set[str], *, active: bool) -> dict[str, Listing]:
+        kept: list[Entry] = []
+        asked = Asked(market="stocks", active=active, day=self._day)
+        async with contextlib.aclosing(entry_pages(asked, polygon=self._polygon)) as pages:
+            async for page in pages:
+                kept += [entry for entry in page.entries if entry.ticker in missing]
+        return {entry.ticker: _listing(entry) for entry in once_each(kept)}
+
+    @contextlib.contextmanager
+    def _failures(self, whose: str) -> Iterator[None]:
+        """What cannot be had is told once, and leaves the tags to the flags."""
+        try:
+            yield
+        except TickerError as error:
+            if isinstance(error, Refused) and error.status == 403:
+                self._is_included = False
+            level = logging.DEBUG if self._has_failed else logging.WARNING
+            self._has_failed = True
+            log.log(
+                level,
+                "no reference data for %s (%s): the tags come from the universe, --exchange and --currency alone",
+                whose,
+                error,
+            )
+
+
+def _is_open(ticker: Ticker) -> bool:
+    """Whether the reference data may know more than the universe tells."""
+    return ticker.market is AssetType.STOCKS and not (ticker.own("exchange") and ticker.own("currency"))
+
+
+def _listing(entry: Entry | None) -> Listing:
+    if entry is None:
+        return Listing()
+    exchange, currency = (text if is_tag_value(text) else "" for text in (exchange_of(entry), currency_of(entry)))
+    return Listing(exchange=exchange or None, currency=currency or None)
