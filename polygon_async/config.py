@@ -17,6 +17,7 @@ from polygon_async.values import (
     is_loopback,
     parse_concurrency,
     parse_date,
+    parse_from,
     parse_positive_seconds,
     parse_processes,
     parse_rate,
@@ -51,6 +52,9 @@ _HOSTS = frozenset({"api.polygon.io", "api.massive.com"})
 
 _SECRETS = ("POLYGON_API_KEY", "MASSIVE_API_KEY", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
 _PROXIES = ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
+
+_LAST = "last"
+"""In the place of a first day: the day after what the ledger holds."""
 
 _T = TypeVar("_T")
 
@@ -91,6 +95,9 @@ class Settings:
     """Globs of the tickers that are taken; none: all."""
     limit: int | None = None
     """So many of the first tickers; None: all."""
+    since_last: bool = False
+    """Whether each ticker starts on the day after what the ledger holds of it; `start` is for those of which it holds
+    nothing."""
     days_given: bool = True
     """Whether the range was asked for, at one end at least, and is not the default of the day."""
 
@@ -170,7 +177,8 @@ def settings_from(flags: Mapping[str, Any], environment: Environment, *, needs_k
     Raises:
         ConfigError: one line that names the flag or the variable.
     """
-    start, end = _range(flags, environment)
+    since_last = _is_last(flags, environment)
+    start, end = _range(flags, environment, since_last=since_last)
     return Settings(
         api_key=_api_key(environment, needed=needs_key),
         base_url=_base_url(environment),
@@ -195,17 +203,31 @@ def settings_from(flags: Mapping[str, Any], environment: Environment, *, needs_k
         reference=flags.get("reference", True),
         exchange=_tag(flags, "exchange"),
         currency=_tag(flags, "currency"),
-        days_given=any(flags.get(end) or environment.get(f"POLYGON_{end.upper()}") for end in ("from", "to")),
+        since_last=since_last,
+        days_given=(not since_last and _said(flags, environment, "from") is not None)
+        or _said(flags, environment, "to") is not None,
     )
 
 
-def _range(flags: Mapping[str, Any], environment: Environment) -> tuple[date, date]:
+def _said(flags: Mapping[str, Any], environment: Environment, end: str) -> str | None:
+    """What was said of one end of the range, `from` or `to`."""
+    variable = environment.get(f"POLYGON_{end.upper()}")
+    return flags.get(end) or (variable and variable[1])
+
+
+def _is_last(flags: Mapping[str, Any], environment: Environment) -> bool:
+    return (_said(flags, environment, "from") or "").strip().lower() == _LAST
+
+
+def _range(flags: Mapping[str, Any], environment: Environment, *, since_last: bool) -> tuple[date, date]:
     this_day = today()
     first, last = default_range(this_day)
-    start = _chosen(flags, environment, "from", "POLYGON_FROM", parse_date, first.isoformat())
+    start = first
+    if not since_last:
+        start = _chosen(flags, environment, "from", "POLYGON_FROM", parse_from, first.isoformat())
     end = _chosen(flags, environment, "to", "POLYGON_TO", parse_date, last.isoformat())
     if start > end:
-        given = flags.get("from") or environment.get("POLYGON_FROM")
+        given = not since_last and _said(flags, environment, "from")
         default = "" if given else " (the default)"
         raise ConfigError(f"the range ends before it starts: --from {start}{default} is after --to {end}")
     if start > this_day:

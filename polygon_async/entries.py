@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from polygon_async.models import CsvFile, Progress, Receipt
 
-__all__ = ["Order", "Run", "Standing", "UnitState"]
+__all__ = ["Held", "Order", "Run", "Standing", "UnitState"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +42,19 @@ class Run:
     last_day: date
     resumed: bool
     """Whether an earlier one goes on that did not come to its end."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Held:
+    """The newest bars that the ledger holds of a ticker, where they were to go."""
+
+    first_day: date
+    last_day: date
+    until: date
+    """The last day that was over when it was fetched."""
+    csv: CsvFile
+    receipt: Receipt | None
+    """None where no object was asked for."""
 
 
 class UnitState:

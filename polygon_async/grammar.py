@@ -32,7 +32,8 @@ _SHARED: Mapping[str, Mapping[str, Any]] = {
     "--limit": {"metavar": "N", "help": "of these tickers only the first N"},
     "--from": {
         "metavar": "DATE",
-        "help": "first day, inclusive (default: two years ago plus a day) [POLYGON_FROM]",
+        "help": "first day, inclusive; or last: each ticker starts on the day after what the ledger holds of it"
+        " (default: two years ago plus a day) [POLYGON_FROM]",
     },
     "--to": {
         "metavar": "DATE",

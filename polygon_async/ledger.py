@@ -16,7 +16,7 @@ from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING
 
 from polygon_async import __version__
-from polygon_async.entries import Run, Standing, UnitState
+from polygon_async.entries import Held, Run, Standing, UnitState
 from polygon_async.layout import LEDGER, TIMEFRAME, csv_name
 from polygon_async.ledger_file import connected, said_of
 from polygon_async.models import CsvFile, Listing, Progress, Receipt
@@ -100,6 +100,26 @@ class Ledger:
         )
         wanted = {unit.ticker.symbol for unit in units}
         return {row["ticker"]: _standing(row, self._path.parent) for row in rows if row["ticker"] in wanted}
+
+    def held(self, *, source: str, destination: str | None, adjusted: bool) -> dict[str, Held]:
+        """The newest bars that are held of each ticker; those of which an object was to be and is not don't count."""
+        rows = self._do(
+            f"SELECT {_STANDING}, unit.first_day, unit.last_day,"
+            # SQLite takes the other columns from the row that has the greatest.
+            " max(min(unit.last_day, date(unit.day, '-1 day'))) AS until"
+            " FROM unit LEFT JOIN upload ON upload.unit = unit.id AND destination = :destination"
+            " WHERE source = :source AND timeframe = :timeframe AND adjusted = :adjusted AND unit.state = :fetched"
+            " AND (:destination IS NULL OR (upload.state = 'uploaded' AND upload.sha256 = unit.sha256))"
+            " GROUP BY unit.ticker",
+            {
+                "source": source,
+                "timeframe": TIMEFRAME,
+                "adjusted": adjusted,
+                "destination": destination,
+                "fetched": UnitState.FETCHED,
+            },
+        )
+        return {row["ticker"]: held for row in rows if (held := _held(row, self._path.parent)) is not None}
 
     def begun(self, unit: Unit, *, source: str, run: Run, day: date) -> None:
         """Fetching a unit begins, from its start."""
@@ -279,6 +299,14 @@ def _standing(row: sqlite3.Row, directory: Path) -> Standing:
         receipt=receipt,
         collected=datetime.fromtimestamp(row["collected"], UTC) if same_content else None,
     )
+
+
+def _held(row: sqlite3.Row, directory: Path) -> Held | None:
+    standing = _standing(row, directory)
+    if standing.csv is None:
+        return None
+    first, last, until = (date.fromisoformat(row[name]) for name in ("first_day", "last_day", "until"))
+    return Held(first_day=first, last_day=last, until=until, csv=standing.csv, receipt=standing.receipt)
 
 
 def _names(values: Mapping[str, object]) -> str:

@@ -135,6 +135,8 @@ async def download(
             directory=settings.output_dir,
             interrupted=interrupted,
             error=error and redact(error),
+            since_last=settings.since_last,
+            has_earlier=work.has_earlier,
         )
         try:
             await asyncio.to_thread(summary.write_lists)
@@ -180,6 +182,8 @@ def _tell(settings: Settings, run: Run) -> None:
         log.info(
             "going on with the run of %s, %s to %s", f"{run.collected:%Y-%m-%d %H:%M} UTC", run.first_day, run.last_day
         )
+    if settings.since_last and settings.adjusted:
+        log.info("what was fetched before a split keeps the prices of before; with --no-adjusted, prices never change")
     if settings.end >= today():
         log.warning("the range ends on %s, which is not over yet: its last bars are not final", settings.end)
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from datetime import datetime
     from pathlib import Path
 
-    from polygon_async.entries import Order, Run, Standing
+    from polygon_async.entries import Held, Order, Run, Standing
     from polygon_async.ledger import Ledger
     from polygon_async.models import CsvFile, Listing, Progress, Receipt, Unit
 
@@ -70,6 +70,11 @@ class Records:
     async def standings(self, units: Sequence[Unit]) -> dict[str, Standing]:
         """What is known of units that differ in their ticker only, by its symbol."""
         return await self._thread(self._ledger.standings, units, source=self._source, destination=self._destination)
+
+    async def held(self, *, adjusted: bool) -> dict[str, Held]:
+        """The newest bars that are held of each ticker where this run's are to go, by symbol."""
+        destination = self._destination or None
+        return await self._thread(self._ledger.held, source=self._source, destination=destination, adjusted=adjusted)
 
     async def begun(self, unit: Unit) -> None:
         """Fetching a unit begins, from its start."""

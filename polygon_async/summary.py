@@ -44,6 +44,10 @@ class Summary:
     interrupted: bool = False
     error: str | None = None
     """What stopped the run, where something did."""
+    since_last: bool = False
+    """Whether each ticker's range began on the day after what was held of it."""
+    has_earlier: bool = False
+    """Whether bars from before the range were held of any of them: then a range without any is no failure."""
 
     @property
     def exit_code(self) -> int:
@@ -52,7 +56,7 @@ class Summary:
             return 2
         if self.interrupted:
             return 130
-        return 1 if self.failed or not self.done else 0
+        return 1 if self.failed or not (self.done or self.has_earlier) else 0
 
     @property
     def done(self) -> list[Outcome]:
@@ -88,7 +92,7 @@ class Summary:
             "error": self.error,
             "interrupted": self.interrupted,
             "collected": self.collected.isoformat(timespec="seconds"),
-            "from": self.start.isoformat(),
+            "from": "last" if self.since_last else self.start.isoformat(),
             "to": self.end.isoformat(),
             "adjusted": self.adjusted,
             "tickers": {
@@ -122,7 +126,7 @@ class Summary:
         parts += [f"{count['no_data']} without data"] if count["no_data"] else []
         parts += [f"{count['failed']} failed"] if count["failed"] else []
         parts += [f"{count['unfinished']} not finished"] if count["unfinished"] else []
-        lines = [f"{', '.join(parts)}, in {duration(self.seconds)} ({self.start} to {self.end})"]
+        lines = [f"{', '.join(parts)}, in {duration(self.seconds)} ({self._first_day} to {self.end})"]
         stored = f", {size(summed['stored_bytes'])} in S3" if summed["stored_bytes"] else ""
         lines.append(f"  bars      {summed['bars']:,}, {size(summed['csv_bytes'])} of CSV{stored}")
         retries = ", ".join(f"{count} x {reason}" for reason, count in summed["retries"].items())
@@ -135,9 +139,14 @@ class Summary:
         if self._was_stopped:
             lines.append("  go on     the same command again goes on where this run was")
         if self.failed or self._was_stopped:
-            again = f"--universe {self.directory / FAILED_CSV} --from {self.start} --to {self.end}"
+            start = "last" if self.since_last else self.start
+            again = f"--universe {self.directory / FAILED_CSV} --from {start} --to {self.end}"
             lines.append(f"  again     {again}{'' if self.adjusted else ' --no-adjusted'}")
         return "\n".join(lines)
+
+    @property
+    def _first_day(self) -> str:
+        return "each from its last day on," if self.since_last else self.start.isoformat()
 
     @property
     def _was_stopped(self) -> bool:
@@ -166,7 +175,13 @@ class Summary:
 
 
 def _done_json(outcome: Outcome) -> dict[str, Any]:
-    facts: dict[str, Any] = {"ticker": outcome.unit.ticker.symbol, "earlier": outcome.earlier}
+    unit = outcome.unit
+    facts: dict[str, Any] = {
+        "ticker": unit.ticker.symbol,
+        "from": unit.start.isoformat(),
+        "to": unit.end.isoformat(),
+        "earlier": outcome.earlier,
+    }
     if outcome.csv is not None:
         facts |= {
             "bars": outcome.csv.bars,

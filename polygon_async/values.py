@@ -15,6 +15,7 @@ __all__ = [
     "is_loopback",
     "parse_concurrency",
     "parse_date",
+    "parse_from",
     "parse_positive_seconds",
     "parse_processes",
     "parse_rate",
@@ -57,6 +58,18 @@ def parse_date(text: str) -> date:
     if day < _OLDEST or text != day.isoformat():
         raise ValueError(f"a date is YYYY-MM-DD, not before {_OLDEST}")
     return day
+
+
+def parse_from(text: str) -> date:
+    """The first day of a range, for which `last` can stand, too.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    try:
+        return parse_date(text)
+    except ValueError as error:
+        raise ValueError(f"{error}, or last") from None
 
 
 def default_range(today: date) -> tuple[date, date]:

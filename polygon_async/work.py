@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -57,6 +57,8 @@ class Work:
     """None: the CSVs are all that is wanted."""
     outcomes: list[Outcome] = field(default_factory=list)
     """One for every unit that ended, in the order in which they did; it fills while the work goes on."""
+    has_earlier: bool = field(init=False, default=False)
+    """Whether the ledger holds bars from before the range, where only what is new was asked for."""
     _queue: asyncio.Queue[tuple[int, Unit, Standing | None] | None] = field(init=False)
     _handoff: asyncio.Queue[tuple[Unit, CsvFile, Standing | None] | None] = field(init=False)
     _slots: Slots = field(init=False)
@@ -95,19 +97,35 @@ class Work:
 
     async def _what_is_left(self) -> list[tuple[Unit, Standing | None]]:
         """The units that are not done, with what is known of them; those that are end here."""
-        settings = self.settings
-        units = [
-            Unit(ticker=ticker, start=settings.start, end=settings.end, adjusted=settings.adjusted)
-            for ticker in self.tickers
-        ]
-        standings = {} if settings.force else await self.records.standings(units)
+        units, done = await self._units()
+        standings: dict[str, Standing] = {}
+        if not self.settings.force:
+            for start in {unit.start for unit in units}:
+                standings |= await self.records.standings([unit for unit in units if unit.start == start])
         known = [(unit, standings.get(unit.ticker.symbol)) for unit in units]
-        done = [outcome for unit, standing in known if (outcome := self._done(unit, standing)) is not None]
-        await self.offload(self._tidy, units, done)
+        done += [outcome for unit, standing in known if (outcome := self._done(unit, standing)) is not None]
+        await self.offload(self._tidy, [*units, *(outcome.unit for outcome in done)], done)
         for outcome in done:
             self._end(outcome)
         ended = {outcome.unit.ticker.symbol for outcome in done}
         return [(unit, standing) for unit, standing in known if unit.ticker.symbol not in ended]
+
+    async def _units(self) -> tuple[list[Unit], list[Outcome]]:
+        """The run's units; and how those ended whose tickers have everything already, where only what is new counts."""
+        settings = self.settings
+        held = await self.records.held(adjusted=settings.adjusted) if settings.since_last else {}
+        units, done = [], []
+        for ticker in self.tickers:
+            before = held.get(ticker.symbol)
+            start = settings.start if before is None else before.until + timedelta(days=1)
+            self.has_earlier |= before is not None
+            if before is None or start <= settings.end:
+                units.append(Unit(ticker=ticker, start=start, end=settings.end, adjusted=settings.adjusted))
+                continue
+            unit = Unit(ticker=ticker, start=before.first_day, end=before.last_day, adjusted=settings.adjusted)
+            state = State.SAVED if self.deliver is None else State.UPLOADED
+            done.append(Outcome(unit=unit, state=state, csv=before.csv, receipt=before.receipt, earlier=True))
+        return units, done
 
     def _tidy(self, units: Sequence[Unit], done: Sequence[Outcome]) -> None:
         """Take away what a run that was killed had no more time to."""

@@ -207,6 +207,8 @@ def test_json_is_one_object_on_standard_output(program: Program, sandbox: Callab
     (done,) = summary["done"]
     assert done | {"first": "", "last": ""} == {
         "ticker": "QQ",
+        "from": "2026-03-02",
+        "to": "2026-03-03",
         "earlier": False,
         "bars": len(bars),
         "first": "",

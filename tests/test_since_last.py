@@ -1,0 +1,127 @@
+"""`--from last`: each ticker goes on where the ledger's bars of it end, and no day is left out."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+from typing import TYPE_CHECKING
+
+import pytest
+
+from polygon_async.entries import Order
+from polygon_async.ledger import open_ledger
+from polygon_async.models import AssetType, CsvFile, Receipt, Ticker, Unit
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from conftest import Program
+
+    from polygon_async.sandbox import Sandbox
+
+PACE = ("--rate", "unlimited")
+THURSDAY, FRIDAY = dt.date(2026, 3, 5), dt.date(2026, 3, 6)
+SUNDAY, MONDAY = dt.date(2026, 3, 8), dt.date(2026, 3, 9)
+A = Ticker("A", AssetType.STOCKS, "unknown", "USD")
+
+
+def ranges(box: Sandbox) -> list[tuple[str, str, str]]:
+    """Ticker, first and last day of every object in the sandbox's bucket."""
+    found = []
+    with contextlib.closing(box.s3_client()) as s3:
+        for entry in s3.list_objects_v2(Bucket=box.bucket).get("Contents", []):
+            said = s3.head_object(Bucket=box.bucket, Key=entry["Key"])["Metadata"]
+            found.append((entry["Key"].split("/")[1], said["from"], said["to"]))
+    return sorted(found)
+
+
+def test_each_ticker_starts_on_the_day_after_what_is_held_of_it(
+    program: Program, sandbox: Callable[..., Sandbox]
+) -> None:
+    box = sandbox()
+    first = program("--tickers", "A", "--from", f"{THURSDAY}", "--to", f"{THURSDAY}", *PACE, box=box)
+    second = program("--tickers", "B", "--from", f"{THURSDAY}", "--to", f"{FRIDAY}", *PACE, box=box)
+    assert (first.code, second.code) == (0, 0)
+    box.forget_requests()
+    nightly = ("--tickers", "A", "B", "--from", "last", *PACE, "--json")
+    ended = program(*nightly, "--to", f"{FRIDAY}", box=box)
+    assert ended.code == 0, ended.err
+    assert [(request.ticker, request.path_qs.count(f"{FRIDAY}")) for request in box.requests] == [("A", 2)]
+    assert ended.summary["tickers"] | {"earlier": 1, "done": 2} == ended.summary["tickers"]
+    days = [("A", THURSDAY, THURSDAY), ("A", FRIDAY, FRIDAY), ("B", THURSDAY, FRIDAY)]
+    assert ranges(box) == sorted((name, f"{start}", f"{end}") for name, start, end in days)
+
+    box.forget_requests()
+    again = program(*nightly, "--to", f"{FRIDAY}", box=box)
+    assert (again.code, again.summary["tickers"]["earlier"], len(box.requests)) == (0, 2, 0)
+
+    weekend = program(*nightly, "--to", f"{SUNDAY}", box=box)
+    assert (weekend.code, sorted(weekend.summary["no_data"])) == (0, ["A", "B"])
+    monday = program(*nightly, "--to", f"{MONDAY}", box=box)
+    assert monday.code == 0
+    # The days that brought nothing are asked for again: what came late is not lost.
+    saturday = f"{FRIDAY + dt.timedelta(days=1)}"
+    assert sorted((done["ticker"], done["from"]) for done in monday.summary["done"]) == [
+        ("A", saturday),
+        ("B", saturday),
+    ]
+
+
+def test_a_ticker_of_which_nothing_is_held_starts_as_without_the_flag(
+    program: Program, sandbox: Callable[..., Sandbox]
+) -> None:
+    box = sandbox()
+    flags = ("--tickers", "NODATA", "--no-upload", *PACE)
+    # Nothing was ever held, so that a range without a bar is as wrong as ever.
+    assert program(*flags, box=box, env={"POLYGON_FROM": "last"}).code == 1
+    assert program(*flags, "--output-dir", "other", box=box).code == 1
+    assert len(box.requests) == 4
+    assert len({request.path_qs for request in box.requests}) == 1
+
+
+@pytest.mark.parametrize("value", ["LAST", "last"])
+def test_a_word_that_is_no_day_is_refused_with_what_is_taken(
+    value: str, program: Program, sandbox: Callable[..., Sandbox]
+) -> None:
+    ended = program("--tickers", "A", "--from", f"{value}week", box=sandbox())
+    assert (ended.code, ended.out) == (2, "")
+    assert "a date is YYYY-MM-DD and must exist, or last" in ended.err
+
+
+def test_only_what_is_where_it_was_to_go_and_was_over_is_held(tmp_path: Path) -> None:
+    now = dt.datetime(2026, 3, 10, tzinfo=dt.UTC)
+    order = Order(
+        source="polygon", universe="u", first_day=THURSDAY, last_day=FRIDAY, adjusted=True, days_given=True, settings={}
+    )
+
+    def unit(start: dt.date, end: dt.date) -> Unit:
+        return Unit(ticker=A, start=start, end=end, adjusted=True)
+
+    def csv(sha256: str) -> CsvFile:
+        return CsvFile(path=tmp_path / "A", bars=1, first=1, last=1, doubles=0, size=1, sha256=sha256)
+
+    with open_ledger(tmp_path) as ledger:
+        run = ledger.begin(order, now=now, force=False)
+
+        def fetch(unit: Unit, sha256: str, day: dt.date, *, uploaded: bool) -> None:
+            ledger.begun(unit, source="polygon", run=run, day=day)
+            ledger.fetched(unit, source="polygon", csv=csv(sha256))
+            ledger.uploading(unit, source="polygon", run=run, destination="s3://b", collected=now, csv=csv(sha256))
+            if uploaded:
+                receipt = Receipt(bucket="b", key="k", size=1, confirmed_by="etag", existed=False, checksum="c")
+                ledger.uploaded(unit, source="polygon", destination="s3://b", receipt=receipt, tags={})
+
+        def until(destination: str | None) -> dt.date | None:
+            held = ledger.held(source="polygon", destination=destination, adjusted=True)
+            return held["A"].until if held else None
+
+        assert until(None) is None
+        fetch(unit(THURSDAY, THURSDAY), "1", MONDAY, uploaded=True)
+        fetch(unit(THURSDAY, FRIDAY), "2", MONDAY, uploaded=False)
+        assert (until("s3://b"), until("s3://c"), until(None)) == (THURSDAY, None, FRIDAY)
+        # Fetched while its last day was not over: that day is not held.
+        fetch(unit(FRIDAY, MONDAY), "3", MONDAY, uploaded=True)
+        assert until("s3://b") == SUNDAY
+        assert ledger.held(source="polygon", destination=None, adjusted=False) == {}
+        assert ledger.held(source="elsewhere", destination=None, adjusted=True) == {}
