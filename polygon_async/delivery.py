@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from dataclasses import dataclass
+import time
+from collections import defaultdict
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING
@@ -16,7 +18,7 @@ from polygon_async.layout import lzo_name, metadata, object_key, tags
 from polygon_async.storage import KeyTaken, ObjectDescription
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
     from pathlib import Path
 
     from polygon_async.models import CsvFile, Receipt, Unit
@@ -55,6 +57,8 @@ class Delivery:
     """Overwrite what is there."""
     patience: float
     """Seconds that an upload may take at least."""
+    seconds: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
+    """What was spent on `lzop` and on `upload`, of all CSVs together."""
 
     async def __call__(
         self, unit: Unit, csv: CsvFile, *, collected: datetime, doing: Callable[[str], object]
@@ -74,13 +78,23 @@ class Delivery:
         compression = Compression(self.lzop, csv.path, target)
         try:
             doing("lzop")
-            await self.offload.until_done(compression.compress, hurry=compression.stop)
+            with self._spent_on("lzop"):
+                await self.offload.until_done(compression.compress, hurry=compression.stop)
             doing("uploading")
-            async with self._tested(compression) as sound:
-                return await self._stored(unit, csv, target, collected, sound)
+            with self._spent_on("upload"):
+                async with self._tested(compression) as sound:
+                    return await self._stored(unit, csv, target, collected, sound)
         finally:
             with contextlib.suppress(OSError):
                 await self.offload.surely(partial(target.unlink, missing_ok=True))
+
+    @contextlib.contextmanager
+    def _spent_on(self, what: str) -> Iterator[None]:
+        began = time.monotonic()
+        try:
+            yield
+        finally:
+            self.seconds[what] += time.monotonic() - began
 
     @contextlib.asynccontextmanager
     async def _tested(self, compression: Compression) -> AsyncIterator[Callable[[], Awaitable[None]]]:

@@ -232,6 +232,8 @@ class Outcome:
     error: str | None = None
     earlier: bool = False
     """Whether an earlier run had done it already."""
+    seconds: float | None = None
+    """From its first request to its end, where this run did it."""
 
     @property
     def starts_late_by(self) -> timedelta | None:

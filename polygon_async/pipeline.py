@@ -82,6 +82,7 @@ async def download(
     began = loop.time()
     lzop = find_lzop() if settings.upload else None
     tally = Tally()
+    tally.measures.began = began
     least = least_room(settings.concurrency)
     with claim(settings.output_dir, tickers):
         await asyncio.to_thread(check_room, settings.output_dir, least)
@@ -116,6 +117,7 @@ async def download(
                     offload=offload,
                     replace=settings.force,
                     patience=settings.patience,
+                    seconds=tally.measures.seconds,
                 ),
             )
             if watcher is not None:

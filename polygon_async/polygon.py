@@ -203,10 +203,18 @@ class Polygon:
         )
         async def attempt() -> _T:
             patience.excuse(await self._outage.admit())
-            patience.excuse(await self._pacer.acquire())
+            waited = await self._pacer.acquire()
+            patience.excuse(waited)
             if retried:
                 self._tally.retries[retried.pop()] += 1
-            return await self._ask(request, read, turn)
+            now = asyncio.get_running_loop().time()
+            span = self._tally.measures.sent(now, waited=waited, allowed=self._pacer.per_second)
+            try:
+                return await self._ask(request, read, turn)
+            except Retryable as error:
+                span.refused += error.reason == "429"
+                span.failed += error.reason != "429"
+                raise
 
         try:
             result = await attempt()
@@ -235,13 +243,19 @@ class Polygon:
             raise _broken(error, URL(self._base_url).host or "") from error
         encoding = response.headers.get("Content-Encoding", "")
         took = asyncio.get_running_loop().time() - sent
+        measures = self._tally.measures
+        measures.seconds["network"] += took
+        measures.latencies.note(took)
         self._latency += (took - self._latency) * (_NEW_WEIGHT if self._latency else 1)
         if response.status == 200:
             self._pacer.succeeded(sent=sent)
             if response.content_type != "application/json" or "Content-Type" not in response.headers:
                 kind = one_line(response.headers.get("Content-Type", "nothing"))
                 raise Retryable(f"HTTP 200 with {kind} instead of JSON", reason="undecodable")
-            return await self._readers(partial(read_packed, read, body, encoding), size=len(body), turn=turn)
+            try:
+                return await self._readers(partial(read_packed, read, body, encoding), size=len(body), turn=turn)
+            finally:
+                measures.seconds["reading"] += asyncio.get_running_loop().time() - sent - took
         said = await self._offload(_said, body, encoding, response.headers.get("X-Request-Id"))
         raise self._no(response, said, sent)
 

@@ -111,6 +111,7 @@ class Summary:
             "answers": {str(status): count for status, count in sorted(self.tally.answers.items())},
             "retries": dict(sorted(self.tally.retries.items())),
             "seconds": round(self.seconds, 3),
+            **self.tally.measures.as_json(),
             "done": [_done_json(outcome) for outcome in self.done],
             "no_data": [outcome.unit.ticker.symbol for outcome in self.no_data],
             "failed": [{"ticker": o.unit.ticker.symbol, "error": o.error or ""} for o in self.failed],
@@ -189,6 +190,8 @@ def _done_json(outcome: Outcome) -> dict[str, Any]:
             "last": moment(outcome.csv.last),
             "starts_late": outcome.starts_late_by is not None,
         }
+    if outcome.seconds is not None:
+        facts["seconds"] = round(outcome.seconds, 3)
     if outcome.receipt is not None:
         receipt = outcome.receipt
         facts |= {"bucket": receipt.bucket, "key": receipt.key, "size": receipt.size, "existed": receipt.existed}

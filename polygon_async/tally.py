@@ -6,6 +6,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from polygon_async.measures import Measures
+
 if TYPE_CHECKING:
     from polygon_async.models import State
 
@@ -32,5 +34,6 @@ class Tally:
     """Bytes of the objects that were confirmed."""
     ended: Counter[State] = field(default_factory=Counter)
     """Tickers that ended, by how."""
+    measures: Measures = field(default_factory=Measures)
     in_flight: dict[str, str] = field(default_factory=dict)
     """Tickers that somebody works on, and at what."""

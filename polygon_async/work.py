@@ -64,6 +64,8 @@ class Work:
     _slots: Slots = field(init=False)
     _listings: Listings = field(init=False)
     _refused: int = 0
+    _began: dict[str, float] = field(init=False, default_factory=dict)
+    """When fetching a ticker began, by the loop's time."""
 
     def __post_init__(self) -> None:
         # Bounded, so that a slow bucket slows the fetching and no files pile up.
@@ -153,6 +155,7 @@ class Work:
         """One fetch worker: units from the queue, until there are no more."""
         while (queued := await self._queue.get()) is not None:
             turn, unit, standing = queued
+            self._began[unit.ticker.symbol] = asyncio.get_running_loop().time()
             async with self._ending(unit, note=self.records.failed):
                 csv, earlier = await self._csv(unit, turn, standing)
                 if csv is None:
@@ -251,6 +254,8 @@ class Work:
 
     def _end(self, outcome: Outcome) -> None:
         symbol = outcome.unit.ticker.symbol
+        if (began := self._began.pop(symbol, None)) is not None:
+            outcome = replace(outcome, seconds=asyncio.get_running_loop().time() - began)
         self.outcomes.append(outcome)
         self.tally.ended[outcome.state] += 1
         self.tally.in_flight.pop(symbol, None)

@@ -205,6 +205,7 @@ def test_json_is_one_object_on_standard_output(program: Program, sandbox: Callab
     assert failure["ticker"] == "BAD"
     assert "[GET /v2/aggs/ticker/BAD/range/1/minute/2026-03-02/2026-03-03]" in failure["error"]
     (done,) = summary["done"]
+    assert done.pop("seconds") > 0
     assert done | {"first": "", "last": ""} == {
         "ticker": "QQ",
         "from": "2026-03-02",
