@@ -44,6 +44,7 @@ DEFAULTS: Mapping[str, str] = {
     "bucket": "mochi-tickdata-historical",
     "output_dir": "output",
     "log_level": "info",
+    "log_format": "text",
     "base_url": "https://api.polygon.io",
 }
 """What holds where no flag, no variable and no `.env` says otherwise; as a user would write it."""

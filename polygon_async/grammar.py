@@ -10,7 +10,10 @@ from polygon_async.config import DEFAULTS
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["add_shared", "parser_for"]
+__all__ = ["LOGGING", "add_shared", "parser_for"]
+
+LOGGING = ("--quiet", "--log-level", "--log-format", "--log-file")
+"""What every command that logs has."""
 
 _SHARED: Mapping[str, Mapping[str, Any]] = {
     "--tickers": {
@@ -82,6 +85,17 @@ _SHARED: Mapping[str, Mapping[str, Any]] = {
         "choices": ["debug", "info", "warning", "error"],
         "default": DEFAULTS["log_level"],
         "help": f"debug, info, warning or error (default: {DEFAULTS['log_level']}); logs go to standard error",
+    },
+    "--log-format": {
+        "choices": ["text", "json"],
+        "metavar": "F",
+        "default": DEFAULTS["log_format"],
+        "help": f"text, or json: one object a line (default: {DEFAULTS['log_format']})",
+    },
+    "--log-file": {"metavar": "FILE", "help": "append the log lines to this file, too"},
+    "--quiet": {
+        "action": "store_true",
+        "help": "on standard error only what fails; the result and the log file stay as they are",
     },
 }
 

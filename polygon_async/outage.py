@@ -63,13 +63,16 @@ class Outage:
                 "the API is down for everyone (%s); the run waits and probes, for at most %.0f s",
                 words,
                 self._patience,
+                extra={"event": "outage"},
             )
 
     def answered(self) -> None:
         """Some request was answered."""
         if self._declared is not None:
             self._ended = self._now()
-            log.warning("the API answers again, after %.0f s", self._ended - self._declared)
+            lasted = self._ended - self._declared
+            extra = {"event": "outage_over", "facts": {"seconds": round(lasted, 1)}}
+            log.warning("the API answers again, after %.0f s", lasted, extra=extra)
         self._declared = None
         self._silent_since = None
         self._failing.clear()

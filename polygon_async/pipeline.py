@@ -62,7 +62,7 @@ async def download(
     *,
     redact: Redactor,
     stop: asyncio.Event | None = None,
-    watcher: Watcher | None = None,
+    watchers: Sequence[Watcher] = (),
 ) -> Summary:
     """Download every ticker's bars, compress and upload them.
 
@@ -71,7 +71,7 @@ async def download(
         tickers: The universe; every ticker once.
         redact: Takes the secrets out of what goes into outcomes; learns those of the S3 profile.
         stop: When it is set, everything stops at once and is cleaned up; the summary tells.
-        watcher: Shows the run while it goes on.
+        watchers: Show the run while it goes on.
 
     Raises:
         RunError: The run cannot start; nothing was asked of the API.
@@ -99,7 +99,7 @@ async def download(
                 await _unless(stop, bucket.check())
             records = await stack.enter_async_context(_open_records(settings, tickers, bucket))
             settings = replace(settings, start=records.run.first_day, end=records.run.last_day)
-            _tell(settings, records.run)
+            _tell(settings, records.run, len(tickers))
             work = Work(
                 settings=settings,
                 tickers=tickers,
@@ -120,7 +120,7 @@ async def download(
                     seconds=tally.measures.seconds,
                 ),
             )
-            if watcher is not None:
+            for watcher in watchers:
                 await stack.enter_async_context(watcher.watch(tally, pacer, len(tickers)))
             watch = watch_room(settings.output_dir, least, offload=offload)
             interrupted, error = await _to_its_end(_beside(watch, work()), stop)
@@ -179,11 +179,18 @@ def _open_records(
     )
 
 
-def _tell(settings: Settings, run: Run) -> None:
-    if run.resumed:
-        log.info(
-            "going on with the run of %s, %s to %s", f"{run.collected:%Y-%m-%d %H:%M} UTC", run.first_day, run.last_day
-        )
+def _tell(settings: Settings, run: Run, tickers: int) -> None:
+    facts = {
+        "run": f"{run.collected:%Y-%m-%dT%H:%MZ}",
+        "resumed": run.resumed,
+        "tickers": tickers,
+        "from": "last" if settings.since_last else f"{run.first_day}",
+        "to": f"{run.last_day}",
+    }
+    words = "going on with the run of" if run.resumed else "the run of"
+    days = f"{run.first_day} to {run.last_day}" if not settings.since_last else f"to {run.last_day}"
+    extra = {"event": "run_started", "facts": facts}
+    log.info("%s %s, %s", words, f"{run.collected:%Y-%m-%d %H:%M} UTC", days, extra=extra)
     if settings.since_last and settings.adjusted:
         log.info("what was fetched before a split keeps the prices of before; with --no-adjusted, prices never change")
     if settings.end >= today():
@@ -194,7 +201,7 @@ def _tell(settings: Settings, run: Run) -> None:
 async def open_polygon(settings: Settings, *, offload: Offload, tally: Tally) -> AsyncIterator[tuple[Polygon, Pacer]]:
     """The REST edge as the settings want it, and the pacer that all its requests share."""
     async with (
-        _open_pacer(settings, offload) as pacer,
+        _open_pacer(settings, offload, tally) as pacer,
         Readers(settings.processes, offload=offload) as readers,
         Polygon(
             base_url=settings.base_url,
@@ -215,17 +222,18 @@ async def open_polygon(settings: Settings, *, offload: Offload, tally: Tally) ->
 
 
 @contextlib.asynccontextmanager
-async def _open_pacer(settings: Settings, offload: Offload) -> AsyncIterator[Pacer]:
+async def _open_pacer(settings: Settings, offload: Offload, tally: Tally) -> AsyncIterator[Pacer]:
+    def note_pause(seconds: float) -> None:
+        tally.measures.seconds["pauses"] += seconds
+        extra = {"event": "pause", "facts": {"seconds": round(seconds, 1)}}
+        log.warning("the API asks for a pause: nobody sends anything for %.1f s", seconds, extra=extra)
+
     if not settings.rate.is_auto:
-        yield Pacer(settings.rate.per_second, on_pause=_note_pause)
+        yield Pacer(settings.rate.per_second, on_pause=note_pause)
         return
     memory = Memory(cache_file(), key=settings.api_key, base_url=settings.base_url)
-    async with open_auto_pacer(memory, offload=offload, on_pause=_note_pause) as pacer:
+    async with open_auto_pacer(memory, offload=offload, on_pause=note_pause) as pacer:
         yield pacer
-
-
-def _note_pause(seconds: float) -> None:
-    log.warning("the API asks for a pause: nobody sends anything for %.1f s", seconds)
 
 
 async def _unless(stop: asyncio.Event, work: Coroutine[Any, Any, None]) -> None:

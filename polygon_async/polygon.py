@@ -189,7 +189,9 @@ class Polygon:
             error: Retryable = details["exception"]
             retried.append(error.reason)
             when = f"in {details['wait']:.1f} s" if details["wait"] else "as soon as it may be sent"
-            log.warning("retry %s: %s [GET %s]", when, error, request.path)
+            facts = {"reason": error.reason, "wait": round(details["wait"], 3)}
+            extra = {"event": "retry", "facts": facts}
+            log.warning("retry %s: %s [GET %s]", when, error, request.path, extra=extra)
 
         # Around the limiter, so that retries pay, too; without backoff's own logger, which prints URLs.
         @backoff.on_exception(

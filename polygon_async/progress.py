@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from polygon_async.models import Rate
     from polygon_async.pacing import Pacer
     from polygon_async.pipeline import Watcher
-    from polygon_async.redaction import RedactingFormatter
     from polygon_async.tally import Tally
 
 __all__ = ["show"]
@@ -33,18 +32,17 @@ _SECONDS_OF_PACE = 15
 _MOST_IN_FLIGHT = 8
 
 
-def show(rate: Rate, formatter: RedactingFormatter) -> tuple[logging.Handler, Watcher]:
-    """Where log lines go, and who watches the run: one live view on a terminal, else plain lines."""
-    if not sys.stderr.isatty():
-        handler: logging.Handler = logging.StreamHandler(sys.stderr)
-        handler.setFormatter(formatter)
-        return handler, _Lines(rate)
+def show(rate: Rate, *, quiet: bool, plain: bool) -> tuple[logging.Handler, Watcher | None]:
+    """Where log lines go, and who watches the run: one live view on a terminal, else, or where asked for, plain lines.
+
+    Nobody does where it is to be quiet.
+    """
+    if quiet or plain or not sys.stderr.isatty():
+        return logging.StreamHandler(sys.stderr), None if quiet else _Lines(rate)
     from rich.console import Console
 
     console = Console(stderr=True)
-    handler = _AboveTheView(console)
-    handler.setFormatter(formatter)
-    return handler, _View(rate, console)
+    return _AboveTheView(console), _View(rate, console)
 
 
 class _Pace:
@@ -113,7 +111,11 @@ class _Lines:
             await asyncio.sleep(_SECONDS_BETWEEN_LINES)
             requests = _requests(pace, self._rate, pacer)
             left = f", {pace.left}" if pace.left else ""
-            log.info("%s, %s bars, requests %s%s", _counts(tally, total), f"{tally.bars:,}", requests, left)
+            facts = {"bars": tally.bars, "requests": tally.requests, "tickers": total, "ended": tally.ended.total()}
+            extra = {"event": "progress", "facts": facts}
+            log.info(
+                "%s, %s bars, requests %s%s", _counts(tally, total), f"{tally.bars:,}", requests, left, extra=extra
+            )
 
 
 class _AboveTheView(logging.Handler):

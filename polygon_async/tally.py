@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 from polygon_async.measures import Measures
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from polygon_async.models import State
 
 __all__ = ["Tally"]
@@ -35,5 +37,7 @@ class Tally:
     ended: Counter[State] = field(default_factory=Counter)
     """Tickers that ended, by how."""
     measures: Measures = field(default_factory=Measures)
+    queues: dict[str, Callable[[], int]] = field(default_factory=dict)
+    """How long each of the run's queues is."""
     in_flight: dict[str, str] = field(default_factory=dict)
     """Tickers that somebody works on, and at what."""

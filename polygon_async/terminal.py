@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import io
 import json
-import logging
 import os
 import signal
 import sys
@@ -27,7 +26,6 @@ __all__ = [
     "INTERRUPTED",
     "complain",
     "leave_at_once",
-    "log_to",
     "open_streams",
     "refuse",
     "run_cancellable",
@@ -55,12 +53,6 @@ def open_streams() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # what the locale cannot spell is no reason to fail
-
-
-def log_to(handler: logging.Handler, level: str) -> None:
-    """Send the program's log lines from `level` on, and the libraries' warnings, to `handler`."""
-    logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
-    logging.getLogger("polygon_async").setLevel(level.upper())
 
 
 def say_file(text: str) -> bool:

@@ -71,6 +71,7 @@ class Work:
         # Bounded, so that a slow bucket slows the fetching and no files pile up.
         self._queue = asyncio.Queue(self.settings.concurrency)
         self._handoff = asyncio.Queue(self.settings.concurrency)
+        self.tally.queues |= {"fetch": self._queue.qsize, "upload": self._handoff.qsize}
 
     async def __call__(self) -> None:
         """Do all of it, but for what earlier runs have done.
@@ -259,13 +260,15 @@ class Work:
         self.outcomes.append(outcome)
         self.tally.ended[outcome.state] += 1
         self.tally.in_flight.pop(symbol, None)
+        facts = _facts(outcome)
         if outcome.state is State.FAILED:
-            log.error("%s failed: %s", symbol, outcome.error)
+            log.error("%s failed: %s", symbol, outcome.error, extra={"event": "ticker_failed", "facts": facts})
             return
         bars = f", {outcome.csv.bars:,} bars" if outcome.csv else ""
         key = f", {outcome.receipt.key}" if outcome.receipt else ""
         before = " before" if outcome.earlier else ""
-        log.info("%s %s%s%s%s", symbol, outcome.state, before, bars, key, extra={"routine": True})
+        extra = {"routine": True, "event": "ticker_done", "facts": facts}
+        log.info("%s %s%s%s%s", symbol, outcome.state, before, bars, key, extra=extra)
 
     def _hint_at_the_plan(self) -> None:
         self._refused += 1
@@ -276,3 +279,17 @@ class Work:
                 " market or reach back to %s; choose a later --from, or look at the plan",
                 self.settings.start,
             )
+
+
+def _facts(outcome: Outcome) -> dict[str, object]:
+    """What a log line tells of an outcome beside its words."""
+    facts: dict[str, object] = {"ticker": outcome.unit.ticker.symbol, "state": str(outcome.state)}
+    if outcome.seconds is not None:
+        facts["seconds"] = round(outcome.seconds, 3)
+    if outcome.csv is not None:
+        facts["bars"] = outcome.csv.bars
+    if outcome.receipt is not None:
+        facts["key"] = outcome.receipt.key
+    if outcome.error is not None:
+        facts["error"] = outcome.error
+    return facts

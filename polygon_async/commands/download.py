@@ -5,15 +5,18 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from polygon_async.config import DEFAULTS, settings_from
-from polygon_async.grammar import add_shared
-from polygon_async.redaction import RedactingFormatter
-from polygon_async.terminal import COULD_NOT, GO_ON, complain, log_to, run_until, say
+from polygon_async.errors import ConfigError
+from polygon_async.grammar import LOGGING, add_shared
+from polygon_async.logs import log_to
+from polygon_async.terminal import COULD_NOT, GO_ON, complain, run_until, say
 
 if TYPE_CHECKING:
     from polygon_async.commands import Call
+    from polygon_async.metrics import MetricsFile
 
 __all__ = ["DESCRIPTION", "EPILOG", "add_flags", "run"]
 
@@ -74,7 +77,13 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         help="the currency, where the API does not tell (default: USD; for X: and C: pairs the quote currency)",
     )
 
-    add_shared(parser.add_argument_group("what it tells"), "--json", "--log-level")
+    told = parser.add_argument_group("what it tells")
+    add_shared(told, "--json", *LOGGING)
+    told.add_argument(
+        "--metrics-file",
+        metavar="FILE",
+        help="write metrics in the Prometheus text format to this file, anew every few seconds (name it *.prom)",
+    )
 
 
 def run(call: Call) -> int:
@@ -82,15 +91,26 @@ def run(call: Call) -> int:
     from polygon_async.progress import show
 
     settings = settings_from(vars(call.flags), call.environment)
-    handler, watcher = show(settings.rate, RedactingFormatter(call.redact))
-    log_to(handler, call.flags.log_level)
+    handler, watcher = show(settings.rate, quiet=call.flags.quiet, plain=call.flags.log_format == "json")
+    log_to(handler, call.flags, call.redact)
 
     from polygon_async import universe
     from polygon_async.pipeline import download
 
     tickers = universe.of(settings)
     log.debug("%s", settings)
-    summary = run_until(lambda stop: download(settings, tickers, redact=call.redact, stop=stop, watcher=watcher))
+    watchers = [] if watcher is None else [watcher]
+    metrics = _metrics(call.flags.metrics_file)
+    watchers += [] if metrics is None else [metrics]
+    summary = None
+    try:
+        summary = run_until(lambda stop: download(settings, tickers, redact=call.redact, stop=stop, watchers=watchers))
+    finally:
+        if metrics is not None:
+            metrics.end(summary)
+    if call.flags.log_format == "json":
+        facts = {name: value for name, value in summary.as_json().items() if not isinstance(value, list | dict)}
+        log.info("the run has ended", extra={"event": "run_ended", "facts": facts})
     if not say(json.dumps(summary.as_json()) if call.flags.json else summary.as_text()):
         return COULD_NOT
     if summary.error is not None:
@@ -98,3 +118,13 @@ def run(call: Call) -> int:
     elif summary.interrupted:
         complain(f"interrupted; {GO_ON}")
     return summary.exit_code
+
+
+def _metrics(name: str | None) -> MetricsFile | None:
+    if name is None:
+        return None
+    from polygon_async.metrics import MetricsFile
+
+    if not name:
+        raise ConfigError("--metrics-file '': it is empty")
+    return MetricsFile(Path(name))

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 
 from polygon_async.config import DEFAULTS
 from polygon_async.errors import ConfigError
-from polygon_async.grammar import add_shared
+from polygon_async.grammar import LOGGING, add_shared
 from polygon_async.layout import LEDGER
-from polygon_async.redaction import RedactingFormatter
-from polygon_async.terminal import COULD_NOT, log_to, say
+from polygon_async.logs import log_to
+from polygon_async.terminal import COULD_NOT, say
 
 if TYPE_CHECKING:
     import argparse
@@ -41,7 +41,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     what.add_argument("--tickers", nargs="+", metavar="T", help="of these tickers (default: all)")
     add_shared(what, "--output-dir")
     what.add_argument("--all", action="store_true", help="every line, also on a terminal")
-    add_shared(parser.add_argument_group("how it tells"), "--json", "--log-level")
+    add_shared(parser.add_argument_group("how it tells"), "--json", *LOGGING)
 
 
 def run(call: Call) -> int:
@@ -50,9 +50,7 @@ def run(call: Call) -> int:
     from polygon_async.status import status_of
 
     flags = call.flags
-    handler = logging.StreamHandler()
-    handler.setFormatter(RedactingFormatter(call.redact))
-    log_to(handler, flags.log_level)
+    log_to(logging.StreamHandler(), flags, call.redact)
     if flags.output_dir == "":
         raise ConfigError("--output-dir '': it is empty")
     directory = Path(flags.output_dir or DEFAULTS["output_dir"])

@@ -15,9 +15,9 @@ from polygon_async import __version__
 from polygon_async.config import settings_from
 from polygon_async.errors import ConfigError, one_line
 from polygon_async.exchanges import mic_of
-from polygon_async.grammar import add_shared
-from polygon_async.redaction import RedactingFormatter
-from polygon_async.terminal import COULD_NOT, log_to, refuse, run_cancellable, say, say_file
+from polygon_async.grammar import LOGGING, add_shared
+from polygon_async.logs import log_to
+from polygon_async.terminal import COULD_NOT, refuse, run_cancellable, say, say_file
 from polygon_async.values import parse_date
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
     pace = parser.add_argument_group("how fast")
     add_shared(pace, "--concurrency", "--rate", "--patience", "--stall-timeout", "--outage-patience")
-    add_shared(parser.add_argument_group("what it tells"), "--json", "--log-level")
+    add_shared(parser.add_argument_group("what it tells"), "--json", *LOGGING)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,9 +118,7 @@ def run(call: Call) -> int:
     flags = vars(call.flags)
     order = _order(flags)
     settings = settings_from({name: flags[name] for name in _SETTINGS} | {"processes": "0"}, call.environment)
-    handler = logging.StreamHandler()
-    handler.setFormatter(RedactingFormatter(call.redact))
-    log_to(handler, call.flags.log_level)
+    log_to(logging.StreamHandler(), call.flags, call.redact)
 
     from polygon_async.csvfile import disk_errors
     from polygon_async.lists import replace_file

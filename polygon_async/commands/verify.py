@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 from polygon_async.config import settings_from
 from polygon_async.errors import ConfigError
-from polygon_async.grammar import add_shared
-from polygon_async.redaction import RedactingFormatter
-from polygon_async.terminal import COULD_NOT, log_to, run_cancellable, say
+from polygon_async.grammar import LOGGING, add_shared
+from polygon_async.logs import log_to
+from polygon_async.terminal import COULD_NOT, run_cancellable, say
 
 if TYPE_CHECKING:
     import argparse
@@ -64,7 +64,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         default=True,
         help="whether a CSV stays after --repair has uploaded it (default: it stays)",
     )
-    add_shared(parser.add_argument_group("what it tells"), "--json", "--log-level")
+    add_shared(parser.add_argument_group("what it tells"), "--json", *LOGGING)
 
 
 def run(call: Call) -> int:
@@ -74,9 +74,7 @@ def run(call: Call) -> int:
             "--repair needs the ledger, which --prefix does without; download verify.csv's tickers again instead"
         )
     settings = settings_from(vars(call.flags), call.environment, needs_key=False)
-    handler = logging.StreamHandler()
-    handler.setFormatter(RedactingFormatter(call.redact))
-    log_to(handler, call.flags.log_level)
+    log_to(logging.StreamHandler(), call.flags, call.redact)
 
     from polygon_async.verification import Wanted, verify
 

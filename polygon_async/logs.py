@@ -1,0 +1,95 @@
+"""A command's flags in; its log lines, for people or for programs, on standard error and in a file, out."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import unquote
+
+from polygon_async.errors import ConfigError, one_line
+from polygon_async.redaction import RedactingFormatter
+
+if TYPE_CHECKING:
+    import argparse
+
+    from polygon_async.redaction import Redactor
+
+__all__ = ["JsonFormatter", "log_to"]
+
+_TICKER = re.compile(r"/ticker/([^/\]\s]+)/|\b/v3/reference/tickers/([^/\]\s]+)")
+_REQUEST_ID = re.compile(r"\(request_id ([^)\s]+)\)")
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object a line: time, level, event, message, and the facts that belong to it.
+
+    A record says what it is about with `extra={"event": ..., "facts": {...}}`. Ticker and request_id are
+    taken from the message where they stand in it. What a run's first event calls `run` is repeated in
+    every later one.
+    """
+
+    def __init__(self, redact: Redactor) -> None:
+        super().__init__()
+        self._redact = redact
+        self._run: str | None = None
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The record as JSON, secrets taken out."""
+        message = record.getMessage()
+        told = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "event": getattr(record, "event", "message"),
+            "message": message,
+        }
+        if (found := _TICKER.search(message)) is not None:
+            told["ticker"] = unquote(found[1] or found[2])
+        if (found := _REQUEST_ID.search(message)) is not None:
+            told["request_id"] = found[1]
+        told |= getattr(record, "facts", {})
+        self._run = told.get("run", self._run)
+        if self._run is not None:
+            told["run"] = self._run
+        if not record.name.startswith("polygon_async"):
+            told["logger"] = record.name
+        if record.exc_info:
+            told["traceback"] = self.formatException(record.exc_info)
+        return json.dumps({name: self._redacted(value) for name, value in told.items()}, ensure_ascii=False)
+
+    def _redacted(self, value: object) -> object:
+        return self._redact(value) if isinstance(value, str) else value
+
+
+def log_to(handler: logging.Handler, flags: argparse.Namespace, redact: Redactor) -> None:
+    """Send the program's log lines, and the libraries' warnings, to `handler` and to the file that the flags name.
+
+    Raises:
+        ConfigError: the file cannot be written.
+    """
+
+    def formatter() -> logging.Formatter:
+        return JsonFormatter(redact) if flags.log_format == "json" else RedactingFormatter(redact)
+
+    handler.setFormatter(formatter())
+    if flags.quiet:
+        handler.setLevel(logging.ERROR)
+    handlers = [handler]
+    if flags.log_file is not None:
+        file = _opened(flags.log_file)
+        file.setFormatter(formatter())
+        handlers.append(file)
+    logging.basicConfig(level=logging.WARNING, handlers=handlers, force=True)
+    logging.getLogger("polygon_async").setLevel(flags.log_level.upper())
+
+
+def _opened(name: str) -> logging.Handler:
+    if not name:
+        raise ConfigError("--log-file '': it is empty")
+    try:
+        return logging.FileHandler(Path(name), encoding="utf-8", errors="backslashreplace")
+    except OSError as error:
+        raise ConfigError(f"--log-file {one_line(name)}: it cannot be written ({one_line(error.strerror)})") from error
