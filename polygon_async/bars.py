@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import msgspec
 from isal import igzip, igzip_lib
 
+from polygon_async.days import days_of
 from polygon_async.envelope import Head, check_head, decode, shapeless
 from polygon_async.errors import Retryable, WrongAnswer, one_line
 from polygon_async.models import AssetType
@@ -87,6 +88,8 @@ class Page:
     """Start of the first new bar, ms UTC; None for a page without any."""
     border: Border
     """What the page after this one has to follow."""
+    days: int
+    """The days that the new bars are of (see `days`)."""
     doubles: int
     """Bars of this page that were dropped because the rows before hold the same."""
     next_url: str | None
@@ -149,6 +152,7 @@ def read_page(body: bytes, *, unit: Unit, border: Border) -> Page:
         bars=bars,
         first=int(new.stamps[0]) if bars else None,
         border=_border_after(border, new),
+        days=days_of(new.stamps, unit.ticker.market),
         doubles=len(table.stamps) - bars,
         next_url=answer.next_url,
         request_id=answer.request_id,

@@ -278,8 +278,16 @@ async def fetch_csv(
         if progress is None or isinstance(error, TickerError):
             await offload.surely(partial(remove, place.path))
         raise
-    facts = {"bars": progress.bars, "first": progress.first, "last": progress.last, "doubles": progress.doubles}
-    return CsvFile(path=path, size=place.size, sha256=sha256, **facts)
+    return CsvFile(
+        path=path,
+        bars=progress.bars,
+        first=progress.first,
+        last=progress.last,
+        doubles=progress.doubles,
+        size=place.size,
+        sha256=sha256,
+        days=progress.days,
+    )
 
 
 def _after(progress: Progress | None, page: Page, place: Place) -> Progress:
@@ -292,4 +300,5 @@ def _after(progress: Progress | None, page: Page, place: Place) -> Progress:
         last=page.border.last or 0,
         doubles=page.doubles + (progress.doubles if progress else 0),
         resume_at=page.resume_at,
+        days=page.days if progress is None else None if progress.days is None else page.days | progress.days,
     )

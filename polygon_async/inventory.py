@@ -12,6 +12,7 @@ from polygon_async.errors import ConfigError
 from polygon_async.layout import LEDGER, csv_name
 from polygon_async.ledger_file import connected, said_of
 from polygon_async.models import CsvFile
+from polygon_async.sessions import Coverage
 
 if TYPE_CHECKING:
     import sqlite3
@@ -64,6 +65,8 @@ class RecordedUnit:
     sha256: str | None
     """That of the whole CSV; None while there is none."""
     error: str | None
+    coverage: Coverage | None
+    """How its bars lie in its range's sessions; None where that is not known."""
     uploads: tuple[Upload, ...] = field(default=())
 
     def csv_in(self, directory: Path, sha256: str) -> CsvFile:
@@ -138,6 +141,7 @@ def _unit(row: sqlite3.Row, uploads: tuple[Upload, ...]) -> RecordedUnit:
         first_day=date.fromisoformat(row["first_day"]),
         last_day=date.fromisoformat(row["last_day"]),
         adjusted=bool(row["adjusted"]),
+        coverage=None if row["coverage"] is None else Coverage.from_json(json.loads(row["coverage"])),
         uploads=uploads,
     )
 

@@ -16,6 +16,7 @@ from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING
 
 from polygon_async import __version__
+from polygon_async.days import from_text, to_text
 from polygon_async.entries import Held, Run, Standing, UnitState
 from polygon_async.layout import LEDGER, TIMEFRAME, csv_name
 from polygon_async.ledger_file import connected, said_of
@@ -23,7 +24,7 @@ from polygon_async.models import CsvFile, Listing, Progress, Receipt
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from polygon_async.entries import Order
@@ -139,12 +140,13 @@ class Ledger:
 
     def progressed(self, unit: Unit, *, source: str, progress: Progress) -> None:
         """One more page is in the part."""
-        self._update(unit, source, asdict(progress))
+        self._update(unit, source, asdict(progress) | {"days": to_text(progress.days)})
 
     def fetched(self, unit: Unit, *, source: str, csv: CsvFile) -> None:
         """The CSV is whole."""
         facts = {name: getattr(csv, name) for name in ("bars", "first", "last", "doubles", "size", "sha256")}
         done = {"state": UnitState.FETCHED, "resume_at": None, "error": None, "ended": _now()}
+        done |= {"days": to_text(csv.days), "coverage": None}
         self._update(unit, source, facts | done)
 
     def empty(self, unit: Unit, *, source: str) -> None:
@@ -185,6 +187,19 @@ class Ledger:
     def not_uploaded(self, unit: Unit, *, source: str, destination: str, error: str) -> None:
         """The object could not be stored, or not be confirmed."""
         self._set_upload(unit, source, destination, {"state": "failed", "error": error, "ended": _now()})
+
+    def covered(self, coverages: Iterable[tuple[Unit, Mapping[str, object]]], *, source: str) -> None:
+        """How units' bars lie in their sessions."""
+        with said_of(self._path), self._connection:
+            self._connection.execute("BEGIN")
+            self._connection.executemany(
+                f"UPDATE unit SET coverage = :coverage WHERE {_SAME}",
+                [{"coverage": json.dumps(told), **_identity(unit, source)} for unit, told in coverages],
+            )
+
+    def reported(self, run: Run, report: Mapping[str, object]) -> None:
+        """What a run had to report."""
+        self._do("UPDATE run SET report = :report WHERE id = :id", {"report": json.dumps(report), "id": run.id})
 
     def lost(self, unit: Unit, *, source: str, destination: str, collected: datetime, error: str) -> None:
         """An object that was read back is not what it was; `collected` is the time in its key."""
@@ -249,15 +264,15 @@ class Ledger:
             return self._connection.execute(statement, values)
 
 
-_PROGRESS = ("size", "crc", "bars", "first", "last", "doubles", "resume_at")
+_PROGRESS = ("size", "crc", "bars", "first", "last", "doubles", "resume_at", "days")
 _SAME = (
     "source = :source AND ticker = :ticker AND timeframe = :timeframe"
     " AND first_day = :from_day AND last_day = :to_day AND adjusted = :as_adjusted"
 )
 _STANDING = (
     "unit.ticker, unit.state, unit.run, unit.day, unit.size, unit.crc, unit.bars, unit.first, unit.last, unit.doubles,"
-    " unit.resume_at, unit.sha256, upload.state AS upload_state, upload.sha256 AS upload_sha256, upload.collected,"
-    " upload.bucket, upload.key, upload.size AS object_size, upload.checksum, upload.confirmed_by"
+    " unit.resume_at, unit.sha256, unit.days, upload.state AS upload_state, upload.sha256 AS upload_sha256,"
+    " upload.collected, upload.bucket, upload.key, upload.size AS object_size, upload.checksum, upload.confirmed_by"
 )
 
 
@@ -276,10 +291,10 @@ def _identity(unit: Unit, source: str) -> dict[str, object]:
 def _standing(row: sqlite3.Row, directory: Path) -> Standing:
     progress = csv = receipt = None
     if row["state"] == UnitState.FETCHING and row["size"]:
-        progress = Progress(**{name: row[name] for name in _PROGRESS})
+        progress = Progress(**{**{name: row[name] for name in _PROGRESS}, "days": from_text(row["days"])})
     if row["state"] == UnitState.FETCHED:
         facts = {name: row[name] for name in ("bars", "first", "last", "doubles", "size", "sha256")}
-        csv = CsvFile(path=directory / csv_name(row["ticker"]), **facts)
+        csv = CsvFile(path=directory / csv_name(row["ticker"]), days=from_text(row["days"]), **facts)
     same_content = csv is not None and row["upload_sha256"] == csv.sha256
     if same_content and row["upload_state"] == "uploaded":
         receipt = Receipt(

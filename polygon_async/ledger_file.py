@@ -84,7 +84,13 @@ CREATE TABLE listing (
 ) STRICT, WITHOUT ROWID;
 """
 # What the reference data said when it was asked (s UTC); NULL is what it does not tell.
-_STEPS = (_RUNS_UNITS_UPLOADS, _LISTINGS)
+_COVERAGE_AND_REPORTS = """
+ALTER TABLE unit ADD COLUMN days TEXT;
+ALTER TABLE unit ADD COLUMN coverage TEXT;
+ALTER TABLE run ADD COLUMN report TEXT;
+"""
+# The days with bars (see `days`), how they lie in the sessions of the range (JSON), and what a run reported (JSON).
+_STEPS = (_RUNS_UNITS_UPLOADS, _LISTINGS, _COVERAGE_AND_REPORTS)
 """What makes each version of the tables out of the one before, from an empty file on; a step is never changed."""
 
 

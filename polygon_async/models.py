@@ -175,6 +175,8 @@ class CsvFile:
     """Bytes."""
     sha256: str
     """Hex digest of the whole file."""
+    days: int | None = None
+    """The days that have bars (see `days`); None where that is not known."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -193,6 +195,8 @@ class Progress:
     doubles: int
     resume_at: int | None
     """The first moment (ms UTC) that has not been asked for; None at the range's end."""
+    days: int | None = None
+    """The days that have bars so far (see `days`); None where that is not known."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

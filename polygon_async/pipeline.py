@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from polygon_async.autorate import open_auto_pacer
 from polygon_async.compress import find_lzop
+from polygon_async.covering import cover, prepare
 from polygon_async.delivery import Delivery
 from polygon_async.directory import claim
 from polygon_async.entries import Order
@@ -36,9 +37,10 @@ if TYPE_CHECKING:
 
     from polygon_async.config import Settings
     from polygon_async.entries import Run
-    from polygon_async.models import Ticker
+    from polygon_async.models import Outcome, Ticker
     from polygon_async.records import Records
     from polygon_async.redaction import Redactor
+    from polygon_async.sessions import Coverage
     from polygon_async.storage import Bucket
 
 __all__ = ["Watcher", "download", "open_polygon"]
@@ -84,6 +86,7 @@ async def download(
     tally = Tally()
     tally.measures.began = began
     least = least_room(settings.concurrency)
+    covered: list[tuple[Outcome, Coverage]] = []
     with claim(settings.output_dir, tickers):
         await asyncio.to_thread(check_room, settings.output_dir, least)
         async with contextlib.AsyncExitStack() as stack:
@@ -122,9 +125,15 @@ async def download(
             )
             for watcher in watchers:
                 await stack.enter_async_context(watcher.watch(tally, pacer, len(tickers)))
+            calendar = asyncio.ensure_future(offload(prepare, tickers))
+            stack.push_async_callback(asyncio.wait, [calendar])
             watch = watch_room(settings.output_dir, least, offload=offload)
             interrupted, error = await _to_its_end(_beside(watch, work()), stop)
             records.ended = "interrupted" if interrupted else "stopped" if error else "done"
+            if not interrupted:
+                await calendar
+                covered = await cover(work.outcomes, offload=offload)
+                await records.covered([(outcome.unit, found.as_json()) for outcome, found in covered])
         summary = Summary(
             tickers=tickers,
             outcomes=work.outcomes,
@@ -137,6 +146,7 @@ async def download(
             directory=settings.output_dir,
             interrupted=interrupted,
             error=error and redact(error),
+            coverages={outcome.unit.ticker.symbol: found for outcome, found in covered},
             since_last=settings.since_last,
             has_earlier=work.has_earlier,
         )

@@ -127,5 +127,13 @@ class Records:
         """The reference data has said this of tickers."""
         await self._thread.surely(partial(self._ledger.listed, listings, source=self._source))
 
+    async def covered(self, coverages: Sequence[tuple[Unit, Mapping[str, object]]]) -> None:
+        """How units' bars lie in their sessions."""
+        await self._thread.surely(partial(self._ledger.covered, coverages, source=self._source))
+
+    async def reported(self, report: Mapping[str, object]) -> None:
+        """What the run has to report."""
+        await self._thread.surely(partial(self._ledger.reported, self.run, report))
+
     async def _note(self, act: Callable[..., None], unit: Unit, **facts: object) -> None:
         await self._thread.surely(partial(act, unit, source=self._source, **facts))

@@ -58,7 +58,7 @@ def resumption(unit: Unit, directory: Path, progress: Progress) -> Resumption | 
     if found is None and progress.resume_at is None:
         found = _digests(whole, progress.size)
         if found is not None and found.crc == progress.crc:
-            facts = {name: getattr(progress, name) for name in ("bars", "first", "last", "doubles", "size")}
+            facts = {name: getattr(progress, name) for name in ("bars", "first", "last", "doubles", "size", "days")}
             return CsvFile(path=whole, sha256=found.sha256, **facts)
     return None
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from polygon_async.inventory import Inventory, RecordedRun, RecordedUnit, Upload
+    from polygon_async.sessions import Coverage
 
 __all__ = ["Known", "Status", "UnitStatus", "status_of"]
 
@@ -67,6 +68,7 @@ class UnitStatus:
             "first": None if unit.first is None else moment(unit.first),
             "last": None if unit.last is None else moment(unit.last),
             "csv_bytes": unit.size or 0,
+            "sessions": unit.coverage and unit.coverage.as_json(),
             "sha256": unit.sha256,
             "stored_bytes": self.stored,
             "destination": upload.destination if upload else None,
@@ -150,10 +152,12 @@ def _unit(unit: RecordedUnit) -> UnitStatus:
 
 
 def _table(units: Sequence[UnitStatus]) -> list[str]:
-    rows: list[tuple[str, ...]] = [("ticker", "state", "bars", "first bar", "last bar", "csv", "stored", "range")]
+    rows: list[tuple[str, ...]] = [
+        ("ticker", "state", "bars", "first bar", "last bar", "sessions", "csv", "stored", "range")
+    ]
     rows += [_row(each) for each in units]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    right = {2, 5, 6}
+    right = {2, 5, 6, 7}
     return [
         "  ".join(
             cell.rjust(width) if index in right else cell.ljust(width)
@@ -171,10 +175,19 @@ def _row(each: UnitStatus) -> tuple[str, ...]:
         f"{unit.bars:,}" if unit.bars else "",
         "" if unit.first is None else day(unit.first),
         "" if unit.last is None else day(unit.last),
+        _sessions(unit.coverage),
         size(unit.size) if unit.size else "",
         size(each.stored) if each.stored else "",
         f"{unit.first_day} to {unit.last_day}{'' if unit.adjusted else ', not adjusted'}",
     )
+
+
+def _sessions(coverage: Coverage | None) -> str:
+    """How many of the range's sessions have bars, and how many of a ticker's life have none."""
+    if coverage is None:
+        return ""
+    missing = f", {len(coverage.missing):,} missing" if coverage.missing else ""
+    return f"{coverage.with_bars:,} of {coverage.expected:,}{missing}"
 
 
 def _some(lines: Sequence[str], most: int | None) -> list[str]:

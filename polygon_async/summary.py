@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from polygon_async import __version__
@@ -12,16 +12,19 @@ from polygon_async.models import State
 from polygon_async.wording import duration, moment, size
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from datetime import date, datetime
     from pathlib import Path
 
     from polygon_async.models import Outcome, Ticker
+    from polygon_async.sessions import Coverage
     from polygon_async.tally import Tally
 
 __all__ = ["Summary"]
 
 _MOST_LINES = 10
+_MOST_DAYS = 3
+_SESSIONS_OF_A_WEEK = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +47,8 @@ class Summary:
     interrupted: bool = False
     error: str | None = None
     """What stopped the run, where something did."""
+    coverages: Mapping[str, Coverage] = field(default_factory=dict)
+    """How the bars of each ticker lie in its range's sessions, by its symbol, as far as that is known."""
     since_last: bool = False
     """Whether each ticker's range began on the day after what was held of it."""
     has_earlier: bool = False
@@ -112,7 +117,7 @@ class Summary:
             "retries": dict(sorted(self.tally.retries.items())),
             "seconds": round(self.seconds, 3),
             **self.tally.measures.as_json(),
-            "done": [_done_json(outcome) for outcome in self.done],
+            "done": [_done_json(outcome, self.coverages.get(outcome.unit.ticker.symbol)) for outcome in self.done],
             "no_data": [outcome.unit.ticker.symbol for outcome in self.no_data],
             "failed": [{"ticker": o.unit.ticker.symbol, "error": o.error or ""} for o in self.failed],
             "unfinished": [ticker.symbol for ticker in self.unfinished],
@@ -135,6 +140,8 @@ class Summary:
         if summed["doubles"]:
             lines.append(f"  doubles   {summed['doubles']:,} identical bars were sent twice and kept once")
         lines += _some("starts late", [f"{o.unit.ticker.symbol} has its first bar on {_day(o)}" for o in self.late])
+        lines += _some("gaps", [_gap(symbol, found) for symbol, found in self.coverages.items() if found.missing])
+        lines += _some("ends early", [_early_end(symbol, found) for symbol, found in self._ended_early()])
         lines += _some("no data", [outcome.unit.ticker.symbol for outcome in self.no_data], NO_DATA_CSV)
         lines += _some("failed", [f"{o.unit.ticker.symbol}: {o.error}" for o in self.failed], FAILED_CSV)
         if self._was_stopped:
@@ -144,6 +151,10 @@ class Summary:
             again = f"--universe {self.directory / FAILED_CSV} --from {start} --to {self.end}"
             lines.append(f"  again     {again}{'' if self.adjusted else ' --no-adjusted'}")
         return "\n".join(lines)
+
+    def _ended_early(self) -> list[tuple[str, Coverage]]:
+        """Tickers without a bar in the range's last sessions, more than a week of them."""
+        return [(symbol, found) for symbol, found in self.coverages.items() if found.after > _SESSIONS_OF_A_WEEK]
 
     @property
     def _first_day(self) -> str:
@@ -175,7 +186,18 @@ class Summary:
         write_list(path, ["ticker", *columns, "error"], table)
 
 
-def _done_json(outcome: Outcome) -> dict[str, Any]:
+def _early_end(symbol: str, coverage: Coverage) -> str:
+    return f"{symbol} has no bar in the last {coverage.after:,} sessions"
+
+
+def _gap(symbol: str, coverage: Coverage) -> str:
+    missing = coverage.missing
+    shown = ", ".join(f"{day}" for day in missing[:_MOST_DAYS])
+    rest = f" and {len(missing) - _MOST_DAYS:,} more" if len(missing) > _MOST_DAYS else ""
+    return f"{symbol} has no bar in {len(missing):,} of {coverage.expected:,} sessions: {shown}{rest}"
+
+
+def _done_json(outcome: Outcome, coverage: Coverage | None) -> dict[str, Any]:
     unit = outcome.unit
     facts: dict[str, Any] = {
         "ticker": unit.ticker.symbol,
@@ -190,6 +212,8 @@ def _done_json(outcome: Outcome) -> dict[str, Any]:
             "last": moment(outcome.csv.last),
             "starts_late": outcome.starts_late_by is not None,
         }
+    if coverage is not None:
+        facts["sessions"] = coverage.as_json()
     if outcome.seconds is not None:
         facts["seconds"] = round(outcome.seconds, 3)
     if outcome.receipt is not None:

@@ -41,9 +41,9 @@ PROGRESS = Progress(size=100, crc=7, bars=3, first=1, last=3, doubles=0, resume_
 SOURCE, DESTINATION = "polygon", "s3://bucket"
 
 
-def csv_in(directory: Path, **changed: str) -> CsvFile:
-    facts = {"sha256": "ab" * 32} | changed
-    return CsvFile(path=directory / "AAPL_historical.csv", bars=3, first=1, last=3, doubles=0, size=100, **facts)
+def csv_in(directory: Path, *, sha256: str = "ab" * 32) -> CsvFile:
+    path = directory / "AAPL_historical.csv"
+    return CsvFile(path=path, bars=3, first=1, last=3, doubles=0, size=100, sha256=sha256)
 
 
 def begin(ledger: Ledger, order: Order = ORDER, *, now: dt.datetime = NOW, force: bool = False) -> Run:

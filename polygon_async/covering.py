@@ -1,0 +1,63 @@
+"""A run's outcomes in; how the bars of each lie in the sessions of its range, out."""
+
+from __future__ import annotations
+
+import logging
+from datetime import date, timedelta
+from typing import TYPE_CHECKING
+
+from polygon_async.errors import one_line
+from polygon_async.models import AssetType, today
+from polygon_async.sessions import coverage, load_calendar, sessions
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from polygon_async.models import Outcome, Ticker
+    from polygon_async.offload import Offload
+    from polygon_async.sessions import Coverage, Sessions
+
+__all__ = ["cover", "prepare"]
+
+log = logging.getLogger(__name__)
+
+_WITHOUT_LIBRARY = frozenset({AssetType.CRYPTO, AssetType.FOREX})
+
+
+def prepare(tickers: Iterable[Ticker]) -> None:
+    """Import what is slow, beside the work; blocking."""
+    if any(ticker.market not in _WITHOUT_LIBRARY for ticker in tickers):
+        load_calendar()
+
+
+async def cover(outcomes: Sequence[Outcome], *, offload: Offload) -> list[tuple[Outcome, Coverage]]:
+    """The coverage of every outcome whose days are known."""
+    try:
+        return await offload(_covered, outcomes)
+    except ValueError as error:
+        # The library's calendars reach only so far back and ahead.
+        log.warning("the sessions of this range are not known (%s): gaps are not looked for", one_line(error))
+        return []
+
+
+def _covered(outcomes: Sequence[Outcome]) -> list[tuple[Outcome, Coverage]]:
+    known: dict[tuple[AssetType, date, date], Sessions] = {}
+    covered = []
+    for outcome in outcomes:
+        unit, csv = outcome.unit, outcome.csv
+        if csv is None or csv.days is None:
+            continue
+        # A day that is not over yet owes no bar.
+        asked = (unit.ticker.market, unit.start, min(unit.end, today() - timedelta(days=1)))
+        if asked not in known:
+            known[asked] = sessions(*asked)
+        listed, delisted = (_day(unit.ticker.own(column)) for column in ("list_date", "delist_date"))
+        covered.append((outcome, coverage(known[asked], csv.days, listed=listed, delisted=delisted)))
+    return covered
+
+
+def _day(text: str) -> date | None:
+    try:
+        return date.fromisoformat(text[:10])
+    except ValueError:
+        return None

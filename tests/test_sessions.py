@@ -1,0 +1,114 @@
+"""Sessions: which days owe bars, which have none, and that what was learned survives kills and old ledgers."""
+
+from __future__ import annotations
+
+import datetime as dt
+import sqlite3
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from polygon_async.days import dates_of, days_between, days_of, from_text, to_text
+from polygon_async.models import AssetType
+from polygon_async.sessions import Coverage, Sessions, coverage, sessions
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from conftest import Program
+
+    from polygon_async.sandbox import Sandbox
+
+D = dt.date
+
+
+def a_set(*days: dt.date) -> int:
+    """These days."""
+    return sum(days_between(day, day) for day in days)
+
+
+@given(st.sets(st.dates(D(1970, 1, 1), D(2199, 12, 31)), max_size=40))
+def test_a_set_of_days_is_kept_as_it_is(days: set[dt.date]) -> None:
+    found = a_set(*days)
+    assert list(dates_of(found)) == sorted(days)
+    assert from_text(to_text(found)) == found
+    assert from_text(to_text(None)) is None
+
+
+@pytest.mark.parametrize(
+    ("moment", "market", "day"),
+    [
+        ("2026-01-02T09:00", AssetType.STOCKS, D(2026, 1, 2)),
+        ("2026-01-03T00:59", AssetType.STOCKS, D(2026, 1, 2)),
+        ("2026-07-02T08:00", AssetType.OPTIONS, D(2026, 7, 2)),
+        ("2026-07-02T23:59", AssetType.INDICES, D(2026, 7, 2)),
+        ("2026-07-03T00:00", AssetType.CRYPTO, D(2026, 7, 3)),
+        ("2026-07-03T23:59", AssetType.FOREX, D(2026, 7, 3)),
+    ],
+)
+def test_a_bar_is_of_its_markets_day(moment: str, market: AssetType, day: dt.date) -> None:
+    stamp = int(dt.datetime.fromisoformat(moment).replace(tzinfo=dt.UTC).timestamp() * 1000)
+    assert list(dates_of(days_of(np.array([stamp, stamp + 1]), market))) == [day]
+    assert days_of(np.array([], dtype=np.int64), market) == 0
+
+
+def test_each_market_has_its_own_sessions() -> None:
+    first, last = D(2025, 11, 27), D(2025, 11, 30)
+    stocks = sessions(AssetType.STOCKS, first, last)
+    assert list(dates_of(stocks.days)) == [D(2025, 11, 28)], "Thanksgiving and a weekend"
+    assert stocks.half_days == stocks.days, "the day after is a half one"
+    assert sessions(AssetType.CRYPTO, first, last) == Sessions(days_between(first, last), 0)
+    assert list(dates_of(sessions(AssetType.FOREX, first, last).days)) == [first, D(2025, 11, 28)]
+    assert sessions(AssetType.STOCKS, D(2025, 11, 29), last).days == 0
+    assert sessions(AssetType.INDICES, D(1999, 12, 31), D(2000, 1, 2)).days == a_set(D(1999, 12, 31))
+
+
+WEEK = Sessions(days_between(D(2026, 3, 2), D(2026, 3, 6)), 0)
+
+
+@pytest.mark.parametrize(
+    ("bars", "life", "expected"),
+    [
+        ([2, 3, 4, 5, 6], {}, (0, 0, [])),
+        ([3, 5], {}, (1, 1, [4])),
+        ([3, 5], {"listed": D(2026, 3, 2), "delisted": D(2026, 3, 7)}, (0, 0, [2, 4, 6])),
+        ([3, 5], {"listed": D(1980, 1, 1)}, (0, 1, [2, 4])),
+        ([3, 4], {"delisted": D(2026, 3, 5)}, (1, 2, [])),
+        ([], {}, (5, 0, [])),
+    ],
+)
+def test_only_sessions_within_a_tickers_life_are_missing(
+    bars: list[int], life: dict[str, dt.date], expected: tuple[int, int, list[int]]
+) -> None:
+    found = coverage(WEEK, a_set(*(D(2026, 3, day) for day in bars)), **life)
+    assert (found.before, found.after, [day.day for day in found.missing]) == expected
+    assert (found.expected, found.with_bars) == (5, len(bars))
+    assert Coverage.from_json(found.as_json()) == found
+
+
+def test_a_run_tells_the_sessions_without_bars_and_status_knows_them(
+    program: Program, sandbox: Callable[..., Sandbox]
+) -> None:
+    box = sandbox(page_size=500)
+    flags = ("--tickers", "GAPPY", "A", "--from", "2026-03-02", "--to", "2026-03-31", "--rate", "unlimited")
+    ended = program(*flags, "--no-upload", "--json", box=box)
+    assert ended.code == 0, ended.err
+    month = sessions(AssetType.STOCKS, D(2026, 3, 2), D(2026, 3, 31))
+    for done in ended.summary["done"]:
+        bars = box.market.days(done["ticker"], D(2026, 3, 2), D(2026, 3, 31))
+        stamps = np.array([bar.t for bar in bars])
+        expected = coverage(month, days_of(stamps, AssetType.STOCKS))
+        assert Coverage.from_json(done["sessions"]) == expected
+    again = program(*flags, "--no-upload", "--json", box=box)
+    assert [done["sessions"] for done in again.summary["done"]] == [done["sessions"] for done in ended.summary["done"]]
+    status = program("status", "--json")
+    told = {unit["ticker"]: unit["sessions"] for unit in status.summary["tickers"]}
+    assert told == {done["ticker"]: done["sessions"] for done in ended.summary["done"]}
+    # As a ledger of before has it: nothing is known of its days, and nothing is made up.
+    with sqlite3.connect(program.directory / "output" / "ledger.sqlite") as ledger:
+        ledger.execute("UPDATE unit SET days = NULL, coverage = NULL")
+    old = program(*flags, "--no-upload", "--json", box=box)
+    assert (old.code, ["sessions" in done for done in old.summary["done"]]) == (0, [False, False])
