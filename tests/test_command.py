@@ -206,6 +206,7 @@ def test_json_is_one_object_on_standard_output(program: Program, sandbox: Callab
     assert "[GET /v2/aggs/ticker/BAD/range/1/minute/2026-03-02/2026-03-03]" in failure["error"]
     (done,) = summary["done"]
     assert done.pop("seconds") > 0
+    assert done.pop("sessions")["missing"] == []
     assert done | {"first": "", "last": ""} == {
         "ticker": "QQ",
         "from": "2026-03-02",

@@ -781,7 +781,7 @@ def test_a_disk_that_takes_no_more_ends_the_run(program: Program, sandbox: Calla
     box = sandbox(page_size=300)
     flags = ["--tickers", "AAPL", "QQ", "--no-upload", "--json", *RANGE, "--to", "2026-03-05"]
     # In bash it counts in kB.
-    ended = program.in_shell(f"ulimit -f 100; exec polygon-async {shlex.join(flags)}", box=box)
+    ended = program.in_shell(f"ulimit -f 200; exec polygon-async {shlex.join(flags)}", box=box)
     assert ended.code == 2, ended.err
     assert ended.summary["error"].endswith("cannot be written (File too large)")
     assert "Traceback" not in ended.err

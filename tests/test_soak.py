@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from polygon_async.sandbox.s3 import EmbeddedS3
 
-TICKERS = 500
+TICKERS = 250
 SEED = 20260303
 EMPTY = [f"NODATA{number}" for number in range(5)]
 
