@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import TYPE_CHECKING
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from polygon_async.offload import Offload
     from polygon_async.sessions import Coverage, Sessions
 
-__all__ = ["cover", "prepare"]
+__all__ = ["Covered", "cover", "prepare"]
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +31,17 @@ def prepare(tickers: Iterable[Ticker]) -> None:
         load_calendar()
 
 
-async def cover(outcomes: Sequence[Outcome], *, offload: Offload) -> list[tuple[Outcome, Coverage]]:
+@dataclass(frozen=True, slots=True)
+class Covered:
+    """One outcome whose days are known."""
+
+    outcome: Outcome
+    expected: Sessions
+    """Of its range."""
+    found: Coverage
+
+
+async def cover(outcomes: Sequence[Outcome], *, offload: Offload) -> list[Covered]:
     """The coverage of every outcome whose days are known."""
     try:
         return await offload(_covered, outcomes)
@@ -40,7 +51,7 @@ async def cover(outcomes: Sequence[Outcome], *, offload: Offload) -> list[tuple[
         return []
 
 
-def _covered(outcomes: Sequence[Outcome]) -> list[tuple[Outcome, Coverage]]:
+def _covered(outcomes: Sequence[Outcome]) -> list[Covered]:
     known: dict[tuple[AssetType, date, date], Sessions] = {}
     covered = []
     for outcome in outcomes:
@@ -52,7 +63,8 @@ def _covered(outcomes: Sequence[Outcome]) -> list[tuple[Outcome, Coverage]]:
         if asked not in known:
             known[asked] = sessions(*asked)
         listed, delisted = (_day(unit.ticker.own(column)) for column in ("list_date", "delist_date"))
-        covered.append((outcome, coverage(known[asked], csv.days, listed=listed, delisted=delisted)))
+        found = coverage(known[asked], csv.days, listed=listed, delisted=delisted)
+        covered.append(Covered(outcome, known[asked], found))
     return covered
 
 

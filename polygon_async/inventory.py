@@ -6,7 +6,7 @@ import json
 from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from polygon_async.errors import ConfigError
 from polygon_async.layout import LEDGER, csv_name
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-__all__ = ["Inventory", "RecordedRun", "RecordedUnit", "Upload", "read_inventory"]
+__all__ = ["Inventory", "RecordedRun", "RecordedUnit", "Upload", "read_inventory", "read_report"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,6 +131,34 @@ def read_inventory(directory: Path) -> Inventory:
         units=tuple(_unit(row, tuple(uploads.get(row["id"], ()))) for row in units),
         runs=tuple(_run(row) for row in runs),
     )
+
+
+def read_report(directory: Path, number: int | None) -> dict[str, Any]:
+    """What a run reported when it ended.
+
+    Args:
+        directory: The output directory.
+        number: Of the run, from 1; None: the last one that has a report.
+
+    Raises:
+        ConfigError: there is no ledger, no such run, or no report of it.
+        DiskUnusable: the ledger cannot be read.
+    """
+    path = directory / LEDGER
+    if not path.is_file():
+        raise ConfigError(f"{path}: there is no ledger; --output-dir names the directory of a download")
+    with connected(directory, read_only=True) as connection, said_of(path):
+        row = connection.execute(
+            "SELECT report FROM run WHERE id = :number OR (:number IS NULL AND report IS NOT NULL)"
+            " ORDER BY id DESC LIMIT 1",
+            {"number": number},
+        ).fetchone()
+    if row is None and number is not None:
+        raise ConfigError(f"{path}: there is no run {number}; status --json lists them")
+    if row is None or row["report"] is None:
+        raise ConfigError(f"{path}: no report was left; a run leaves one when it ends, and not when it is killed")
+    report: dict[str, Any] = json.loads(row["report"])
+    return report
 
 
 def _unit(row: sqlite3.Row, uploads: tuple[Upload, ...]) -> RecordedUnit:

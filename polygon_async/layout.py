@@ -16,6 +16,8 @@ __all__ = [
     "LEDGER",
     "NO_DATA_CSV",
     "OBJECT_SUFFIX",
+    "REPORT_HTML",
+    "REPORT_JSON",
     "TAGS",
     "TIMEFRAME",
     "VERIFY_CSV",
@@ -36,6 +38,9 @@ CSV_HEADER = b"open,high,low,close,volume,vwap,timestamp,transactions,otc\n"
 FAILED_CSV = "failed.csv"
 NO_DATA_CSV = "no_data.csv"
 VERIFY_CSV = "verify.csv"
+REPORT_HTML = "report.html"
+REPORT_JSON = "report.json"
+"""What a run reports, for people and for programs."""
 LEDGER = "ledger.sqlite"
 TIMEFRAME = "1min"
 OBJECT_SUFFIX = ".csv.lzo"

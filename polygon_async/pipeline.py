@@ -23,8 +23,10 @@ from polygon_async.offload import Offload
 from polygon_async.outage import Outage
 from polygon_async.pacing import Pacer
 from polygon_async.polygon import Polygon
+from polygon_async.publish import publish
 from polygon_async.readers import Readers
 from polygon_async.records import open_records
+from polygon_async.reporting import report_of
 from polygon_async.room import check_room, least_room, watch_room
 from polygon_async.storage import open_bucket
 from polygon_async.summary import Summary
@@ -36,11 +38,11 @@ if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
 
     from polygon_async.config import Settings
+    from polygon_async.covering import Covered
     from polygon_async.entries import Run
-    from polygon_async.models import Outcome, Ticker
+    from polygon_async.models import Ticker
     from polygon_async.records import Records
     from polygon_async.redaction import Redactor
-    from polygon_async.sessions import Coverage
     from polygon_async.storage import Bucket
 
 __all__ = ["Watcher", "download", "open_polygon"]
@@ -86,7 +88,6 @@ async def download(
     tally = Tally()
     tally.measures.began = began
     least = least_room(settings.concurrency)
-    covered: list[tuple[Outcome, Coverage]] = []
     with claim(settings.output_dir, tickers):
         await asyncio.to_thread(check_room, settings.output_dir, least)
         async with contextlib.AsyncExitStack() as stack:
@@ -130,31 +131,46 @@ async def download(
             watch = watch_room(settings.output_dir, least, offload=offload)
             interrupted, error = await _to_its_end(_beside(watch, work()), stop)
             records.ended = "interrupted" if interrupted else "stopped" if error else "done"
-            if not interrupted:
-                await calendar
-                covered = await cover(work.outcomes, offload=offload)
-                await records.covered([(outcome.unit, found.as_json()) for outcome, found in covered])
-        summary = Summary(
-            tickers=tickers,
-            outcomes=work.outcomes,
-            tally=tally,
-            start=settings.start,
-            end=settings.end,
-            adjusted=settings.adjusted,
-            collected=records.run.collected,
-            seconds=loop.time() - began,
-            directory=settings.output_dir,
-            interrupted=interrupted,
-            error=error and redact(error),
-            coverages={outcome.unit.ticker.symbol: found for outcome, found in covered},
-            since_last=settings.since_last,
-            has_earlier=work.has_earlier,
-        )
-        try:
-            await asyncio.to_thread(summary.write_lists)
-        except DiskUnusable as full:
-            summary = replace(summary, error=summary.error or str(full))
+            await calendar
+            covered = [] if interrupted else await cover(work.outcomes, offload=offload)
+            summary = Summary(
+                tickers=tickers,
+                outcomes=work.outcomes,
+                tally=tally,
+                start=settings.start,
+                end=settings.end,
+                adjusted=settings.adjusted,
+                collected=records.run.collected,
+                seconds=loop.time() - began,
+                directory=settings.output_dir,
+                interrupted=interrupted,
+                error=error and redact(error),
+                coverages={each.outcome.unit.ticker.symbol: each.found for each in covered},
+                since_last=settings.since_last,
+                has_earlier=work.has_earlier,
+            )
+            try:
+                await _write_down(summary, settings, covered, records=records, offload=offload, redact=redact)
+            except DiskUnusable as full:
+                summary = replace(summary, error=summary.error or str(full))
     return summary
+
+
+async def _write_down(
+    summary: Summary,
+    settings: Settings,
+    covered: Sequence[Covered],
+    *,
+    records: Records,
+    offload: Offload,
+    redact: Redactor,
+) -> None:
+    """What is left of a run that has ended: its lists, its report, and what the ledger learns from it."""
+    await offload(summary.write_lists)
+    await records.covered([(each.outcome.unit, each.found.as_json()) for each in covered])
+    report = await offload(report_of, summary, settings.as_json(), covered)
+    await records.reported(report)
+    await offload(publish, report, settings.output_dir, redact=redact)
 
 
 async def _to_its_end(work: Coroutine[Any, Any, None], stop: asyncio.Event) -> tuple[bool, str | None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,7 @@ from polygon_async.models import AssetType
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-__all__ = ["Coverage", "Sessions", "coverage", "load_calendar", "sessions"]
+__all__ = ["Coverage", "Sessions", "by_month", "coverage", "load_calendar", "sessions"]
 
 _SATURDAY = 5
 _MARGIN = timedelta(days=10)
@@ -112,6 +113,11 @@ def coverage(expected: Sessions, days: int, *, listed: date | None = None, delis
         after=after,
         missing=tuple(dates_of(missing)),
     )
+
+
+def by_month(days: int) -> Counter[str]:
+    """How many days of a set are in each month, by `2026-03`."""
+    return Counter(f"{day:%Y-%m}" for day in dates_of(days))
 
 
 def _set(days: Iterable[date]) -> int:

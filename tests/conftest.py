@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from polygon_async.layout import LEDGER
+from polygon_async.layout import LEDGER, REPORT_HTML, REPORT_JSON
 from polygon_async.sandbox import Sandbox
 from polygon_async.sandbox.s3 import EmbeddedS3
 
@@ -166,8 +166,9 @@ def sandbox(store: EmbeddedS3) -> Iterator[Callable[..., Sandbox]]:
 
 
 def names(directory: Path) -> list[str]:
-    """What is in an output directory, sorted, but for the ledger, which every run keeps."""
-    return sorted(path.name for path in directory.iterdir() if not path.name.startswith(LEDGER))
+    """What is in an output directory, sorted, but for the ledger and the report, which every run keeps."""
+    kept = (LEDGER, REPORT_HTML, REPORT_JSON)
+    return sorted(path.name for path in directory.iterdir() if not path.name.startswith(kept))
 
 
 def csv_of(bars: Iterable[Bar]) -> str:

@@ -290,7 +290,7 @@ def test_patience_ends(listing: Callable[..., Ended], sandbox: Callable[..., San
 
 
 def test_every_request_pays_a_token(program: Program, sandbox: Callable[..., Sandbox]) -> None:
-    box = sandbox("reference 2 status=503 1x", page_size=4, rate_limit="4/s")
+    box = sandbox("reference 2 status=503 1x", page_size=4, rate_limit="5/s")
     ended = program("universe", "--rate", "4/s", "--patience", "60", box=box)
     assert ended.code == 0, ended.err
     assert 429 not in [request.status for request in box.requests]

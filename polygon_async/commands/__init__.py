@@ -62,6 +62,7 @@ class Command:
 COMMANDS = (
     Command("download", "download, compress and upload bars: what is done when no command is named"),
     Command("status", "tell what the ledger knows: what is done, pending and failed"),
+    Command("report", "write the report of a run again, as a page and as JSON"),
     Command("verify", "look whether the objects are in the bucket as they were uploaded; repair them"),
     Command("universe", "write a universe's CSV from the API's own list of tickers"),
 )

@@ -1,0 +1,59 @@
+"""The report's flags in; the page of a run that has ended, made again from the ledger, out."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from polygon_async.config import DEFAULTS
+from polygon_async.errors import ConfigError
+from polygon_async.grammar import LOGGING, add_shared
+from polygon_async.logs import log_to
+from polygon_async.terminal import COULD_NOT, say
+
+if TYPE_CHECKING:
+    import argparse
+
+    from polygon_async.commands import Call
+
+__all__ = ["DESCRIPTION", "EPILOG", "add_flags", "run"]
+
+DESCRIPTION = """\
+Write the report of a run again, as a page for a browser and as JSON, from what the ledger of an output directory
+knows. Every run writes its own when it ends."""
+EPILOG = """\
+exit codes:
+  0  written                                            2    there is no such run, or it left no report
+
+examples:
+  polygon-async report
+  polygon-async report --run 12 --output-dir bars
+"""
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """The report's flags."""
+    what = parser.add_argument_group("what to report")
+    what.add_argument("--run", metavar="N", help="the number of the run, from 1 (default: the last one with a report)")
+    add_shared(what, "--output-dir")
+    add_shared(parser.add_argument_group("what it tells"), "--json", *LOGGING)
+
+
+def run(call: Call) -> int:
+    """Write it, and say where it is."""
+    from polygon_async.inventory import read_report
+    from polygon_async.publish import publish
+
+    flags = call.flags
+    log_to(logging.StreamHandler(), flags, call.redact)
+    if flags.output_dir == "":
+        raise ConfigError("--output-dir '': it is empty")
+    number = flags.run
+    if number is not None and not (number.isascii() and number.isdigit() and len(number) < 19):
+        raise ConfigError(f"--run {number!r}: it is a whole number, 1 or more")
+    directory = Path(flags.output_dir or DEFAULTS["output_dir"])
+    report = read_report(directory, None if number is None else int(number))
+    page = publish(report, directory, redact=call.redact)
+    return 0 if say(call.redact(json.dumps(report)) if flags.json else str(page)) else COULD_NOT

@@ -1,0 +1,112 @@
+"""A run that has ended in; its report as one plain value, from which the page can be made again at any time, out."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+from polygon_async.sessions import by_month
+from polygon_async.wording import moment
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from polygon_async.covering import Covered
+    from polygon_async.measures import Measures
+    from polygon_async.models import Outcome
+    from polygon_async.summary import Summary
+
+__all__ = ["report_of"]
+
+_MOST_SLOW = 15
+_MOST_COVERED = 60
+_MOST_FAILED = 500
+
+
+def report_of(summary: Summary, settings: Mapping[str, object], covered: Sequence[Covered]) -> dict[str, Any]:
+    """The report of a run; its size does not grow with the number of tickers, but for the failures.
+
+    Args:
+        summary: The run.
+        settings: What it was asked to do, without secrets.
+        covered: How its tickers' bars lie in their sessions.
+    """
+    told = summary.as_json()
+    kept = {name: value for name, value in told.items() if name not in {"done", "no_data", "failed", "unfinished"}}
+    measures = summary.tally.measures
+    timed = sorted((o for o in summary.outcomes if o.seconds is not None), key=lambda o: -(o.seconds or 0))
+    return {
+        **kept,
+        "settings": {name: _plain(value) for name, value in settings.items()},
+        "series": _series(measures),
+        "latencies": _latencies(measures),
+        "slowest": [_slow(outcome) for outcome in timed[:_MOST_SLOW]],
+        "failures": told["failed"][:_MOST_FAILED],
+        "no_data_tickers": told["no_data"][:_MOST_FAILED],
+        "coverage": _coverage(covered),
+    }
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, list | tuple):
+        return [_plain(each) for each in value]
+    return value if isinstance(value, bool | int | float | None) else str(value)
+
+
+def _series(measures: Measures) -> dict[str, object]:
+    """Requests over time: second of the run, requests a second, of them refused and failed, and allowed a second."""
+    length = measures.series.seconds
+    points = [
+        [number * length, span.requests / length, span.refused / length, span.failed / length, span.allowed]
+        for number, span in sorted(measures.series.spans.items())
+    ]
+    return {"seconds": length, "points": points}
+
+
+def _latencies(measures: Measures) -> list[list[float]]:
+    """Upper bound in ms, and requests, for every class that has any; classes are merged until there are few."""
+    merged: Counter[int] = Counter()
+    for number, count in measures.latencies.counts.items():
+        merged[-(-number // 8)] += count
+    return [[round(1.05 ** (8 * number) * 1000, 1), merged[number]] for number in sorted(merged)]
+
+
+def _slow(outcome: Outcome) -> dict[str, object]:
+    bars = outcome.csv.bars if outcome.csv else 0
+    ticker = outcome.unit.ticker.symbol
+    return {"ticker": ticker, "seconds": round(outcome.seconds or 0, 3), "bars": bars, "state": str(outcome.state)}
+
+
+def _coverage(covered: Sequence[Covered]) -> dict[str, object]:
+    """All tickers' sessions by month, and those of the tickers that lack most."""
+    expected: Counter[str] = Counter()
+    with_bars: Counter[str] = Counter()
+    for each in covered:
+        month, found = _months(each)
+        expected.update(month)
+        with_bars.update(found)
+    worst = sorted(covered, key=lambda each: (-len(each.found.missing), -each.found.after, -each.found.before))
+    return {
+        "months": [[month, with_bars[month], expected[month]] for month in sorted(expected)],
+        "tickers": [_covered(each) for each in worst[:_MOST_COVERED]],
+        "of": len(covered),
+        "with_gaps": sum(bool(each.found.missing) for each in covered),
+    }
+
+
+def _months(each: Covered) -> tuple[Counter[str], Counter[str]]:
+    csv = each.outcome.csv
+    days = 0 if csv is None else csv.days or 0
+    return by_month(each.expected.days), by_month(each.expected.days & days)
+
+
+def _covered(each: Covered) -> dict[str, object]:
+    expected, found = _months(each)
+    csv = each.outcome.csv
+    return {
+        "ticker": each.outcome.unit.ticker.symbol,
+        **each.found.as_json(),
+        "first": moment(csv.first) if csv else None,
+        "last": moment(csv.last) if csv else None,
+        "months": {month: [found[month], expected[month]] for month in sorted(expected)},
+    }
