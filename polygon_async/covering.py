@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from dataclasses import dataclass
 from datetime import date, timedelta
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from polygon_async.errors import one_line
 from polygon_async.models import AssetType, today
-from polygon_async.sessions import coverage, load_calendar, sessions
+from polygon_async.sessions import coverage, sessions
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -22,13 +23,14 @@ __all__ = ["Covered", "cover", "prepare"]
 
 log = logging.getLogger(__name__)
 
-_WITHOUT_LIBRARY = frozenset({AssetType.CRYPTO, AssetType.FOREX})
+_EVERY_DAY = frozenset({AssetType.CRYPTO, AssetType.FOREX})
 
 
 def prepare(tickers: Iterable[Ticker]) -> None:
-    """Import what is slow, beside the work; blocking."""
-    if any(ticker.market not in _WITHOUT_LIBRARY for ticker in tickers):
-        load_calendar()
+    """Have the calendar at hand, beside the work, where it will be needed; blocking."""
+    if any(ticker.market not in _EVERY_DAY for ticker in tickers):
+        with contextlib.suppress(ValueError):
+            sessions(AssetType.STOCKS, today(), today())
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,8 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from polygon_async.cache import cache_directory
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
@@ -108,15 +110,8 @@ class Memory:
 
 def cache_file(environment: Mapping[str, str] = os.environ, platform: str = sys.platform) -> Path | None:
     """Where the lessons are kept; None where the user has no home."""
-    told = Path(environment.get("XDG_CACHE_HOME", ""))
-    if told.is_absolute():
-        return told / "polygon_async" / "rates.json"
-    try:
-        home = Path.home()
-    except RuntimeError:
-        return None
-    cache = home / "Library" / "Caches" if platform == "darwin" else home / ".cache"
-    return cache / "polygon_async" / "rates.json"
+    directory = cache_directory(environment, platform)
+    return None if directory is None else directory / "rates.json"
 
 
 def _write(path: Path, content: bytes) -> None:

@@ -7,17 +7,16 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import TYPE_CHECKING, Any
 
+from polygon_async.calendars import trading_days
 from polygon_async.days import dates_of, days_between
 from polygon_async.models import AssetType
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Iterable, Mapping
 
-__all__ = ["Coverage", "Sessions", "by_month", "coverage", "load_calendar", "sessions"]
+__all__ = ["Coverage", "Sessions", "by_month", "coverage", "sessions"]
 
 _SATURDAY = 5
-_MARGIN = timedelta(days=10)
-"""Around a range, as a calendar cannot be made for days without any session."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,20 +59,11 @@ class Coverage:
         return cls(**{**told, "missing": tuple(date.fromisoformat(day) for day in told["missing"])})
 
 
-def load_calendar() -> Callable[..., Any]:
-    """What makes a calendar; imported when it is first asked for."""
-    from exchange_calendars import get_calendar
-
-    made: Callable[..., Any] = get_calendar
-    return made
-
-
 def sessions(market: AssetType, first: date, last: date) -> Sessions:
     """The sessions of a market from `first` to `last`.
 
     Stocks, options and indices have the New York Stock Exchange's, crypto every day, and forex every
-    weekday (UTC): Sunday evening's few hours are Monday's beginning. Slow at first for stocks, as the
-    calendar's library has to be imported.
+    weekday (UTC): Sunday evening's few hours are Monday's beginning.
 
     Raises:
         ValueError: the exchange's calendar does not reach there.
@@ -83,10 +73,7 @@ def sessions(market: AssetType, first: date, last: date) -> Sessions:
         return Sessions(every_day, 0)
     if market is AssetType.FOREX:
         return Sessions(_set(day for day in dates_of(every_day) if day.weekday() < _SATURDAY), 0)
-    calendar = load_calendar()("XNYS", start=first - _MARGIN, end=last + _MARGIN)
-    days = _set(stamp.date() for stamp in calendar.sessions)
-    half_days = _set(stamp.date() for stamp in calendar.early_closes)
-    return Sessions(days & every_day, half_days & every_day)
+    return Sessions(*trading_days(first, last))
 
 
 def coverage(expected: Sessions, days: int, *, listed: date | None = None, delisted: date | None = None) -> Coverage:

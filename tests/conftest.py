@@ -7,6 +7,7 @@ import json
 import os
 import secrets
 import shlex
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -15,7 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from polygon_async.calendars import trading_days
 from polygon_async.layout import LEDGER, REPORT_HTML, REPORT_JSON
+from polygon_async.models import today
 from polygon_async.sandbox import Sandbox
 from polygon_async.sandbox.s3 import EmbeddedS3
 
@@ -122,8 +125,19 @@ class Program:
                 process.kill()
 
 
+@pytest.fixture(scope="session")
+def calendar(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The file in which the exchange's sessions are kept; making them takes a second."""
+    kept = tmp_path_factory.mktemp("calendar")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(kept))
+        trading_days(today(), today())
+    (file,) = (kept / "polygon_async").iterdir()
+    return file
+
+
 @pytest.fixture(autouse=True)
-def own_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def own_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, calendar: Path) -> None:
     """No variable, file or directory of the developer's reaches a test."""
     for name in os.environ:
         if name.upper().startswith(_FOREIGN):
@@ -133,6 +147,8 @@ def own_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     # What is learned of a plan is remembered here.
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / ".cache"))
+    (tmp_path / ".cache" / "polygon_async").mkdir(parents=True)
+    shutil.copy(calendar, tmp_path / ".cache" / "polygon_async")
     # Compiled once and not at every start of the program.
     monkeypatch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
     # The package is found from anywhere, also where it is not installed.

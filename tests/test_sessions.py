@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import json
 import sqlite3
 from typing import TYPE_CHECKING
 
@@ -11,12 +12,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from polygon_async.calendars import trading_days
 from polygon_async.days import dates_of, days_between, days_of, from_text, to_text
 from polygon_async.models import AssetType
 from polygon_async.sessions import Coverage, Sessions, coverage, sessions
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from conftest import Program
 
@@ -64,6 +67,24 @@ def test_each_market_has_its_own_sessions() -> None:
     assert list(dates_of(sessions(AssetType.FOREX, first, last).days)) == [first, D(2025, 11, 28)]
     assert sessions(AssetType.STOCKS, D(2025, 11, 29), last).days == 0
     assert sessions(AssetType.INDICES, D(1999, 12, 31), D(2000, 1, 2)).days == a_set(D(1999, 12, 31))
+
+
+def test_the_calendar_is_kept_and_made_again_where_it_cannot_be_used(
+    calendar: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    day = D(2026, 3, 2)
+    kept = tmp_path / ".cache" / "polygon_async" / calendar.name
+    assert trading_days(day, day) == (a_set(day), 0)
+    whole = json.loads(kept.read_text())
+    # What is kept is what counts: the library was not asked.
+    kept.write_text(json.dumps({**whole, "half_days": whole["days"]}))
+    assert trading_days(day, day) == (a_set(day), a_set(day))
+    for spoilt in ("", "{}", "[]", json.dumps({**whole, "library": "0"}), json.dumps({**whole, "days": 7})):
+        kept.write_text(spoilt)
+        assert trading_days(day, day) == (a_set(day), 0)
+        assert json.loads(kept.read_text()) == whole
+    monkeypatch.setenv("XDG_CACHE_HOME", "/dev/null")
+    assert trading_days(day, day) == (a_set(day), 0)
 
 
 WEEK = Sessions(days_between(D(2026, 3, 2), D(2026, 3, 6)), 0)
