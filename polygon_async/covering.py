@@ -9,17 +9,21 @@ from datetime import date, timedelta
 from typing import TYPE_CHECKING
 
 from polygon_async.errors import one_line
+from polygon_async.estimates import Density, estimate
+from polygon_async.listings import most_lookups
 from polygon_async.models import AssetType, today
 from polygon_async.sessions import coverage, sessions
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
-    from polygon_async.models import Outcome, Ticker
+    from polygon_async.config import Settings
+    from polygon_async.estimates import Estimate
+    from polygon_async.models import Outcome, Ticker, Unit
     from polygon_async.offload import Offload
     from polygon_async.sessions import Coverage, Sessions
 
-__all__ = ["Covered", "cover", "prepare"]
+__all__ = ["Covered", "cover", "expect", "prepare"]
 
 log = logging.getLogger(__name__)
 
@@ -51,6 +55,18 @@ async def cover(outcomes: Sequence[Outcome], *, offload: Offload) -> list[Covere
         # The library's calendars reach only so far back and ahead.
         log.warning("the sessions of this range are not known (%s): gaps are not looked for", one_line(error))
         return []
+
+
+async def expect(
+    units: Sequence[Unit], densities: Mapping[str, float], settings: Settings, *, offload: Offload
+) -> Estimate | None:
+    """What a plan would have said of these units with what the ledger knew; None where the sessions are not known."""
+    known = {symbol: Density(bars=bars, basis="ledger") for symbol, bars in densities.items()}
+    lookups = most_lookups(unit.ticker for unit in units) if settings.upload and settings.reference else 0
+    try:
+        return await offload(estimate, units, known, lookups=lookups, today=today() - timedelta(days=1))
+    except ValueError:
+        return None
 
 
 def _covered(outcomes: Sequence[Outcome]) -> list[Covered]:

@@ -122,6 +122,20 @@ class Ledger:
         )
         return {row["ticker"]: held for row in rows if (held := _held(row, self._path.parent)) is not None}
 
+    def destination_of(self, bucket: str) -> str:
+        """Where objects for a bucket of this name went last, whichever store has it; empty where none did."""
+        rows = self._do("SELECT destination FROM upload ORDER BY began DESC", {})
+        return next((row["destination"] for row in rows if row["destination"].rpartition("/")[2] == bucket), "")
+
+    def densities(self, *, source: str) -> dict[str, float]:
+        """How many bars each ticker has in a session, as far as that is known."""
+        rows = self._do(
+            "SELECT ticker, sum(bars) AS bars, sum(json_extract(coverage, '$.with_bars')) AS sessions FROM unit"
+            " WHERE source = :source AND timeframe = :timeframe AND coverage IS NOT NULL GROUP BY ticker",
+            {"source": source, "timeframe": TIMEFRAME},
+        )
+        return {row["ticker"]: row["bars"] / row["sessions"] for row in rows if row["sessions"]}
+
     def begun(self, unit: Unit, *, source: str, run: Run, day: date) -> None:
         """Fetching a unit begins, from its start."""
         values = {"state": UnitState.FETCHING, "run": run.id, "day": day.isoformat(), "began": _now()}

@@ -24,11 +24,13 @@ if TYPE_CHECKING:
     from polygon_async.records import Records
     from polygon_async.reference import Entry
 
-__all__ = ["Listings"]
+__all__ = ["Listings", "most_lookups"]
 
 log = logging.getLogger(__name__)
 
 _SECONDS_KEPT = 30 * 86_400
+_PAGES_OF_THE_LIST = 40
+"""At most, about: a dozen of what is traded, the rest of what no longer is."""
 _WALK_FROM = 15
 """Tickers from which on walking the list, of a dozen pages, takes fewer requests than asking for each."""
 
@@ -133,6 +135,11 @@ class Listings:
                 whose,
                 error,
             )
+
+
+def most_lookups(tickers: Iterable[Ticker]) -> int:
+    """How many requests the tags of these tickers may cost."""
+    return min(sum(map(_is_open, tickers)), _WALK_FROM + _PAGES_OF_THE_LIST)
 
 
 def _is_open(ticker: Ticker) -> bool:

@@ -94,6 +94,7 @@ def _head(title: str, report: Mapping[str, Any]) -> str:
         ("CSV", size(report["csv_bytes"])),
         ("in S3", size(report["stored_bytes"])),
         ("requests", f"{report['requests']:,}"),
+        *_planned(report["estimate"]),
         ("retries", f"{sum(report['retries'].values()):,}"),
         ("time", duration(report["seconds"])),
     ]
@@ -106,6 +107,14 @@ def _head(title: str, report: Mapping[str, Any]) -> str:
         f'<p class="soft">{escape(f"{days}, {prices}, polygon_async {version}")}</p>\n'
         f'<p class="{kind}">exit code {code}: {escape(told)}</p>\n<div class="tiles">{boxes}</div>'
     )
+
+
+def _planned(estimate: Mapping[str, Any] | None) -> list[tuple[str, str]]:
+    """How many requests a plan would have named."""
+    if not estimate or not estimate["units"]:
+        return []
+    low, high = estimate["requests"]
+    return [("planned", f"{low:,} to {high:,}")]
 
 
 def _section(title: str, body: str) -> str:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from polygon_async.autorate import open_auto_pacer
 from polygon_async.compress import find_lzop
-from polygon_async.covering import cover, prepare
+from polygon_async.covering import cover, expect, prepare
 from polygon_async.delivery import Delivery
 from polygon_async.directory import claim
 from polygon_async.entries import Order
@@ -126,13 +126,15 @@ async def download(
             )
             for watcher in watchers:
                 await stack.enter_async_context(watcher.watch(tally, pacer, len(tickers)))
+            densities = asyncio.ensure_future(records.densities())
             calendar = asyncio.ensure_future(offload(prepare, tickers))
-            stack.push_async_callback(asyncio.wait, [calendar])
+            stack.push_async_callback(asyncio.wait, [calendar, densities])
             watch = watch_room(settings.output_dir, least, offload=offload)
             interrupted, error = await _to_its_end(_beside(watch, work()), stop)
             records.ended = "interrupted" if interrupted else "stopped" if error else "done"
             await calendar
             covered = [] if interrupted else await cover(work.outcomes, offload=offload)
+            expected = None if interrupted else await expect(work.todo, await densities, settings, offload=offload)
             summary = Summary(
                 tickers=tickers,
                 outcomes=work.outcomes,
@@ -146,6 +148,7 @@ async def download(
                 interrupted=interrupted,
                 error=error and redact(error),
                 coverages={each.outcome.unit.ticker.symbol: each.found for each in covered},
+                estimate=expected,
                 since_last=settings.since_last,
                 has_earlier=work.has_earlier,
             )

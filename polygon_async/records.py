@@ -76,6 +76,10 @@ class Records:
         destination = self._destination or None
         return await self._thread(self._ledger.held, source=self._source, destination=destination, adjusted=adjusted)
 
+    async def densities(self) -> dict[str, float]:
+        """How many bars each ticker has in a session, as far as that is known, by symbol."""
+        return await self._thread(self._ledger.densities, source=self._source)
+
     async def begun(self, unit: Unit) -> None:
         """Fetching a unit begins, from its start."""
         await self._note(self._ledger.begun, unit, run=self.run, day=today())

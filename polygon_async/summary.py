@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from datetime import date, datetime
     from pathlib import Path
 
+    from polygon_async.estimates import Estimate
     from polygon_async.models import Outcome, Ticker
     from polygon_async.sessions import Coverage
     from polygon_async.tally import Tally
@@ -49,6 +50,8 @@ class Summary:
     """What stopped the run, where something did."""
     coverages: Mapping[str, Coverage] = field(default_factory=dict)
     """How the bars of each ticker lie in its range's sessions, by its symbol, as far as that is known."""
+    estimate: Estimate | None = None
+    """What a plan would have said before it began, without a sample."""
     since_last: bool = False
     """Whether each ticker's range began on the day after what was held of it."""
     has_earlier: bool = False
@@ -113,6 +116,7 @@ class Summary:
             "csv_bytes": sum(o.csv.size for o in self.done if o.csv),
             "stored_bytes": sum(o.receipt.size for o in self.done if o.receipt),
             "requests": self.tally.requests,
+            "estimate": self.estimate and self.estimate.as_json(),
             "answers": {str(status): count for status, count in sorted(self.tally.answers.items())},
             "retries": dict(sorted(self.tally.retries.items())),
             "seconds": round(self.seconds, 3),
@@ -136,7 +140,8 @@ class Summary:
         stored = f", {size(summed['stored_bytes'])} in S3" if summed["stored_bytes"] else ""
         lines.append(f"  bars      {summed['bars']:,}, {size(summed['csv_bytes'])} of CSV{stored}")
         retries = ", ".join(f"{count} x {reason}" for reason, count in summed["retries"].items())
-        lines.append(f"  requests  {summed['requests']:,}{f', of these retries: {retries}' if retries else ''}")
+        told = f", of these retries: {retries}" if retries else ""
+        lines.append(f"  requests  {summed['requests']:,}{told}{self._expected}")
         if summed["doubles"]:
             lines.append(f"  doubles   {summed['doubles']:,} identical bars were sent twice and kept once")
         lines += _some("starts late", [f"{o.unit.ticker.symbol} has its first bar on {_day(o)}" for o in self.late])
@@ -155,6 +160,13 @@ class Summary:
     def _ended_early(self) -> list[tuple[str, Coverage]]:
         """Tickers without a bar in the range's last sessions, more than a week of them."""
         return [(symbol, found) for symbol, found in self.coverages.items() if found.after > _SESSIONS_OF_A_WEEK]
+
+    @property
+    def _expected(self) -> str:
+        if self.estimate is None or not self.estimate.units:
+            return ""
+        low, high = self.estimate.requests.as_json()
+        return f" (expected: {low:,} to {high:,})"
 
     @property
     def _first_day(self) -> str:

@@ -6,17 +6,17 @@ import asyncio
 import contextlib
 import logging
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING
 
 from polygon_async.csvfile import disk_errors, remove
-from polygon_async.entries import UnitState
 from polygon_async.errors import Refused, TickerError
 from polygon_async.fetch import fetch_csv
 from polygon_async.layout import lzo_name, part_name
 from polygon_async.listings import Listings
 from polygon_async.models import NEW_YORK, CsvFile, Outcome, State, Unit, today
+from polygon_async.remaining import counts, ended_before, units_of
 from polygon_async.resume import remove_csv, resumption, whole_csv
 from polygon_async.windows import Slots
 
@@ -57,6 +57,8 @@ class Work:
     """None: the CSVs are all that is wanted."""
     outcomes: list[Outcome] = field(default_factory=list)
     """One for every unit that ended, in the order in which they did; it fills while the work goes on."""
+    todo: list[Unit] = field(init=False, default_factory=list)
+    """What was not done before."""
     has_earlier: bool = field(init=False, default=False)
     """Whether the ledger holds bars from before the range, where only what is new was asked for."""
     _queue: asyncio.Queue[tuple[int, Unit, Standing | None] | None] = field(init=False)
@@ -106,29 +108,22 @@ class Work:
             for start in {unit.start for unit in units}:
                 standings |= await self.records.standings([unit for unit in units if unit.start == start])
         known = [(unit, standings.get(unit.ticker.symbol)) for unit in units]
-        done += [outcome for unit, standing in known if (outcome := self._done(unit, standing)) is not None]
+        run, upload = self.records.run.id, self.deliver is not None
+        before = [ended_before(unit, standing, run=run, upload=upload) for unit, standing in known]
+        done += [outcome for outcome in before if outcome is not None]
         await self.offload(self._tidy, [*units, *(outcome.unit for outcome in done)], done)
         for outcome in done:
             self._end(outcome)
         ended = {outcome.unit.ticker.symbol for outcome in done}
-        return [(unit, standing) for unit, standing in known if unit.ticker.symbol not in ended]
+        todo = [(unit, standing) for unit, standing in known if unit.ticker.symbol not in ended]
+        self.todo = [unit for unit, _ in todo]
+        return todo
 
     async def _units(self) -> tuple[list[Unit], list[Outcome]]:
         """The run's units; and how those ended whose tickers have everything already, where only what is new counts."""
-        settings = self.settings
-        held = await self.records.held(adjusted=settings.adjusted) if settings.since_last else {}
-        units, done = [], []
-        for ticker in self.tickers:
-            before = held.get(ticker.symbol)
-            start = settings.start if before is None else before.until + timedelta(days=1)
-            self.has_earlier |= before is not None
-            if before is None or start <= settings.end:
-                units.append(Unit(ticker=ticker, start=start, end=settings.end, adjusted=settings.adjusted))
-                continue
-            unit = Unit(ticker=ticker, start=before.first_day, end=before.last_day, adjusted=settings.adjusted)
-            state = State.SAVED if self.deliver is None else State.UPLOADED
-            done.append(Outcome(unit=unit, state=state, csv=before.csv, receipt=before.receipt, earlier=True))
-        return units, done
+        held = await self.records.held(adjusted=self.settings.adjusted) if self.settings.since_last else {}
+        self.has_earlier = any(ticker.symbol in held for ticker in self.tickers)
+        return units_of(self.tickers, self.settings, held)
 
     def _tidy(self, units: Sequence[Unit], done: Sequence[Outcome]) -> None:
         """Take away what a run that was killed had no more time to."""
@@ -137,20 +132,6 @@ class Work:
         for outcome in done:
             if not self.settings.keep_csv and outcome.csv is not None:
                 remove_csv(outcome.csv)
-
-    def _done(self, unit: Unit, standing: Standing | None) -> Outcome | None:
-        """How the unit ended in an earlier run, where nothing is left to do."""
-        if standing is None or not self._counts(unit, standing):
-            return None
-        if standing.state == UnitState.NO_DATA:
-            return Outcome(unit=unit, state=State.NO_DATA, earlier=True)
-        if self.deliver is not None and standing.receipt is not None:
-            return Outcome(unit=unit, state=State.UPLOADED, csv=standing.csv, receipt=standing.receipt, earlier=True)
-        return None
-
-    def _counts(self, unit: Unit, standing: Standing) -> bool:
-        """Whether the range was over when it was fetched; what was not yet counts for the run that fetched it."""
-        return standing.run == self.records.run.id or unit.end < standing.day
 
     async def _fetch_all(self) -> None:
         """One fetch worker: units from the queue, until there are no more."""
@@ -195,7 +176,7 @@ class Work:
     async def _found(self, unit: Unit, standing: Standing | None) -> CsvFile | Resumption | None:
         """What earlier runs have left of the unit and can be used; the ledger then knows that it goes on, or begins."""
         directory = self.settings.output_dir
-        if standing is not None and self._counts(unit, standing):
+        if standing is not None and counts(unit, standing, run=self.records.run.id):
             if standing.csv is not None and await self.offload(whole_csv, standing.csv):
                 return standing.csv
             # Adjusted prices change with every split: what was begun on another day may not fit what would follow.

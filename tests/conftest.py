@@ -137,7 +137,9 @@ def calendar(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def own_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, calendar: Path) -> None:
+def own_environment(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, calendar: Path
+) -> None:
     """No variable, file or directory of the developer's reaches a test."""
     for name in os.environ:
         if name.upper().startswith(_FOREIGN):
@@ -146,9 +148,10 @@ def own_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, calendar: P
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", os.devnull)
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     # What is learned of a plan is remembered here.
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / ".cache"))
-    (tmp_path / ".cache" / "polygon_async").mkdir(parents=True)
-    shutil.copy(calendar, tmp_path / ".cache" / "polygon_async")
+    cache = tmp_path_factory.mktemp("cache")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
+    (cache / "polygon_async").mkdir()
+    shutil.copy(calendar, cache / "polygon_async")
     # Compiled once and not at every start of the program.
     monkeypatch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
     # The package is found from anywhere, also where it is not installed.

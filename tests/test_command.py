@@ -95,7 +95,7 @@ def test_two_tickers_become_two_csvs_and_two_tagged_objects(program: Program, sa
     count = sum(len(truth(box, ticker)) for ticker in objects)
     assert re.fullmatch(r"2 of 2 tickers done, in \d+\.\d s \(2026-03-02 to 2026-03-03\)", first)
     assert re.fullmatch(rf"  bars      {count:,}, \d+\.\d kB of CSV, \d+\.\d kB in S3", bars_line)
-    assert requests_line == "  requests  2"
+    assert requests_line == "  requests  2 (expected: 2 to 4)"
     assert "AAPL uploaded" in ended.err
 
 

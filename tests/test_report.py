@@ -122,7 +122,7 @@ def test_what_an_answer_says_cannot_become_part_of_the_page() -> None:
     report: dict[str, Any] = {
         "version": evil, "exit_code": 2, "error": evil, "collected": "2026-03-02T10:00:00", "from": "last",
         "to": "2026-03-02", "adjusted": False, "bars": 0, "csv_bytes": 0, "stored_bytes": 0,
-        "requests": 1, "retries": {},
+        "requests": 1, "estimate": None, "retries": {},
         "seconds": 1.0, "tickers": {"done": 0, "total": 1, "failed": 1, "no_data": 1},
         "seconds_in": {}, "latency_ms": {}, "latencies": [], "series": {"seconds": 1.0, "points": []},
         "slowest": [{"ticker": evil, "seconds": 1.0, "bars": 0, "state": evil}],

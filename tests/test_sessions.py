@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import os
 import sqlite3
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,7 +21,6 @@ from polygon_async.sessions import Coverage, Sessions, coverage, sessions
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from conftest import Program
 
@@ -70,10 +71,10 @@ def test_each_market_has_its_own_sessions() -> None:
 
 
 def test_the_calendar_is_kept_and_made_again_where_it_cannot_be_used(
-    calendar: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    calendar: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     day = D(2026, 3, 2)
-    kept = tmp_path / ".cache" / "polygon_async" / calendar.name
+    kept = Path(os.environ["XDG_CACHE_HOME"], "polygon_async", calendar.name)
     assert trading_days(day, day) == (a_set(day), 0)
     whole = json.loads(kept.read_text())
     # What is kept is what counts: the library was not asked.

@@ -61,6 +61,7 @@ class Command:
 
 COMMANDS = (
     Command("download", "download, compress and upload bars: what is done when no command is named"),
+    Command("plan", "tell what a download will take, before anything is spent"),
     Command("status", "tell what the ledger knows: what is done, pending and failed"),
     Command("report", "write the report of a run again, as a page and as JSON"),
     Command("verify", "look whether the objects are in the bucket as they were uploaded; repair them"),

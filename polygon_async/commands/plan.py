@@ -1,0 +1,58 @@
+"""The download's flags in; what that download would take, out."""
+
+from __future__ import annotations
+
+import json
+import logging
+from typing import TYPE_CHECKING
+
+from polygon_async.commands import download
+from polygon_async.config import settings_from
+from polygon_async.errors import ConfigError, one_line
+from polygon_async.logs import log_to
+from polygon_async.terminal import COULD_NOT, run_cancellable, say
+
+if TYPE_CHECKING:
+    import argparse
+
+    from polygon_async.commands import Call
+
+__all__ = ["DESCRIPTION", "EPILOG", "add_flags", "run"]
+
+DESCRIPTION = """\
+Tell what a download will take before anything is spent: requests, time, bytes on the disk and in S3, as ranges, and
+what looks like a mistake. It takes the download's flags. At most three requests are spent on measuring how dense
+tickers are of which the ledger knows nothing; S3 is not asked."""
+EPILOG = """\
+exit codes:
+  0  told                                               2    it cannot be planned: one line says why
+
+examples:
+  polygon-async plan --universe sp500.csv
+  polygon-async plan --universe sp500.csv --from last --rate 5/min --offline
+"""
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """The download's flags, and one more."""
+    download.add_flags(parser)
+    alone = parser.add_argument_group("what it may spend")
+    alone.add_argument("--offline", action="store_true", help="ask nobody anything; needs no key")
+
+
+def run(call: Call) -> int:
+    """Plan it, and say what it takes."""
+    log_to(logging.StreamHandler(), call.flags, call.redact)
+    offline = call.flags.offline
+    settings = settings_from({**vars(call.flags), "processes": "0"}, call.environment, needs_key=not offline)
+
+    from polygon_async import universe
+    from polygon_async.planning import make_plan
+
+    tickers = universe.of(settings)
+    try:
+        plan = run_cancellable(make_plan(settings, tickers, offline=offline))
+    except ValueError as error:
+        raise ConfigError(f"the sessions of this range are not known ({one_line(error)})") from error
+    told = call.redact(json.dumps(plan.as_json()) if call.flags.json else plan.as_text())
+    return 0 if say(told) else COULD_NOT

@@ -1,0 +1,158 @@
+"""Units and how dense their tickers' bars are in; what fetching them will take, as ranges, out."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from polygon_async.models import AssetType
+from polygon_async.sessions import Sessions, sessions
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+    from datetime import date
+
+    from polygon_async.models import Unit
+
+__all__ = ["Density", "Estimate", "Span", "estimate"]
+
+_PAGE = 50_000
+_CSV_BYTES = (58.0, 80.0)
+"""Of a bar's row."""
+_STORED_SHARE = (0.5, 0.6)
+"""Of a CSV's bytes that are left when lzop has compressed it."""
+_MINUTES = {
+    AssetType.STOCKS: (1.0, 960.0),
+    AssetType.OPTIONS: (1.0, 390.0),
+    AssetType.INDICES: (1.0, 400.0),
+    AssetType.FOREX: (1.0, 1440.0),
+    AssetType.CRYPTO: (1.0, 1440.0),
+}
+"""Bars of a session that a ticker can have: from a single trade to every minute of the market's day."""
+_DRIFT = 0.25
+"""How far a ticker's density may be from what it was, or a ticker's from others' of its market."""
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """From the least to the most that it may be."""
+
+    low: float
+    high: float
+
+    def __add__(self, other: Span) -> Span:
+        return Span(self.low + other.low, self.high + other.high)
+
+    def as_json(self) -> list[int]:
+        """Both ends, rounded."""
+        return [round(self.low), round(self.high)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Density:
+    """How many bars a ticker has in a session."""
+
+    bars: float
+    basis: str
+    """`ledger` or `sample`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Estimate:
+    """What fetching some units will take."""
+
+    units: int
+    sessions: Mapping[str, int]
+    """In the range, by market; of units with ranges of their own, the most."""
+    requests: Span
+    bars: Span
+    csv_bytes: Span
+    stored_bytes: Span
+    largest: float
+    """Bytes that the largest CSV may have."""
+    bases: Mapping[str, int]
+    """How many tickers' densities come from the `ledger`, a `sample`, `others` of their market, or an `assumption`."""
+
+    def as_json(self) -> dict[str, Any]:
+        """Ranges as [low, high]."""
+        spans = {name: getattr(self, name).as_json() for name in ("requests", "bars", "csv_bytes", "stored_bytes")}
+        return {"units": self.units, "sessions": dict(self.sessions), **spans, "rests_on": dict(self.bases)}
+
+
+def estimate(
+    units: Sequence[Unit], known: Mapping[str, Density], *, lookups: int = 0, today: date | None = None
+) -> Estimate:
+    """What fetching the units will take at least, and at most.
+
+    Args:
+        units: What is to be fetched.
+        known: The densities of tickers, by their symbols; others are taken to be between the thinnest and the
+            densest of their market, or where none is known between what a market can have.
+        lookups: Requests that tags may cost on top, at most.
+        today: Days from this one on hold no bars yet.
+
+    Raises:
+        ValueError: an exchange's calendar does not reach there.
+    """
+    calendar: dict[tuple[AssetType, date, date], Sessions] = {}
+    by_market: dict[str, int] = {}
+    bases: dict[str, int] = {}
+    requests, bars, csv = Span(0, lookups), Span(0, 0), Span(0, 0)
+    largest = 0.0
+    of_market = _of_markets(units, known)
+    for unit in units:
+        market = unit.ticker.market
+        asked = (market, unit.start, unit.end if today is None else min(unit.end, today))
+        if asked not in calendar:
+            calendar[asked] = sessions(*asked)
+        count = calendar[asked].days.bit_count()
+        by_market[market] = max(by_market.get(market, 0), count)
+        density, basis = _density(unit, known, of_market)
+        bases[basis] = bases.get(basis, 0) + 1
+        found = Span(count * density.low, count * density.high)
+        bars += found
+        requests += _requests(found)
+        own = Span(found.low * _CSV_BYTES[0], found.high * _CSV_BYTES[1])
+        csv += own
+        largest = max(largest, own.high)
+    stored = Span(csv.low * _STORED_SHARE[0], csv.high * _STORED_SHARE[1])
+    return Estimate(
+        units=len(units),
+        sessions=by_market,
+        requests=requests,
+        bars=bars,
+        csv_bytes=csv,
+        stored_bytes=stored,
+        largest=largest,
+        bases=bases,
+    )
+
+
+def _requests(bars: Span) -> Span:
+    """A page holds so many bars; windows may cost a tenth and one more, and an empty range is asked for twice."""
+    low = max(1, math.ceil(bars.low / _PAGE))
+    high = max(2, math.ceil(bars.high / _PAGE))
+    return Span(low, high if high <= 2 else math.ceil(high * 1.1) + 1)
+
+
+def _density(unit: Unit, known: Mapping[str, Density], of_market: Mapping[str, Span]) -> tuple[Span, str]:
+    own = known.get(unit.ticker.symbol)
+    if own is not None:
+        return _around(own.bars, own.bars), own.basis
+    if (others := of_market.get(unit.ticker.market)) is not None:
+        return others, "others"
+    return Span(*_MINUTES[unit.ticker.market]), "assumption"
+
+
+def _of_markets(units: Iterable[Unit], known: Mapping[str, Density]) -> dict[str, Span]:
+    """From the thinnest to the densest that is known of each market."""
+    found: dict[str, list[float]] = {}
+    for unit in units:
+        if (density := known.get(unit.ticker.symbol)) is not None:
+            found.setdefault(unit.ticker.market, []).append(density.bars)
+    return {market: _around(min(bars), max(bars)) for market, bars in found.items()}
+
+
+def _around(low: float, high: float) -> Span:
+    return Span(low * (1 - _DRIFT), high * (1 + _DRIFT))

@@ -1,0 +1,262 @@
+"""Settings and tickers in; what their download will take, before anything is spent, out."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from polygon_async.bars import Border, read_page
+from polygon_async.errors import TickerError
+from polygon_async.estimates import Density, Span, estimate
+from polygon_async.layout import LEDGER
+from polygon_async.learned import Memory, cache_file
+from polygon_async.ledger import open_ledger
+from polygon_async.listings import most_lookups
+from polygon_async.models import spell_rate, today
+from polygon_async.offload import Offload
+from polygon_async.pagination import first_request
+from polygon_async.pipeline import open_polygon
+from polygon_async.remaining import counts, ended_before, units_of
+from polygon_async.tally import Tally
+from polygon_async.wording import duration, size
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from polygon_async.config import Settings
+    from polygon_async.entries import Held, Standing
+    from polygon_async.estimates import Estimate
+    from polygon_async.models import Ticker, Unit
+
+__all__ = ["Plan", "make_plan"]
+
+log = logging.getLogger(__name__)
+
+_SAMPLE = 3
+_FREE_PER_SECOND = 5 / 60
+_ADVISED_PER_SECOND = 100.0
+_FREE_YEARS = timedelta(days=2 * 365 + 1)
+_LONG = 2 * 86_400.0
+"""Seconds after which a run is worth a warning."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What a download will take."""
+
+    settings: Settings
+    tickers: int
+    done: int
+    """Tickers that cost nothing: earlier runs have done them."""
+    estimate: Estimate
+    rates: Sequence[float]
+    """Requests a second: the one that is set or was learned, or those of the free plan and of a fast one."""
+    is_known: bool
+    """Whether the rate is known."""
+    sampled: int
+    """Requests that this plan has cost."""
+    free: int
+    """Bytes on the disk."""
+
+    @property
+    def needed(self) -> float:
+        """Bytes that the disk may need at once."""
+        under_way = self.settings.concurrency * self.estimate.largest
+        if not self.settings.upload:
+            return self.estimate.csv_bytes.high
+        return (self.estimate.csv_bytes.high if self.settings.keep_csv else under_way) + under_way
+
+    @property
+    def warnings(self) -> list[str]:
+        """What looks like a mistake, a line each."""
+        told, settings = [], self.settings
+        if self.estimate.units and not any(self.estimate.sessions.values()):
+            told.append("the range has no session: a weekend, holidays, or days that are not over yet")
+        if settings.end >= today():
+            told.append(f"the range ends on {settings.end}, which is not over yet: its last bars are not final")
+        if self.rates and min(self.rates) <= _FREE_PER_SECOND * 1.01 and settings.start < today() - _FREE_YEARS:
+            told.append(
+                f"the free plan reaches back two years: what is before {today() - _FREE_YEARS} is refused there"
+            )
+        slowest = self._seconds(min(self.rates)).high if self.rates else 0
+        if self.is_known and slowest > _LONG:
+            told.append(f"at {spell_rate(min(self.rates))} this may take {_long(slowest)}")
+        if self.needed > self.free:
+            told.append(
+                f"the disk may be too small: {size(self.needed)} at once, {size(self.free)} free"
+                + ("; --no-keep-csv needs less" if settings.upload and settings.keep_csv else "")
+            )
+        return told
+
+    def as_json(self) -> dict[str, Any]:
+        """All of it as one JSON object; ranges as [low, high], times in s, sizes in bytes, rates a second."""
+        times = [{"rate": rate, "seconds": self._seconds(rate).as_json()} for rate in self.rates]
+        return {
+            "tickers": {"total": self.tickers, "done": self.done, "todo": self.estimate.units},
+            "from": "last" if self.settings.since_last else self.settings.start.isoformat(),
+            "to": self.settings.end.isoformat(),
+            **self.estimate.as_json(),
+            "sampled": self.sampled,
+            "times": times,
+            "disk": {"needed": round(self.needed), "free": self.free},
+            "warnings": self.warnings,
+        }
+
+    def as_text(self) -> str:
+        """It for a person."""
+        found, settings = self.estimate, self.settings
+        start = "each from its last day on," if settings.since_last else settings.start
+        sessions = ", ".join(f"{count:,} sessions of {market}" for market, count in found.sessions.items())
+        lines = [f"{self.tickers:,} tickers, {start} to {settings.end}{f' ({sessions})' if sessions else ''}"]
+        if self.done:
+            lines.append(f"  done      {self.done:,} before, which cost nothing")
+        lines.append(f"  requests  {_count(found.requests)}{self._basis()}")
+        lines += [self._time(rate) for rate in self.rates] or ["  time      as fast as the API answers"]
+        lines.append(f"  bars      {_count(found.bars)}")
+        lines.append(
+            f"  disk      {_size(found.csv_bytes)} of CSV; at most {size(self.needed)} at once, {size(self.free)} free"
+        )
+        if settings.upload:
+            lines.append(f"  S3        {_size(found.stored_bytes)}")
+        return "\n".join([*lines, *(f"warning: {line}" for line in self.warnings)])
+
+    def _basis(self) -> str:
+        words = {
+            "ledger": "known from the ledger",
+            "sample": "measured",
+            "others": "taken to be like those of their market",
+            "assumption": "not known at all",
+        }
+        told = [f"{count:,} {words[basis]}" for basis, count in self.estimate.bases.items()]
+        cost = f"; {self.sampled} spent on measuring" if self.sampled else ""
+        return f" (tickers' bars a session: {', '.join(told)}{cost})" if told else ""
+
+    def _time(self, rate: float) -> str:
+        which = "" if self.is_known else ", the free plan's" if rate <= _FREE_PER_SECOND else ", the most advised"
+        span = self._seconds(rate)
+        return f"  time      {_long(span.low)} to {_long(span.high)} at {spell_rate(rate)}{which}"
+
+    def _seconds(self, rate: float) -> Span:
+        return Span(self.estimate.requests.low / rate, self.estimate.requests.high / rate)
+
+
+async def make_plan(settings: Settings, tickers: Sequence[Ticker], *, offline: bool) -> Plan:
+    """Plan the download of these tickers; at most a few requests are spent on measuring, and no store is asked.
+
+    Raises:
+        DiskUnusable: the ledger cannot be read.
+        RunError: the API refuses the key, or cannot be reached.
+        ValueError: an exchange's calendar does not reach there.
+    """
+    async with Offload(2) as offload:
+        units, done, known = await offload(_known, settings, tickers)
+        sampled = 0
+        if not offline:
+            unknown = [unit for unit in units if unit.ticker.symbol not in known]
+            measured, sampled = await _measured(_spread(unknown, _SAMPLE), settings, offload)
+            known |= measured
+        rates = await offload(_rates, settings)
+        lookups = most_lookups(unit.ticker for unit in units) if settings.upload and settings.reference else 0
+        yesterday = today() - timedelta(days=1)
+        found = await offload(estimate, units, known, lookups=lookups, today=yesterday)
+        free = await offload(_free, settings.output_dir)
+    return Plan(
+        settings=settings,
+        tickers=len(tickers),
+        done=done,
+        estimate=found,
+        rates=rates or ((_FREE_PER_SECOND, _ADVISED_PER_SECOND) if settings.rate.is_auto else ()),
+        is_known=bool(rates),
+        sampled=sampled,
+        free=free,
+    )
+
+
+def _known(settings: Settings, tickers: Sequence[Ticker]) -> tuple[list[Unit], int, dict[str, Density]]:
+    """What is to be fetched, how many tickers are done, and the densities that the ledger knows."""
+    if not (settings.output_dir / LEDGER).is_file():
+        units, _ = units_of(tickers, settings, {})
+        return units, 0, {}
+    with open_ledger(settings.output_dir, read_only=True) as ledger:
+        source = settings.source
+        destination = ledger.destination_of(settings.bucket) if settings.upload else None
+        held: dict[str, Held] = {}
+        if settings.since_last:
+            held = ledger.held(source=source, destination=destination, adjusted=settings.adjusted)
+        units, done = units_of(tickers, settings, held)
+        standings: dict[str, Standing] = {}
+        if not settings.force:
+            for start in {unit.start for unit in units}:
+                alike = [unit for unit in units if unit.start == start]
+                standings |= ledger.standings(alike, source=source, destination=destination)
+        left = [unit for unit in units if not _is_fetched(unit, standings.get(unit.ticker.symbol), settings)]
+        densities = ledger.densities(source=source)
+    known = {symbol: Density(bars=bars, basis="ledger") for symbol, bars in densities.items()}
+    return left, len(done) + len(units) - len(left), known
+
+
+def _is_fetched(unit: Unit, standing: Standing | None, settings: Settings) -> bool:
+    """Whether nothing has to be asked of the API: it has ended, or its CSV is there to be uploaded."""
+    if standing is None or ended_before(unit, standing, run=None, upload=settings.upload) is not None:
+        return standing is not None
+    csv = standing.csv
+    return csv is not None and counts(unit, standing, run=None) and csv.path.is_file()
+
+
+def _spread(units: Sequence[Unit], most: int) -> list[Unit]:
+    """So many of them at most, from all over the list."""
+    if len(units) <= most:
+        return list(units)
+    return [units[number * (len(units) - 1) // (most - 1)] for number in range(most)]
+
+
+async def _measured(units: Sequence[Unit], settings: Settings, offload: Offload) -> tuple[dict[str, Density], int]:
+    """The densities of a few tickers, from the first page of each; and the requests that this took."""
+    tally = Tally()
+    if not units:
+        return {}, 0
+
+    async def measure(unit: Unit) -> Density | None:
+        try:
+            page = await polygon.get(first_request(unit), read=partial(read_page, unit=unit, border=Border()))
+        except TickerError as error:
+            log.warning("%s cannot be measured: %s", unit.ticker.symbol, error)
+            return None
+        return Density(bars=page.bars / page.days.bit_count(), basis="sample") if page.bars else None
+
+    async with open_polygon(settings, offload=offload, tally=tally) as (polygon, _):
+        found = [await measure(unit) for unit in units]
+    known = {unit.ticker.symbol: density for unit, density in zip(units, found, strict=True) if density is not None}
+    return known, tally.requests
+
+
+def _rates(settings: Settings) -> tuple[float, ...]:
+    if not settings.rate.is_auto:
+        return () if settings.rate.per_second is None else (settings.rate.per_second,)
+    recalled = Memory(cache_file(), key=settings.api_key, base_url=settings.base_url).recall()
+    return () if recalled is None else (recalled.per_second,)
+
+
+def _free(directory: Path) -> int:
+    there = next(path for path in (directory.absolute(), *directory.absolute().parents) if path.exists())
+    return shutil.disk_usage(there).free
+
+
+def _count(span: Span) -> str:
+    low, high = span.as_json()
+    return f"{low:,}" if low == high else f"{low:,} to {high:,}"
+
+
+def _size(span: Span) -> str:
+    low, high = size(span.low), size(span.high)
+    return low if low == high else f"{low} to {high}"
+
+
+def _long(seconds: float) -> str:
+    days = seconds / 86_400
+    return f"{days:,.1f} days" if days >= 2 else duration(seconds)
