@@ -66,6 +66,7 @@ COMMANDS = (
     Command("report", "write the report of a run again, as a page and as JSON"),
     Command("verify", "look whether the objects are in the bucket as they were uploaded; repair them"),
     Command("universe", "write a universe's CSV from the API's own list of tickers"),
+    Command("completion", "print the script with which bash or zsh completes all of this"),
 )
 
 

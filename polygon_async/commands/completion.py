@@ -1,0 +1,69 @@
+"""A shell's name in; the script with which it completes this program's commands and flags, out."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from polygon_async.terminal import COULD_NOT, say_file
+
+if TYPE_CHECKING:
+    from polygon_async.commands import Call
+
+__all__ = ["DESCRIPTION", "EPILOG", "add_flags", "run"]
+
+DESCRIPTION = """\
+Print the script with which a shell completes the commands and flags of polygon-async."""
+EPILOG = """\
+examples:
+  polygon-async completion bash > ~/.local/share/bash-completion/completions/polygon-async
+  polygon-async completion zsh > ~/.zfunc/_polygon-async     (with ~/.zfunc in fpath, before compinit)
+"""
+_SHELLS = ("bash", "zsh")
+_FILES = frozenset({"universe", "log_file", "metrics_file", "output"})
+_DIRECTORIES = frozenset({"output_dir"})
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """The shell's name."""
+    usual = Path(os.environ.get("SHELL", "")).name
+    default = usual if usual in _SHELLS else _SHELLS[0]
+    parser.add_argument(
+        "shell", nargs="?", choices=_SHELLS, default=default, help="bash or zsh (default: as SHELL says)"
+    )
+
+
+def run(call: Call) -> int:
+    """Print it."""
+    import shtab
+
+    return 0 if say_file(shtab.complete(_whole(), shell=call.flags.shell)) else COULD_NOT
+
+
+def _whole() -> argparse.ArgumentParser:
+    """One parser of everything: without a command the flags are the download's."""
+    from polygon_async.commands import COMMANDS
+
+    whole = argparse.ArgumentParser(prog="polygon-async", allow_abbrev=False)
+    whole.add_argument("--version", action="store_true", help="the program's version")
+    COMMANDS[0].room().add_flags(whole)
+    rooms = whole.add_subparsers()
+    for command in COMMANDS:
+        room = rooms.add_parser(command.name, help=command.line)
+        command.room().add_flags(room)
+        _tell_files(room)
+    _tell_files(whole)
+    return whole
+
+
+def _tell_files(parser: argparse.ArgumentParser) -> None:
+    """Have the shell offer files where a file is wanted."""
+    import shtab
+
+    for action in parser._actions:  # noqa: SLF001 (argparse offers no other way to its flags)
+        if action.dest in _FILES:
+            action.complete = shtab.FILE  # type: ignore[attr-defined]  # shtab's own attribute
+        elif action.dest in _DIRECTORIES:
+            action.complete = shtab.DIRECTORY  # type: ignore[attr-defined]  # shtab's own attribute
