@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -81,6 +82,23 @@ def test_the_readme_tells_of_every_command_and_flag(command: Command) -> None:
     for action in parser(command)._actions:
         for flag in action.option_strings:
             assert flag == "-h" or f"`{flag}" in text, flag
+
+
+def test_the_help_and_the_readme_name_the_same_defaults() -> None:
+    text = (Path(__file__).parent.parent / "README.md").read_text()
+    table = text[text.index("### Flags and variables") :]
+    table = table[: table.index("| only in the environment")]
+    told: dict[str, str] = {}
+    for line in table.splitlines():
+        flags, _, rest = line.removeprefix("| ").partition(" | ")
+        if flags.startswith("`--"):
+            default = re.split(r" ?\| ?", rest.removeprefix("|").strip())[1 if rest.startswith("`") else 0]
+            told |= dict.fromkeys(re.findall(r"`(--[\w-]+)", flags), default.strip("`"))
+    actions = {flag: action for action in parser()._actions for flag in action.option_strings if flag.startswith("--")}
+    assert set(told) == set(actions)
+    for flag, action in actions.items():
+        found = re.search(r"\(default: ([^,;)]+)", action.help or "")
+        assert told[flag] == (found[1] if found else ""), flag
 
 
 @every_command
