@@ -70,6 +70,11 @@ class Pacer:
         """Seconds for which nobody may send anything; 0 when there is no pause."""
         return max(0.0, max(self._pause_ends, self._held_until) - self._now())
 
+    @property
+    def next_in(self) -> float:
+        """Seconds until the next token; 0 where one can be had at once."""
+        return max(0.0, self._next_token - self._now())
+
     async def acquire(self) -> float:
         """Wait for a token and take it; returns the seconds waited."""
         asked = self._now()

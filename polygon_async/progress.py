@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import sys
 import time
 from collections import deque
 from typing import TYPE_CHECKING
 
 from polygon_async.models import State, spell_rate
+from polygon_async.tally import ASKING
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -30,6 +32,11 @@ log = logging.getLogger(__name__)
 _SECONDS_BETWEEN_LINES = 30
 _SECONDS_OF_PACE = 15
 _MOST_IN_FLIGHT = 8
+_ENOUGH = 3
+"""Tickers that have to end before their pace says anything."""
+_STORING = frozenset({"lzop", "uploading", "waiting for the bucket"})
+_SLOW = 1.0
+"""Seconds between requests from which on everybody wants to know when the next one comes."""
 
 
 def show(rate: Rate, *, quiet: bool, plain: bool) -> tuple[logging.Handler, Watcher | None]:
@@ -37,7 +44,7 @@ def show(rate: Rate, *, quiet: bool, plain: bool) -> tuple[logging.Handler, Watc
 
     Nobody does where it is to be quiet.
     """
-    if quiet or plain or not sys.stderr.isatty():
+    if quiet or plain or not sys.stderr.isatty() or os.environ.get("TERM") == "dumb":
         return logging.StreamHandler(sys.stderr), None if quiet else _Lines(rate)
     from rich.console import Console
 
@@ -63,13 +70,18 @@ class _Pace:
         then, count = self._samples[0]
         return (self._tally.requests - count) / max(now - then, 1e-3)
 
-    @property
-    def left(self) -> str:
+    def left(self, pacer: Pacer) -> str:
+        """The time that is left, by what tickers took so far: requests, which the rate spaces, and time."""
         ended = self._tally.ended.total()
         if not ended or ended == self._total:
             return ""
-        seconds = (time.monotonic() - self._began) / ended * (self._total - ended)
-        minutes, rest = divmod(round(seconds), 60)
+        # Those that have got some bars have had half of what they need, by and large.
+        half = sum(doing != ASKING for doing in self._tally.in_flight.values()) / 2
+        share = (self._total - ended - half) / (ended + half)
+        by_rate = self._tally.requests * share / pacer.per_second if pacer.per_second else 0.0
+        active = time.monotonic() - self._began - self._tally.measures.seconds["pauses"] + pacer.paused_for
+        by_time = active * share if ended >= _ENOUGH or not by_rate else 0.0
+        minutes, rest = divmod(round(max(by_rate, by_time, 0.0) + pacer.paused_for), 60)
         hours, minutes = divmod(minutes, 60)
         return f"{hours}:{minutes:02}:{rest:02} left"
 
@@ -81,12 +93,23 @@ def _counts(tally: Tally, total: int) -> str:
     return ", ".join(parts)
 
 
-def _requests(pace: _Pace, rate: Rate, pacer: Pacer) -> str:
+def _requests(pace: _Pace, rate: Rate, pacer: Pacer, tally: Tally) -> str:
     per_second = pace.per_second
     spelt = f"{per_second:.1f}/s" if per_second >= 1 else f"{per_second * 60:.1f}/min"
-    pause = f", paused for {pacer.paused_for:.0f} s" if pacer.paused_for else ""
     now = f" (now {spell_rate(pacer.per_second)})" if rate.is_auto and pacer.per_second else ""
-    return f"{spelt} of {rate.text}{now}{pause}"
+    return f"{spelt} of {rate.text}{now}{_waiting(pacer, tally)}"
+
+
+def _waiting(pacer: Pacer, tally: Tally) -> str:
+    """What everybody waits for, where it is worth saying."""
+    if pacer.paused_for >= _SLOW:
+        return f", paused by the API for {pacer.paused_for:.0f} s"
+    if pacer.next_in >= _SLOW:
+        return f", next request in {pacer.next_in:.0f} s"
+    uploading = sum(doing in _STORING for doing in tally.in_flight.values())
+    if uploading and uploading == len(tally.in_flight):
+        return ", waiting for the bucket"
+    return ""
 
 
 class _Lines:
@@ -109,8 +132,9 @@ class _Lines:
         pace = _Pace(tally, total)
         while True:
             await asyncio.sleep(_SECONDS_BETWEEN_LINES)
-            requests = _requests(pace, self._rate, pacer)
-            left = f", {pace.left}" if pace.left else ""
+            requests = _requests(pace, self._rate, pacer, tally)
+            still = pace.left(pacer)
+            left = f", {still}" if still else ""
             facts = {"bars": tally.bars, "requests": tally.requests, "tickers": total, "ended": tally.ended.total()}
             extra = {"event": "progress", "facts": facts}
             log.info(
@@ -165,12 +189,10 @@ class _View:
         from rich.text import Text
 
         head = Table.grid(padding=(0, 2))
-        head.add_row(
-            Text(_counts(tally, total)), ProgressBar(total, tally.ended.total(), width=20), Text(pace.left, style="dim")
-        )
-        facts = Text(
-            f"{tally.bars:,} bars, requests {_requests(pace, self._rate, pacer)}", no_wrap=True, overflow="ellipsis"
-        )
+        bar = ProgressBar(total, tally.ended.total(), width=20)
+        head.add_row(Text(_counts(tally, total)), bar, Text(pace.left(pacer), style="dim"))
+        requests = _requests(pace, self._rate, pacer, tally)
+        facts = Text(f"{tally.bars:,} bars, requests {requests}", no_wrap=True, overflow="ellipsis")
         flights = list(tally.in_flight.items())
         lines = [
             Text(f"  {symbol:<12} {doing}", style="dim", no_wrap=True, overflow="ellipsis")

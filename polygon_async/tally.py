@@ -13,7 +13,10 @@ if TYPE_CHECKING:
 
     from polygon_async.models import State
 
-__all__ = ["Tally"]
+__all__ = ["ASKING", "Tally"]
+
+ASKING = "asking"
+"""What is done for a ticker of which no page has come yet."""
 
 
 @dataclass(slots=True)

@@ -18,6 +18,7 @@ from polygon_async.listings import Listings
 from polygon_async.models import NEW_YORK, CsvFile, Outcome, State, Unit, today
 from polygon_async.remaining import counts, ended_before, units_of
 from polygon_async.resume import remove_csv, resumption, whole_csv
+from polygon_async.tally import ASKING
 from polygon_async.windows import Slots
 
 if TYPE_CHECKING:
@@ -150,7 +151,7 @@ class Work:
 
     async def _csv(self, unit: Unit, turn: int, standing: Standing | None) -> tuple[CsvFile | None, bool]:
         """The unit's CSV, None where the range is empty; and whether an earlier run had fetched it."""
-        self.tally.in_flight[unit.ticker.symbol] = "asking"
+        self.tally.in_flight[unit.ticker.symbol] = ASKING
         with self._slots.begun():
             found = await self._found(unit, standing)
             if isinstance(found, CsvFile):

@@ -299,17 +299,17 @@ def test_progress_says_the_rate_in_force(caplog: pytest.LogCaptureFixture) -> No
         pace, seen = _Pace(tally, 1), []
         for _ in range(6):
             await pacer.acquire()
-        seen.append(_requests(pace, parse_rate("auto"), pacer))
+        seen.append(_requests(pace, parse_rate("auto"), pacer, tally))
         sent = now()
         await asyncio.sleep(0.7)
         pacer.refused(sent=sent, retry_after=None, said=FREE_PLAN_SAYS)
-        seen.append(_requests(pace, parse_rate("auto"), pacer))
-        return [*seen, _requests(pace, parse_rate("7/s"), Pacer(7.0))]
+        seen.append(_requests(pace, parse_rate("auto"), pacer, tally))
+        return [*seen, _requests(pace, parse_rate("7/s"), Pacer(7.0), tally)]
 
     with caplog.at_level("INFO", "polygon_async"):
         before, after, fixed = in_virtual_time(story())
     assert before == "0.0/min of auto (now 3.5/s)"
-    assert after == "0.0/min of auto (now 5/min), paused for 59 s"
+    assert after == "0.0/min of auto (now 5/min), paused by the API for 59 s"
     assert fixed == "0.0/min of 7/s"
     assert caplog.messages == [
         "the API allows 5/min: pace lowered from 3.5/s",

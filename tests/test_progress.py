@@ -1,0 +1,69 @@
+"""Progress: time that is left without nonsense, and what everybody waits for, at any rate."""
+
+from __future__ import annotations
+
+import pytest
+
+from polygon_async import progress
+from polygon_async.models import State
+from polygon_async.pacing import Pacer
+from polygon_async.progress import _Pace, _requests, show
+from polygon_async.tally import Tally
+from polygon_async.values import parse_rate
+
+
+class Clock:
+    """A clock that the test sets."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(progress, "time", clock)
+    return clock
+
+
+async def test_time_left_knows_the_rate_and_leaves_pauses_out(clock: Clock) -> None:
+    tally, pacer = Tally(), Pacer(5 / 60)
+    pace = _Pace(tally, 1001)
+    assert pace.left(pacer) == "", "nothing has ended: nothing is known"
+    tally.ended[State.SAVED] += 1
+    tally.requests = 2
+    clock.now += 12
+    assert pace.left(pacer) == "6:40:00 left", "1,000 tickers of 2 requests, 12 s each"
+    # Without a rate, what tickers took so far is all there is to go by; a pause is no part of it.
+    fast = Pacer(None)
+    tally.ended[State.SAVED] += 9
+    tally.measures.seconds["pauses"] = 10.0
+    clock.now += 8
+    assert pace.left(fast) == "0:16:31 left"
+    tally.ended[State.SAVED] = 1001
+    assert pace.left(fast) == ""
+
+
+async def test_what_everybody_waits_for_is_told() -> None:
+    tally, rate = Tally(), parse_rate("5/min")
+    pacer = Pacer(5 / 60)
+    pace = _Pace(tally, 3)
+    assert _requests(pace, rate, pacer, tally) == "0.0/min of 5/min"
+    await pacer.acquire()
+    assert _requests(pace, rate, pacer, tally).endswith(" of 5/min, next request in 12 s")
+    pacer.pause(41.0)
+    assert _requests(pace, rate, pacer, tally).endswith(", paused by the API for 41 s")
+    stored = Pacer(50.0)
+    tally.in_flight |= {"A": "uploading", "B": "waiting for the bucket"}
+    assert _requests(pace, rate, stored, tally).endswith(", waiting for the bucket")
+    tally.in_flight["C"] = "asking"
+    assert _requests(pace, rate, stored, tally).endswith(" of 5/min")
+
+
+@pytest.mark.parametrize(("quiet", "plain"), [(True, False), (False, True), (False, False)])
+def test_nobody_watches_what_is_quiet(quiet: bool, plain: bool) -> None:
+    _, watcher = show(parse_rate("5/min"), quiet=quiet, plain=plain)
+    assert (watcher is None) is quiet
