@@ -12,11 +12,10 @@ import threading
 from typing import TYPE_CHECKING
 
 import pytest
-from conftest import csv_of
+from conftest import csv_of, names
 from test_troubles import DAY, LATER, LINES, SIZE, Case, download, lively_tickers
 
 from polygon_async import pacing, patience
-from polygon_async.layout import LEDGER
 from polygon_async.models import State
 from polygon_async.sandbox import Sandbox
 
@@ -99,7 +98,7 @@ async def test_every_outcome_is_right_and_nothing_is_left(
     assert summary.tally.requests == len(requests)
 
     # What is there is the truth.
-    files = {path.name: path.read_text() for path in tmp_path.iterdir() if path.name != LEDGER}
+    files = {name: (tmp_path / name).read_text() for name in names(tmp_path)}
     assert set(files) == {*(f"{symbol}_historical.csv" for symbol in whole), "failed.csv", "no_data.csv"}
     assert {symbol: files[f"{symbol}_historical.csv"] for symbol in whole} == whole
     with contextlib.closing(store.client()) as client:
