@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import io
+import os
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from pathlib import Path
 
+    from _typeshed import WriteableBuffer
+
     from polygon_async.objects import StoredObject
     from polygon_async.offload import Offload
 
-__all__ = ["Algorithm", "Content", "in_base64", "is_sound"]
+__all__ = ["Algorithm", "Content", "Stretch", "in_base64", "is_sound"]
 
 Algorithm = Literal["md5", "sha256"]
 
@@ -59,10 +63,11 @@ class Content:
         """Those of its parts, in their order."""
         return await self._digests(algorithm, self.part_size)
 
-    async def part(self, index: int) -> bytes:
-        """The bytes of one part, counted from 0."""
+    async def open_part(self, index: int) -> Stretch:
+        """One part, counted from 0, to be read as it is sent; whoever asks for it closes it."""
         assert self.part_size is not None  # noqa: S101 (for the type checker; only files in parts are asked)
-        return await self._offload(_read, self.path, index * self.part_size, self.part_size)
+        start = index * self.part_size
+        return await self._offload(Stretch, self.path, start, min(self.part_size, self.size - start))
 
     async def told_by(self, stored: StoredObject) -> str | None:
         """By what the store shows that it has just this content: `checksum` or `etag`; None where nothing shows it."""
@@ -109,7 +114,44 @@ def _digests_of(path: Path, algorithm: Algorithm, part_size: int | None) -> list
                 return digests
 
 
-def _read(path: Path, start: int, size: int) -> bytes:
-    with path.open("rb") as file:
-        file.seek(start)
-        return file.read(size)
+class Stretch(io.RawIOBase):
+    """A stretch of a file, read as one of its own; whatever its size, memory holds only what was asked for."""
+
+    def __init__(self, path: Path, start: int, size: int) -> None:
+        super().__init__()
+        self._number = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        self._start = start
+        self._size = size
+        self._at = 0
+
+    def readable(self) -> bool:
+        """It is."""
+        return True
+
+    def seekable(self) -> bool:
+        """It is: what is sent anew is read from the start."""
+        return True
+
+    def readinto(self, memory: WriteableBuffer) -> int:
+        """Read as much as there is and has room."""
+        view = memoryview(memory).cast("B")
+        data = os.pread(self._number, min(len(view), self._size - self._at), self._start + self._at)
+        view[: len(data)] = data
+        self._at += len(data)
+        return len(data)
+
+    def tell(self) -> int:
+        """How far it has been read."""
+        return self._at
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """Go on reading elsewhere."""
+        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._size}[whence]
+        self._at = min(max(0, base + offset), self._size)
+        return self._at
+
+    def close(self) -> None:
+        """Give the file back."""
+        if not self.closed:
+            os.close(self._number)
+        super().close()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import io
 import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -62,7 +61,7 @@ async def send_parts(
 ) -> list[Any]:
     """Send all parts of a file, several at once; returns what completes the upload.
 
-    `room` bounds the parts that are in memory, those of other files included.
+    `room` bounds the parts that are under way, those of other files included.
 
     Raises:
         botocore's own errors: a part that could not be sent; the others are given up.
@@ -75,10 +74,9 @@ async def send_parts(
     async def send() -> None:
         for index in waiting:
             async with room:
-                # As a file: aiohttp would send plain bytes in one go, and warns of it.
-                body = io.BytesIO(await content.part(index))
                 checksum: dict[str, Any] = {field: in_base64(digests[index])}
-                answer = await client.upload_part(**upload, PartNumber=index + 1, Body=body, **checksum)
+                with await content.open_part(index) as body:
+                    answer = await client.upload_part(**upload, PartNumber=index + 1, Body=body, **checksum)
             sent[index] = {"PartNumber": index + 1, "ETag": answer["ETag"]}
             if algorithm == "sha256":
                 sent[index] |= checksum

@@ -26,7 +26,7 @@ __all__ = ["PARTS_IN_FLIGHT", "Writer"]
 log = logging.getLogger(__name__)
 
 PARTS_IN_FLIGHT = 4
-"""Of all files together: each is in memory while it is sent."""
+"""Of all files together."""
 _ATTEMPTS = 3
 """Of writes that meet others under the same key."""
 

@@ -18,7 +18,7 @@ from urllib.parse import quote
 import pytest
 from test_objects import DESCRIPTION, SECONDS
 
-from polygon_async.content import in_base64
+from polygon_async.content import Stretch, in_base64
 from polygon_async.errors import CompressionFailed, StorageUnusable, UploadFailed
 from polygon_async.multipart import PartSizes
 from polygon_async.offload import Offload
@@ -367,3 +367,19 @@ async def test_tags_that_parts_have_lost_are_found_from_the_bucket_alone(
     await bucket.put_tags(key, tags)
     ended = await asyncio.to_thread(program, "verify", "--prefix", "stocks/PARTS/", env=variables)
     assert ended.code == 0, ended.out
+
+
+@pytest.mark.parametrize(("start", "size"), [(0, 10), (3, 4), (9, 1), (10, 0)])
+def test_a_stretch_of_a_file_reads_like_a_file_of_its_own(start: int, size: int, tmp_path: Path) -> None:
+    path = tmp_path / "f"
+    path.write_bytes(b"0123456789")
+    expected = b"0123456789"[start : start + size]
+    with Stretch(path, start, size) as stretch:
+        assert stretch.read() == expected
+        assert (stretch.read(5), stretch.tell()) == (b"", size)
+        assert stretch.seek(1) == min(1, size)
+        assert stretch.read(2) == expected[1:3]
+        assert stretch.seek(0, os.SEEK_END) == size
+        assert stretch.seek(-2, os.SEEK_CUR) == max(0, size - 2)
+        assert stretch.read(100) == expected[-2:]
+    assert stretch.closed
