@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from datetime import date, timedelta
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from polygon_async.cache import cache_directory
@@ -36,6 +35,8 @@ def trading_days(first: date, last: date) -> tuple[int, int]:
     Raises:
         ValueError: the calendar does not reach there.
     """
+    from importlib.metadata import version
+
     directory, release = cache_directory(), version("exchange_calendars")
     kept = None if directory is None else _kept(directory / _FILE, release, first, last)
     if kept is None:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from polygon_async.sandbox.s3 import EmbeddedS3
 
-TICKERS = 250
+TICKERS = 150
 SEED = 20260303
 EMPTY = [f"NODATA{number}" for number in range(5)]
 
@@ -161,4 +161,4 @@ def peak_memory(program: Program, box: Sandbox, tickers: int) -> int:
 
 def test_memory_stays_flat_however_many_tickers_there_are(program: Program) -> None:
     with Sandbox(page_size=200, troubles=["* 1 status=503 1x", "* 2 reset 1x"]) as box:
-        assert peak_memory(program, box, 500) < 1.2 * peak_memory(program, box, 50)
+        assert peak_memory(program, box, 300) < 1.2 * peak_memory(program, box, 50)
