@@ -36,8 +36,8 @@ def days_of(stamps: NDArray[np.int64], market: AssetType) -> int:
 
 
 def days_between(first: date, last: date) -> int:
-    """All days from `first` to `last`, both included."""
-    low, high = (first - _EPOCH).days, (last - _EPOCH).days
+    """All days from `first` to `last`, both included; none before 1970."""
+    low, high = max(0, (first - _EPOCH).days), (last - _EPOCH).days
     return ((1 << max(0, high - low + 1)) - 1) << low
 
 

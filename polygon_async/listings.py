@@ -9,7 +9,7 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from polygon_async.errors import Refused, TickerError
+from polygon_async.errors import TickerError, WrongAnswer
 from polygon_async.layout import is_tag_value
 from polygon_async.models import AssetType, Listing
 from polygon_async.reference import Asked, entry_of, entry_pages
@@ -56,7 +56,7 @@ class Listings:
         self._known: dict[str, Listing] | None = None
         self._first = asyncio.Lock()
         self._has_failed = False
-        self._is_included = True
+        self._is_asked = True
 
     async def described(self, ticker: Ticker, *, day: date) -> Ticker:
         """The ticker with the tags that are known of it.
@@ -73,7 +73,7 @@ class Listings:
         async with self._first:
             known = await self._prepared()
         listing = known.get(ticker.symbol)
-        if listing is None and self._is_included:
+        if listing is None and self._is_asked:
             with self._failures(ticker.symbol):
                 listing = _listing(await entry_of(ticker.symbol, day=day, polygon=self._polygon))
                 known[ticker.symbol] = listing
@@ -92,10 +92,13 @@ class Listings:
             known = await self._records.listings(since=time.time() - _SECONDS_KEPT)
             missing = self._wanted - known.keys()
             if len(missing) > _WALK_FROM:
+                found: dict[str, Listing] | None = None
                 with self._failures(f"{len(missing):,} tickers"):
                     found = await self._walked(missing)
-                    known |= found
                     await self._records.listed(found)
+                known |= found or {}
+                # Where the list cannot be had, asking for so many one by one is no way out.
+                self._is_asked &= found is not None
             self._known = known
         return self._known
 
@@ -125,8 +128,9 @@ class Listings:
         try:
             yield
         except TickerError as error:
-            if isinstance(error, Refused) and error.status == 403:
-                self._is_included = False
+            # What one answer says is one ticker's matter; what patience did not bring, it will not bring to others.
+            if not isinstance(error, WrongAnswer):
+                self._is_asked = False
             level = logging.DEBUG if self._has_failed else logging.WARNING
             self._has_failed = True
             log.log(

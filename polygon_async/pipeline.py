@@ -26,7 +26,7 @@ from polygon_async.polygon import Polygon
 from polygon_async.publish import publish
 from polygon_async.readers import Readers
 from polygon_async.records import open_records
-from polygon_async.reporting import report_of
+from polygon_async.reporting import redacted, report_of
 from polygon_async.room import check_room, least_room, watch_room
 from polygon_async.storage import open_bucket
 from polygon_async.summary import Summary
@@ -171,9 +171,9 @@ async def _write_down(
     """What is left of a run that has ended: its lists, its report, and what the ledger learns from it."""
     await offload(summary.write_lists)
     await records.covered([(each.outcome.unit, each.found.as_json()) for each in covered])
-    report = await offload(report_of, summary, settings.as_json(), covered)
+    report = await offload(lambda: redacted(report_of(summary, settings.as_json(), covered), redact))
     await records.reported(report)
-    await offload(publish, report, settings.output_dir, redact=redact)
+    await offload(publish, report, settings.output_dir)
 
 
 async def _to_its_end(work: Coroutine[Any, Any, None], stop: asyncio.Event) -> tuple[bool, str | None]:

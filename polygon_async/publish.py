@@ -11,13 +11,13 @@ from polygon_async.lists import replace_file
 from polygon_async.page import html_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
     from pathlib import Path
 
 __all__ = ["publish"]
 
 
-def publish(report: Mapping[str, Any], directory: Path, *, redact: Callable[[str], str]) -> Path:
+def publish(report: Mapping[str, Any], directory: Path) -> Path:
     """Write a report as JSON and as a page, each whole or not at all; returns the page's path.
 
     Raises:
@@ -26,5 +26,5 @@ def publish(report: Mapping[str, Any], directory: Path, *, redact: Callable[[str
     page = directory / REPORT_HTML
     for path, text in ((directory / REPORT_JSON, json.dumps(report, indent=1) + "\n"), (page, html_of(report))):
         with disk_errors(path):
-            replace_file(path, redact(text))
+            replace_file(path, text)
     return page

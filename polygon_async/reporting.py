@@ -9,14 +9,14 @@ from polygon_async.sessions import by_month
 from polygon_async.wording import moment
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from polygon_async.covering import Covered
     from polygon_async.measures import Measures
     from polygon_async.models import Outcome
     from polygon_async.summary import Summary
 
-__all__ = ["report_of"]
+__all__ = ["redacted", "report_of"]
 
 _MOST_SLOW = 15
 _MOST_COVERED = 60
@@ -45,6 +45,15 @@ def report_of(summary: Summary, settings: Mapping[str, object], covered: Sequenc
         "no_data_tickers": told["no_data"][:_MOST_FAILED],
         "coverage": _coverage(covered),
     }
+
+
+def redacted(value: Any, redact: Callable[[str], str]) -> Any:
+    """A plain value without secrets in its texts; numbers stay what they are, however short a secret is."""
+    if isinstance(value, str):
+        return redact(value)
+    if isinstance(value, dict):
+        return {name: redacted(each, redact) for name, each in value.items()}
+    return [redacted(each, redact) for each in value] if isinstance(value, list) else value
 
 
 def _plain(value: object) -> object:

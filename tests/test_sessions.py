@@ -68,6 +68,8 @@ def test_each_market_has_its_own_sessions() -> None:
     assert list(dates_of(sessions(AssetType.FOREX, first, last).days)) == [first, D(2025, 11, 28)]
     assert sessions(AssetType.STOCKS, D(2025, 11, 29), last).days == 0
     assert sessions(AssetType.INDICES, D(1999, 12, 31), D(2000, 1, 2)).days == a_set(D(1999, 12, 31))
+    assert sessions(AssetType.STOCKS, D(1970, 1, 1), D(1970, 1, 4)).days == a_set(D(1970, 1, 2))
+    assert sessions(AssetType.STOCKS, last, first) == Sessions(0, 0)
 
 
 def test_the_calendar_is_kept_and_made_again_where_it_cannot_be_used(

@@ -45,6 +45,7 @@ def run(call: Call) -> int:
     """Write it, and say where it is."""
     from polygon_async.inventory import read_report
     from polygon_async.publish import publish
+    from polygon_async.reporting import redacted
 
     flags = call.flags
     log_to(logging.StreamHandler(), flags, call.redact)
@@ -54,6 +55,6 @@ def run(call: Call) -> int:
     if number is not None and not (number.isascii() and number.isdigit() and len(number) < 19):
         raise ConfigError(f"--run {number!r}: it is a whole number, 1 or more")
     directory = Path(flags.output_dir or DEFAULTS["output_dir"])
-    report = read_report(directory, None if number is None else int(number))
-    page = publish(report, directory, redact=call.redact)
-    return 0 if say(call.redact(json.dumps(report)) if flags.json else str(page)) else COULD_NOT
+    report = redacted(read_report(directory, None if number is None else int(number)), call.redact)
+    page = publish(report, directory)
+    return 0 if say(json.dumps(report) if flags.json else str(page)) else COULD_NOT
