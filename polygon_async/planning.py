@@ -112,7 +112,8 @@ class Plan:
         found, settings = self.estimate, self.settings
         start = "each from its last day on," if settings.since_last else settings.start
         sessions = ", ".join(f"{count:,} sessions of {market}" for market, count in found.sessions.items())
-        lines = [f"{self.tickers:,} ticker{'s' if self.tickers != 1 else ''}, {start} to {settings.end}{f' ({sessions})' if sessions else ''}"]
+        which = f"{self.tickers:,} ticker{'s' if self.tickers != 1 else ''}"
+        lines = [f"{which}, {start} to {settings.end}{f' ({sessions})' if sessions else ''}"]
         if self.done:
             lines.append(f"  done      {self.done:,} before, which cost nothing")
         lines.append(f"  requests  {_count(found.requests)}{self._basis()}")
