@@ -41,7 +41,7 @@ def test_the_reference_data_tells_what_the_universe_does_not_and_is_remembered(
 ) -> None:
     box = sandbox()
     (program.directory / "u.csv").write_text(
-        "ticker,Exchange,currency\nSPY,,\nMSFT,,EUR\nAAPL,HOME,USD\nQQXX,,\nX:BTCUSD,,\nC:EURGBP,,\n"
+        "ticker,Exchange,currency\nSPY,,\nMSFT,,EUR\nBABA,HKEX,\nAAPL,HOME,USD\nQQXX,,\nX:BTCUSD,,\nC:EURGBP,,\n"
     )
     command = ("--universe", "u.csv", *ASKING, "--exchange", "THEFLAG")
     ended = program(*command, box=box)
@@ -49,13 +49,14 @@ def test_the_reference_data_tells_what_the_universe_does_not_and_is_remembered(
     expected = {
         "SPY": ("NYSE ARCA", "USD"),
         "MSFT": ("NASDAQ", "EUR"),
+        "BABA": ("HKEX", "USD"),
         "AAPL": ("HOME", "USD"),
         "QQXX": ("THEFLAG", "USD"),
         "X:BTCUSD": ("THEFLAG", "USD"),
         "C:EURGBP": ("THEFLAG", "GBP"),
     }
     assert tagged(box) == expected
-    assert sorted(looked_up(box)) == ["reference/MSFT", "reference/QQXX", "reference/SPY"]
+    assert sorted(looked_up(box)) == ["reference/BABA", "reference/MSFT", "reference/QQXX", "reference/SPY"]
     again = program(*command, "--force", box=box)
     assert (again.code, looked_up(box), tagged(box)) == (0, [], expected)
 
