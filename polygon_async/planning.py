@@ -84,8 +84,9 @@ class Plan:
                 f"the free plan reaches back two years: what is before {today() - _FREE_YEARS} is refused there"
             )
         slowest = self._seconds(min(self.rates)).high if self.rates else 0
-        if self.is_known and slowest > _LONG:
-            told.append(f"at {spell_rate(min(self.rates))} this may take {_long(slowest)}")
+        if slowest > _LONG:
+            whose = "" if self.is_known else ", the free plan's rate,"
+            told.append(f"at {spell_rate(min(self.rates))}{whose} this may take {_long(slowest)}")
         if self.needed > self.free:
             told.append(
                 f"the disk may be too small: {size(self.needed)} at once, {size(self.free)} free"

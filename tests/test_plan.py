@@ -58,12 +58,13 @@ def test_a_plan_comes_true(program: Program, sandbox: Callable[..., Sandbox]) ->
     [
         (("--from", "2026-03-07", "--to", "2026-03-08"), "warning: the range has no session"),
         (("--from", "2010-01-04", "--to", "2010-01-29", "--rate", "5/min"), "warning: the free plan reaches back two"),
-        ((*MONTH, "--rate", "1/h"), "warning: at 0.017/min this may take 2"),
+        ((*MONTH, "--rate", "1/h"), "warning: at 0.017/min this may take 5"),
+        (("--from", "1975-01-02"), "warning: at 5/min, the free plan's rate, this may take 2."),
         (("--to", f"{today() + dt.timedelta(days=9)}"), "is not over yet: its last bars are not final"),
     ],
 )
 def test_what_looks_like_a_mistake_is_told(flags: tuple[str, ...], said: str, program: Program) -> None:
-    (program.directory / "u.csv").write_text("ticker\n" + "".join(f"Q{number}\n" for number in range(30)))
+    (program.directory / "u.csv").write_text("ticker\n" + "".join(f"Q{number}\n" for number in range(60)))
     ended = program("plan", "--universe", "u.csv", "--no-upload", *flags, "--offline")
     assert ended.code == 0, ended.err
     assert said in ended.out
