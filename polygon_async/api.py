@@ -11,11 +11,11 @@ from polygon_async import pipeline, universe
 from polygon_async.config import Environment, settings_from
 from polygon_async.errors import ConfigError
 from polygon_async.fetch import pages
-from polygon_async.layout import CSV_HEADER
-from polygon_async.models import Unit
-from polygon_async.offload import Offload
-from polygon_async.redaction import Redactor
-from polygon_async.tally import Tally
+from polygon_async.model.counters import Tally
+from polygon_async.model.layout import CSV_HEADER
+from polygon_async.model.units import Unit
+from polygon_async.system.redaction import Redactor
+from polygon_async.system.threads import Offload
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -10,14 +10,14 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from polygon_async.learned import Lesson
-from polygon_async.models import spell_rate
+from polygon_async.model.units import spell_rate
 from polygon_async.pacing import Pacer, fine_sleep
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
     from polygon_async.learned import Memory
-    from polygon_async.offload import Offload
+    from polygon_async.system.threads import Offload
 
 __all__ = ["AutoPacer", "Search", "open_auto_pacer"]
 

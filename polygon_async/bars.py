@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 import msgspec
 from isal import igzip, igzip_lib
 
-from polygon_async.days import days_of
 from polygon_async.envelope import Head, check_head, decode, shapeless
 from polygon_async.errors import Retryable, WrongAnswer, one_line
-from polygon_async.models import AssetType
+from polygon_async.model.days import days_of
+from polygon_async.model.units import AssetType
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from polygon_async.csvfile import Place
-    from polygon_async.models import Unit
+    from polygon_async.model.units import Unit
 
 __all__ = ["LONGEST_TAIL", "Border", "Page", "border_after", "read_page", "unpack"]
 

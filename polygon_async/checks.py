@@ -6,7 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from polygon_async.findings import Finding, Kind
-from polygon_async.layout import OBJECT_SUFFIX
+from polygon_async.model.layout import OBJECT_SUFFIX
 from polygon_async.wording import moment
 
 if TYPE_CHECKING:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
 from polygon_async.errors import ConfigError, one_line
-from polygon_async.layout import is_tag_value
-from polygon_async.models import today
+from polygon_async.model.layout import is_tag_value
+from polygon_async.model.units import today
 from polygon_async.values import (
     default_range,
     is_loopback,
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from datetime import date
 
-    from polygon_async.models import Rate
+    from polygon_async.model.units import Rate
 
 __all__ = ["DEFAULTS", "Environment", "Settings", "settings_from"]
 

@@ -11,17 +11,17 @@ from typing import TYPE_CHECKING
 from polygon_async.errors import one_line
 from polygon_async.estimates import Density, estimate
 from polygon_async.listings import most_lookups
-from polygon_async.models import AssetType, today
-from polygon_async.sessions import coverage, sessions
+from polygon_async.model.sessions import coverage, sessions
+from polygon_async.model.units import AssetType, today
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from polygon_async.config import Settings
     from polygon_async.estimates import Estimate
-    from polygon_async.models import Outcome, Ticker, Unit
-    from polygon_async.offload import Offload
-    from polygon_async.sessions import Coverage, Sessions
+    from polygon_async.model.sessions import Coverage, Sessions
+    from polygon_async.model.units import Outcome, Ticker, Unit
+    from polygon_async.system.threads import Offload
 
 __all__ = ["Covered", "cover", "expect", "prepare"]
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from isal import isal_zlib
 
 from polygon_async.errors import DiskUnusable, PolygonAsyncError, TickerError, one_line
-from polygon_async.layout import CSV_HEADER
+from polygon_async.model.layout import CSV_HEADER
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -14,16 +14,16 @@ from typing import TYPE_CHECKING
 from polygon_async.compress import Compression
 from polygon_async.csvfile import disk_errors
 from polygon_async.errors import UploadFailed
-from polygon_async.layout import lzo_name, metadata, object_key, tags
+from polygon_async.model.layout import lzo_name, metadata, object_key, tags
 from polygon_async.storage import KeyTaken, ObjectDescription
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
     from pathlib import Path
 
-    from polygon_async.models import CsvFile, Receipt, Unit
-    from polygon_async.offload import Offload
+    from polygon_async.model.units import CsvFile, Receipt, Unit
     from polygon_async.storage import Bucket
+    from polygon_async.system.threads import Offload
 
 __all__ = ["Delivery", "describe", "seconds_for"]
 

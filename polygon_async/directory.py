@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 
 from polygon_async.csvfile import disk_errors
 from polygon_async.errors import ConfigError, DiskUnusable
-from polygon_async.layout import csv_name
+from polygon_async.model.layout import csv_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-    from polygon_async.models import Ticker
+    from polygon_async.model.units import Ticker
 
 __all__ = ["claim"]
 

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import date, datetime
 
-    from polygon_async.models import CsvFile, Progress, Receipt
+    from polygon_async.model.units import CsvFile, Progress, Receipt
 
 __all__ = ["Held", "Order", "Run", "Standing", "UnitState"]
 

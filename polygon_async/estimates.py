@@ -6,14 +6,14 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from polygon_async.models import AssetType
-from polygon_async.sessions import Sessions, sessions
+from polygon_async.model.sessions import Sessions, sessions
+from polygon_async.model.units import AssetType
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from datetime import date
 
-    from polygon_async.models import Unit
+    from polygon_async.model.units import Unit
 
 __all__ = ["Density", "Estimate", "Span", "estimate"]
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from polygon_async.findings import Expected
-from polygon_async.layout import metadata, parse_key, safe_name, symbol_of, tags
-from polygon_async.models import AssetType, Ticker, Unit
+from polygon_async.model.layout import metadata, parse_key, safe_name, symbol_of, tags
+from polygon_async.model.units import AssetType, Ticker, Unit
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

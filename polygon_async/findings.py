@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from polygon_async.inventory import RecordedUnit
-    from polygon_async.models import Ticker, Unit
+    from polygon_async.model.units import Ticker, Unit
 
 __all__ = ["Checked", "Expected", "Finding", "Kind"]
 

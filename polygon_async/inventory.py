@@ -9,10 +9,10 @@ from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING, Any
 
 from polygon_async.errors import ConfigError
-from polygon_async.layout import LEDGER, csv_name
 from polygon_async.ledger_file import connected, said_of
-from polygon_async.models import CsvFile
-from polygon_async.sessions import Coverage
+from polygon_async.model.layout import LEDGER, csv_name
+from polygon_async.model.sessions import Coverage
+from polygon_async.model.units import CsvFile
 
 if TYPE_CHECKING:
     import sqlite3

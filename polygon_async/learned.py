@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from polygon_async.cache import cache_directory
+from polygon_async.system.files import cache_directory
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

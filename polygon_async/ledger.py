@@ -16,11 +16,11 @@ from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING
 
 from polygon_async import __version__
-from polygon_async.days import from_text, to_text
 from polygon_async.entries import Held, Run, Standing, UnitState
-from polygon_async.layout import LEDGER, TIMEFRAME, csv_name
 from polygon_async.ledger_file import connected, said_of
-from polygon_async.models import CsvFile, Listing, Progress, Receipt
+from polygon_async.model.days import from_text, to_text
+from polygon_async.model.layout import LEDGER, TIMEFRAME, csv_name
+from polygon_async.model.units import CsvFile, Listing, Progress, Receipt
 
 if TYPE_CHECKING:
     import sqlite3
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from polygon_async.entries import Order
-    from polygon_async.models import Unit
+    from polygon_async.model.units import Unit
 
 __all__ = ["Ledger", "open_ledger"]
 

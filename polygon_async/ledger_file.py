@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from polygon_async.errors import DiskUnusable, one_line
-from polygon_async.layout import LEDGER
+from polygon_async.model.layout import LEDGER
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

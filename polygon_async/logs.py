@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
 from polygon_async.errors import ConfigError, one_line
-from polygon_async.redaction import RedactingFormatter
+from polygon_async.system.redaction import RedactingFormatter
 
 if TYPE_CHECKING:
     import argparse
 
-    from polygon_async.redaction import Redactor
+    from polygon_async.system.redaction import Redactor
 
 __all__ = ["JsonFormatter", "log_to"]
 

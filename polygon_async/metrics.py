@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
     from prometheus_client import Metric
 
+    from polygon_async.model.counters import Tally
     from polygon_async.pacing import Pacer
     from polygon_async.summary import Summary
-    from polygon_async.tally import Tally
 
 __all__ = ["MetricsFile"]
 

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 
 from polygon_async.errors import WrongAnswer, one_line
-from polygon_async.models import MINUTE_MS
+from polygon_async.model.units import MINUTE_MS
 
 if TYPE_CHECKING:
     from polygon_async.bars import Border
-    from polygon_async.models import Unit
+    from polygon_async.model.units import Unit
 
 __all__ = ["LIMIT", "PageRequest", "first_request", "later_request", "next_request", "own_parts"]
 

@@ -18,19 +18,19 @@ from polygon_async.directory import claim
 from polygon_async.entries import Order
 from polygon_async.errors import DiskUnusable, Interrupted, RunError, first_of
 from polygon_async.learned import Memory, cache_file
-from polygon_async.models import today
-from polygon_async.offload import Offload
+from polygon_async.model.counters import Tally
+from polygon_async.model.units import today
 from polygon_async.outage import Outage
 from polygon_async.pacing import Pacer
 from polygon_async.polygon import Polygon
 from polygon_async.publish import publish
-from polygon_async.readers import Readers
 from polygon_async.records import open_records
 from polygon_async.reporting import redacted, report_of
 from polygon_async.room import check_room, least_room, watch_room
 from polygon_async.storage import open_bucket
 from polygon_async.summary import Summary
-from polygon_async.tally import Tally
+from polygon_async.system.processes import Readers
+from polygon_async.system.threads import Offload
 from polygon_async.work import Work
 
 if TYPE_CHECKING:
@@ -40,10 +40,10 @@ if TYPE_CHECKING:
     from polygon_async.config import Settings
     from polygon_async.covering import Covered
     from polygon_async.entries import Run
-    from polygon_async.models import Ticker
+    from polygon_async.model.units import Ticker
     from polygon_async.records import Records
-    from polygon_async.redaction import Redactor
     from polygon_async.storage import Bucket
+    from polygon_async.system.redaction import Redactor
 
 __all__ = ["Watcher", "download", "open_polygon"]
 

@@ -12,16 +12,16 @@ from typing import TYPE_CHECKING, Any
 from polygon_async.bars import Border, read_page
 from polygon_async.errors import TickerError
 from polygon_async.estimates import Density, Span, estimate
-from polygon_async.layout import LEDGER
 from polygon_async.learned import Memory, cache_file
 from polygon_async.ledger import open_ledger
 from polygon_async.listings import most_lookups
-from polygon_async.models import spell_rate, today
-from polygon_async.offload import Offload
+from polygon_async.model.counters import Tally
+from polygon_async.model.layout import LEDGER
+from polygon_async.model.units import spell_rate, today
 from polygon_async.pagination import first_request
 from polygon_async.pipeline import open_polygon
 from polygon_async.remaining import counts, ended_before, units_of
-from polygon_async.tally import Tally
+from polygon_async.system.threads import Offload
 from polygon_async.wording import duration, size
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from polygon_async.config import Settings
     from polygon_async.entries import Held, Standing
     from polygon_async.estimates import Estimate
-    from polygon_async.models import Ticker, Unit
+    from polygon_async.model.units import Ticker, Unit
 
 __all__ = ["Plan", "make_plan"]
 

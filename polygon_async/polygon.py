@@ -37,11 +37,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from types import TracebackType
 
-    from polygon_async.offload import Offload
+    from polygon_async.model.counters import Tally
     from polygon_async.outage import Outage
     from polygon_async.pacing import Pacer
-    from polygon_async.readers import Readers
-    from polygon_async.tally import Tally
+    from polygon_async.system.processes import Readers
+    from polygon_async.system.threads import Offload
 
 __all__ = ["Polygon", "Question"]
 

@@ -11,8 +11,8 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING
 
-from polygon_async.models import State, spell_rate
-from polygon_async.tally import ASKING
+from polygon_async.model.counters import ASKING
+from polygon_async.model.units import State, spell_rate
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
     from rich.console import Console, RenderableType
     from rich.live import Live
 
-    from polygon_async.models import Rate
+    from polygon_async.model.counters import Tally
+    from polygon_async.model.units import Rate
     from polygon_async.pacing import Pacer
     from polygon_async.pipeline import Watcher
-    from polygon_async.tally import Tally
 
 __all__ = ["show"]
 

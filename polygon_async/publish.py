@@ -6,8 +6,8 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from polygon_async.csvfile import disk_errors
-from polygon_async.layout import REPORT_HTML, REPORT_JSON
 from polygon_async.lists import replace_file
+from polygon_async.model.layout import REPORT_HTML, REPORT_JSON
 from polygon_async.page import html_of
 
 if TYPE_CHECKING:

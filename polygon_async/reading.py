@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from polygon_async.bars import Border, Page
     from polygon_async.csvfile import Place
-    from polygon_async.models import Unit
+    from polygon_async.model.units import Unit
 
 __all__ = ["get_ready", "place_page", "read_packed"]
 

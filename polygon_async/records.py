@@ -7,8 +7,8 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from polygon_async.ledger import open_ledger
-from polygon_async.models import today
-from polygon_async.offload import Offload
+from polygon_async.model.units import today
+from polygon_async.system.threads import Offload
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from polygon_async.entries import Held, Order, Run, Standing
     from polygon_async.ledger import Ledger
-    from polygon_async.models import CsvFile, Listing, Progress, Receipt, Unit
+    from polygon_async.model.units import CsvFile, Listing, Progress, Receipt, Unit
 
 __all__ = ["Records", "open_records"]
 

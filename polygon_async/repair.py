@@ -17,11 +17,11 @@ from polygon_async.entries import Order
 from polygon_async.errors import TickerError, UploadFailed
 from polygon_async.findings import Kind
 from polygon_async.ledger import open_ledger
-from polygon_async.models import CsvFile, State
+from polygon_async.model.counters import Tally
+from polygon_async.model.units import CsvFile, State
 from polygon_async.pipeline import open_polygon
 from polygon_async.records import open_records
 from polygon_async.resume import remove_csv, whole_csv
-from polygon_async.tally import Tally
 from polygon_async.work import Work
 
 if TYPE_CHECKING:
@@ -29,11 +29,11 @@ if TYPE_CHECKING:
 
     from polygon_async.config import Settings
     from polygon_async.findings import Checked, Expected
-    from polygon_async.models import Unit
-    from polygon_async.offload import Offload
+    from polygon_async.model.units import Unit
     from polygon_async.records import Records
-    from polygon_async.redaction import Redactor
     from polygon_async.storage import Bucket
+    from polygon_async.system.redaction import Redactor
+    from polygon_async.system.threads import Offload
 
 __all__ = ["Repair"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from polygon_async.sessions import by_month
+from polygon_async.model.sessions import by_month
 from polygon_async.wording import moment
 
 if TYPE_CHECKING:
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from polygon_async.covering import Covered
     from polygon_async.measures import Measures
-    from polygon_async.models import Outcome
+    from polygon_async.model.units import Outcome
     from polygon_async.summary import Summary
 
 __all__ = ["redacted", "report_of"]

@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING
 
 from polygon_async.bars import LONGEST_TAIL, border_after
 from polygon_async.csvfile import Place, digests
-from polygon_async.layout import CSV_HEADER, csv_name, part_name
-from polygon_async.models import CsvFile
+from polygon_async.model.layout import CSV_HEADER, csv_name, part_name
+from polygon_async.model.units import CsvFile
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from polygon_async.bars import Border
     from polygon_async.csvfile import Digests
-    from polygon_async.models import Progress, Unit
+    from polygon_async.model.units import Progress, Unit
 
 __all__ = ["Resumption", "remove_csv", "resumption", "whole_csv"]
 

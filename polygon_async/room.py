@@ -12,7 +12,7 @@ from polygon_async.errors import DiskUnusable
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from polygon_async.offload import Offload
+    from polygon_async.system.threads import Offload
 
 __all__ = ["check_room", "least_room", "watch_room"]
 

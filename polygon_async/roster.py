@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from polygon_async.errors import WrongAnswer, one_line
 from polygon_async.exchanges import name_of
-from polygon_async.layout import is_tag_value
-from polygon_async.models import AssetType
+from polygon_async.model.layout import is_tag_value
+from polygon_async.model.units import AssetType
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from polygon_async.inventory import Inventory, RecordedRun, RecordedUnit, Upload
-    from polygon_async.sessions import Coverage
+    from polygon_async.model.sessions import Coverage
 
 __all__ = ["Known", "Status", "UnitStatus", "status_of"]
 

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from polygon_async.client import impatient, open_client
 from polygon_async.content import Content, is_sound
 from polygon_async.errors import PolygonAsyncError, StorageUnusable, UploadFailed
-from polygon_async.models import Receipt
+from polygon_async.model.units import Receipt
 from polygon_async.multipart import PartSizes
 from polygon_async.objects import ObjectDescription, StoredObject
 from polygon_async.storage_errors import DENIED, RUN_STOPPERS, code_of, local_trouble, status_of, store_errors, words_of
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from types_aiobotocore_s3 import S3Client
 
-    from polygon_async.offload import Offload
+    from polygon_async.system.threads import Offload
 
 __all__ = ["Bucket", "KeyTaken", "ObjectDescription", "StoredObject", "open_bucket"]
 

@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from polygon_async import __version__
-from polygon_async.layout import FAILED_CSV, NO_DATA_CSV
 from polygon_async.lists import write_list
-from polygon_async.models import State
+from polygon_async.model.layout import FAILED_CSV, NO_DATA_CSV
+from polygon_async.model.units import State
 from polygon_async.wording import duration, moment, size
 
 if TYPE_CHECKING:
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from polygon_async.estimates import Estimate
-    from polygon_async.models import Outcome, Ticker
-    from polygon_async.sessions import Coverage
-    from polygon_async.tally import Tally
+    from polygon_async.model.counters import Tally
+    from polygon_async.model.sessions import Coverage
+    from polygon_async.model.units import Outcome, Ticker
 
 __all__ = ["Summary"]
 

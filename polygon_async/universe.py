@@ -10,8 +10,8 @@ from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
 from polygon_async.errors import ConfigError, one_line
-from polygon_async.layout import csv_name, is_tag_value, safe_name
-from polygon_async.models import AssetType, Ticker
+from polygon_async.model.layout import csv_name, is_tag_value, safe_name
+from polygon_async.model.units import AssetType, Ticker
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -8,7 +8,7 @@ import os
 import re
 from datetime import UTC, date, datetime, timedelta
 
-from polygon_async.models import Rate
+from polygon_async.model.units import Rate
 
 __all__ = [
     "default_range",

@@ -14,8 +14,8 @@ from polygon_async.errors import ConfigError, RunError, first_of
 from polygon_async.expectations import CLAIMED, as_recorded
 from polygon_async.findings import Kind
 from polygon_async.inventory import read_inventory
-from polygon_async.offload import Offload
 from polygon_async.storage import open_bucket
+from polygon_async.system.threads import Offload
 from polygon_async.verifying import Count, Verifier
 from polygon_async.verifyreport import Report
 from polygon_async.wording import size
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from polygon_async.config import Settings
     from polygon_async.findings import Checked, Expected
     from polygon_async.inventory import RecordedUnit
-    from polygon_async.redaction import Redactor
+    from polygon_async.system.redaction import Redactor
 
 __all__ = ["Wanted", "verify"]
 

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
     from polygon_async.findings import Expected, Finding
     from polygon_async.objects import StoredObject
-    from polygon_async.offload import Offload
     from polygon_async.storage import Bucket
+    from polygon_async.system.threads import Offload
 
 __all__ = ["Count", "Verifier"]
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from polygon_async import __version__
-from polygon_async.layout import VERIFY_CSV
 from polygon_async.lists import write_list
+from polygon_async.model.layout import VERIFY_CSV
 from polygon_async.wording import duration, size
 
 if TYPE_CHECKING:

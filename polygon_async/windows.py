@@ -12,7 +12,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from polygon_async.models import MINUTE_MS
+from polygon_async.model.units import MINUTE_MS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from polygon_async.content import Algorithm, Content
     from polygon_async.objects import ObjectDescription, StoredObject
-    from polygon_async.offload import Offload
+    from polygon_async.system.threads import Offload
 
 __all__ = ["PARTS_IN_FLIGHT", "Writer"]
 

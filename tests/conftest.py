@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from polygon_async.calendars import trading_days
-from polygon_async.layout import LEDGER, REPORT_HTML, REPORT_JSON
-from polygon_async.models import today
+from polygon_async.model.exchange_calendar import trading_days
+from polygon_async.model.layout import LEDGER, REPORT_HTML, REPORT_JSON
+from polygon_async.model.units import today
 from polygon_async.sandbox import Sandbox
 from polygon_async.sandbox.s3 import EmbeddedS3
 

@@ -9,7 +9,7 @@ import pytest
 
 from polygon_async.csvfile import Place, append_rows, finish, remove
 from polygon_async.errors import DiskUnusable
-from polygon_async.layout import CSV_HEADER
+from polygon_async.model.layout import CSV_HEADER
 
 if TYPE_CHECKING:
     from pathlib import Path

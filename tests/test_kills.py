@@ -22,7 +22,7 @@ import pytest
 from conftest import names
 from test_objects import Answered, Asked, Stored, door, is_object_put, refusal, stored
 
-from polygon_async.layout import LEDGER
+from polygon_async.model.layout import LEDGER
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -15,9 +15,9 @@ import pytest
 
 from polygon_async.entries import Order, Run
 from polygon_async.errors import DiskUnusable
-from polygon_async.layout import LEDGER
 from polygon_async.ledger import open_ledger
-from polygon_async.models import AssetType, CsvFile, Progress, Receipt, Ticker, Unit
+from polygon_async.model.layout import LEDGER
+from polygon_async.model.units import AssetType, CsvFile, Progress, Receipt, Ticker, Unit
 
 if TYPE_CHECKING:
     from pathlib import Path

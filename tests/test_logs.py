@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from polygon_async.logs import JsonFormatter
-from polygon_async.redaction import Redactor
+from polygon_async.system.redaction import Redactor
 
 if TYPE_CHECKING:
     from collections.abc import Callable

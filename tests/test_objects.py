@@ -26,8 +26,8 @@ import pytest
 from conftest import csv_of, names
 
 from polygon_async.errors import StorageUnusable, UploadFailed
-from polygon_async.offload import Offload
 from polygon_async.storage import KeyTaken, ObjectDescription, open_bucket
+from polygon_async.system.threads import Offload
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Iterator

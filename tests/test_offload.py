@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from polygon_async.offload import Offload
+from polygon_async.system.threads import Offload
 
 
 @pytest.mark.parametrize("times", [1, 3])

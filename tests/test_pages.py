@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from polygon_async.bars import Border, Page, read_page, unpack
 from polygon_async.errors import Refused, Retryable, WrongAnswer
-from polygon_async.models import AssetType, Ticker, Unit
+from polygon_async.model.units import AssetType, Ticker, Unit
 from polygon_async.sandbox import Market
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from polygon_async.estimates import Density, Span, estimate
-from polygon_async.models import AssetType, Ticker, Unit, today
+from polygon_async.model.units import AssetType, Ticker, Unit, today
 
 if TYPE_CHECKING:
     from collections.abc import Callable

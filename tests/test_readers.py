@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from polygon_async.errors import Retryable
-from polygon_async.offload import Offload
-from polygon_async.readers import Readers
+from polygon_async.system.processes import Readers
+from polygon_async.system.threads import Offload
 
 if TYPE_CHECKING:
     from pathlib import Path

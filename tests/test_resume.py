@@ -13,8 +13,8 @@ from conftest import csv_of, names
 from test_interrupt import interrupted
 from test_objects import decompressed, keys, stored, wait_until
 
-from polygon_async.layout import LEDGER
-from polygon_async.models import NEW_YORK
+from polygon_async.model.layout import LEDGER
+from polygon_async.model.units import NEW_YORK
 
 if TYPE_CHECKING:
     from collections.abc import Callable

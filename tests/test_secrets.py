@@ -12,7 +12,7 @@ from test_objects import Answered, Asked, decompressed, door, stored
 
 from polygon_async.config import Environment
 from polygon_async.errors import one_line
-from polygon_async.redaction import Redactor
+from polygon_async.system.redaction import Redactor
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -10,7 +10,7 @@ import pytest
 
 from polygon_async.entries import Order
 from polygon_async.ledger import open_ledger
-from polygon_async.models import AssetType, CsvFile, Receipt, Ticker, Unit
+from polygon_async.model.units import AssetType, CsvFile, Receipt, Ticker, Unit
 
 if TYPE_CHECKING:
     from collections.abc import Callable

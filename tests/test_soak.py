@@ -16,7 +16,7 @@ from conftest import csv_of, names
 from test_troubles import DAY, LATER, LINES, SIZE, Case, download, lively_tickers
 
 from polygon_async import pacing, patience
-from polygon_async.models import State
+from polygon_async.model.units import State
 from polygon_async.sandbox import Sandbox
 
 if TYPE_CHECKING:

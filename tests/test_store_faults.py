@@ -16,8 +16,8 @@ from test_objects import DESCRIPTION, SECONDS, Answered, Asked, door, refusal
 from test_stores import IN_PARTS, open_uploads
 
 from polygon_async.errors import StorageUnusable, UploadFailed
-from polygon_async.offload import Offload
 from polygon_async.storage import open_bucket
+from polygon_async.system.threads import Offload
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable

@@ -21,8 +21,8 @@ from test_objects import DESCRIPTION, SECONDS
 from polygon_async.content import Stretch, in_base64
 from polygon_async.errors import CompressionFailed, StorageUnusable, UploadFailed
 from polygon_async.multipart import PartSizes
-from polygon_async.offload import Offload
 from polygon_async.storage import KeyTaken, open_bucket
+from polygon_async.system.threads import Offload
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator, Mapping

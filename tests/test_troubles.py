@@ -15,17 +15,17 @@ from conftest import csv_of, names
 
 from polygon_async import pacing, patience, pipeline, universe
 from polygon_async.config import Environment, settings_from
-from polygon_async.models import State
-from polygon_async.redaction import Redactor
+from polygon_async.model.units import State
 from polygon_async.sandbox import Bar, Market, Sandbox
 from polygon_async.sandbox.trouble import KINDS, parse
+from polygon_async.system.redaction import Redactor
 from polygon_async.windows import Slots
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
-    from polygon_async.models import Outcome
+    from polygon_async.model.units import Outcome
     from polygon_async.sandbox import Request
     from polygon_async.summary import Summary
 

@@ -17,7 +17,7 @@ from test_objects import LZOP, Answered, Asked, Stored, decompressed, door, put,
 from polygon_async.csvcheck import CsvCheck
 from polygon_async.decompress import decompress
 from polygon_async.errors import CompressionFailed
-from polygon_async.layout import parse_key, symbol_of
+from polygon_async.model.layout import parse_key, symbol_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import argparse
 
     from polygon_async.config import Environment
-    from polygon_async.redaction import Redactor
+    from polygon_async.system.redaction import Redactor
 
 __all__ = ["COMMANDS", "Call", "Command", "Room", "named"]
 

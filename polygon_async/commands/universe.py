@@ -196,11 +196,11 @@ def _output(text: str) -> Path | None:
 
 async def _gather(order: _Order, settings: Settings) -> tuple[list[Entry], dict[str, Any]]:
     """The tickers, and what a program may want to know of how they came together."""
-    from polygon_async.offload import Offload
+    from polygon_async.model.counters import Tally
     from polygon_async.pipeline import open_polygon
     from polygon_async.reference import entry_pages, with_list_dates
     from polygon_async.roster import once_each
-    from polygon_async.tally import Tally
+    from polygon_async.system.threads import Offload
     from polygon_async.universe import Choice, is_symbol
 
     tally = Tally()

@@ -14,7 +14,7 @@ from figures import Figure, Section
 from isal import igzip
 
 from polygon_async.bars import Border, read_page
-from polygon_async.models import AssetType, Ticker, Unit
+from polygon_async.model.units import AssetType, Ticker, Unit
 from polygon_async.reading import get_ready
 
 if TYPE_CHECKING:

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import TYPE_CHECKING, Any
 
-from polygon_async.calendars import trading_days
-from polygon_async.days import dates_of, days_between
-from polygon_async.models import AssetType
+from polygon_async.model.days import dates_of, days_between
+from polygon_async.model.exchange_calendar import trading_days
+from polygon_async.model.units import AssetType
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

@@ -15,14 +15,14 @@ from multiprocessing import resource_tracker
 from typing import TYPE_CHECKING, TypeVar
 
 from polygon_async.errors import Retryable, one_line
-from polygon_async.offload import result_of
 from polygon_async.reading import get_ready
+from polygon_async.system.threads import result_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
     from types import TracebackType
 
-    from polygon_async.offload import Offload
+    from polygon_async.system.threads import Offload
 
 __all__ = ["Readers"]
 

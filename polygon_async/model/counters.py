@@ -11,7 +11,7 @@ from polygon_async.measures import Measures
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from polygon_async.models import State
+    from polygon_async.model.units import State
 
 __all__ = ["ASKING", "Tally"]
 

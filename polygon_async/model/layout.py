@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from polygon_async.models import CsvFile, Ticker, Unit
+    from polygon_async.model.units import CsvFile, Ticker, Unit
 
 __all__ = [
     "CSV_HEADER",

@@ -1,0 +1,1 @@
+"""Values and names that every wing shares."""

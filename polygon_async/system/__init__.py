@@ -1,0 +1,1 @@
+"""This machine: threads, processes, files, secrets in text."""
