@@ -12,7 +12,7 @@ from polygon_async.wording import moment
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from polygon_async.csvcheck import CsvCheck
+    from polygon_async.bars.check import CsvCheck
     from polygon_async.findings import Expected
     from polygon_async.objects import StoredObject
 

@@ -10,7 +10,7 @@ import subprocess
 import threading
 from pathlib import Path
 
-from polygon_async.csvfile import disk_errors
+from polygon_async.bars.part import disk_errors
 from polygon_async.errors import CompressionFailed, ConfigError, DiskUnusable, one_line
 
 __all__ = ["Compression", "end_children", "find_lzop"]

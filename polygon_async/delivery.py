@@ -11,8 +11,8 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING
 
+from polygon_async.bars.part import disk_errors
 from polygon_async.compress import Compression
-from polygon_async.csvfile import disk_errors
 from polygon_async.errors import UploadFailed
 from polygon_async.model.layout import lzo_name, metadata, object_key, tags
 from polygon_async.storage import KeyTaken, ObjectDescription

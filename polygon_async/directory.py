@@ -8,7 +8,7 @@ import os
 import tempfile
 from typing import TYPE_CHECKING
 
-from polygon_async.csvfile import disk_errors
+from polygon_async.bars.part import disk_errors
 from polygon_async.errors import ConfigError, DiskUnusable
 from polygon_async.model.layout import csv_name
 

@@ -9,27 +9,27 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from polygon_async.bars import Border, read_page
-from polygon_async.csvfile import Place, append_rows, finish, remove
+from polygon_async.bars.part import Place, append_rows, finish, remove
 from polygon_async.errors import TickerError, WrongAnswer, said_by
 from polygon_async.model.layout import csv_name, part_name
 from polygon_async.model.units import MINUTE_MS, CsvFile, Progress
-from polygon_async.pagination import first_request, later_request, next_request
-from polygon_async.reading import place_page
-from polygon_async.windows import Cutter
+from polygon_async.polygon.bar_pages import Border, read_page
+from polygon_async.polygon.bar_requests import first_request, later_request, next_request
+from polygon_async.polygon.reading import place_page
+from polygon_async.polygon.windows import Cutter
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable
     from pathlib import Path
 
-    from polygon_async.bars import Page
+    from polygon_async.bars.resume import Resumption
     from polygon_async.model.counters import Tally
     from polygon_async.model.units import Unit
-    from polygon_async.pagination import PageRequest
-    from polygon_async.polygon import Polygon
-    from polygon_async.resume import Resumption
+    from polygon_async.polygon.bar_pages import Page
+    from polygon_async.polygon.bar_requests import PageRequest
+    from polygon_async.polygon.client import Polygon
+    from polygon_async.polygon.windows import Slots
     from polygon_async.system.threads import Offload
-    from polygon_async.windows import Slots
 
 __all__ = ["fetch_csv", "pages"]
 

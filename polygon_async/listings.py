@@ -12,17 +12,17 @@ from typing import TYPE_CHECKING
 from polygon_async.errors import TickerError, WrongAnswer
 from polygon_async.model.layout import is_tag_value
 from polygon_async.model.units import AssetType, Listing
-from polygon_async.reference import Asked, entry_of, entry_pages
-from polygon_async.roster import currency_of, exchange_of, once_each
+from polygon_async.polygon.reference import Asked, entry_of, entry_pages
+from polygon_async.polygon.universe import currency_of, exchange_of, once_each
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from datetime import date
 
     from polygon_async.model.units import Ticker
-    from polygon_async.polygon import Polygon
+    from polygon_async.polygon.client import Polygon
+    from polygon_async.polygon.reference import Entry
     from polygon_async.records import Records
-    from polygon_async.reference import Entry
 
 __all__ = ["Listings", "most_lookups"]
 

@@ -6,7 +6,7 @@ import csv
 import io
 from typing import TYPE_CHECKING
 
-from polygon_async.csvfile import disk_errors
+from polygon_async.bars.part import disk_errors
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

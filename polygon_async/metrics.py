@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from prometheus_client import Metric
 
     from polygon_async.model.counters import Tally
-    from polygon_async.pacing import Pacer
+    from polygon_async.polygon.pace.limiter import Pacer
     from polygon_async.summary import Summary
 
 __all__ = ["MetricsFile"]

@@ -10,19 +10,19 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Protocol
 
-from polygon_async.autorate import open_auto_pacer
 from polygon_async.compress import find_lzop
 from polygon_async.covering import cover, expect, prepare
 from polygon_async.delivery import Delivery
 from polygon_async.directory import claim
 from polygon_async.entries import Order
 from polygon_async.errors import DiskUnusable, Interrupted, RunError, first_of
-from polygon_async.learned import Memory, cache_file
 from polygon_async.model.counters import Tally
 from polygon_async.model.units import today
-from polygon_async.outage import Outage
-from polygon_async.pacing import Pacer
-from polygon_async.polygon import Polygon
+from polygon_async.polygon.client import Polygon
+from polygon_async.polygon.pace.auto import open_auto_pacer
+from polygon_async.polygon.pace.limiter import Pacer
+from polygon_async.polygon.pace.memory import Memory, cache_file
+from polygon_async.polygon.pace.outage import Outage
 from polygon_async.publish import publish
 from polygon_async.records import open_records
 from polygon_async.reporting import redacted, report_of

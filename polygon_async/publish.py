@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from polygon_async.csvfile import disk_errors
+from polygon_async.bars.part import disk_errors
 from polygon_async.lists import replace_file
 from polygon_async.model.layout import REPORT_HTML, REPORT_JSON
 from polygon_async.page import html_of

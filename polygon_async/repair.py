@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import TYPE_CHECKING
 
+from polygon_async.bars.resume import remove_csv, whole_csv
 from polygon_async.delivery import Delivery
 from polygon_async.entries import Order
 from polygon_async.errors import TickerError, UploadFailed
@@ -21,7 +22,6 @@ from polygon_async.model.counters import Tally
 from polygon_async.model.units import CsvFile, State
 from polygon_async.pipeline import open_polygon
 from polygon_async.records import open_records
-from polygon_async.resume import remove_csv, whole_csv
 from polygon_async.work import Work
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ import asyncio
 import shutil
 from typing import TYPE_CHECKING
 
-from polygon_async.csvfile import disk_errors
+from polygon_async.bars.part import disk_errors
 from polygon_async.errors import DiskUnusable
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 from polygon_async import checks
-from polygon_async.csvcheck import CsvCheck
+from polygon_async.bars.check import CsvCheck
 from polygon_async.decompress import decompress
 from polygon_async.delivery import seconds_for
 from polygon_async.errors import CompressionFailed, UploadFailed

@@ -10,28 +10,28 @@ from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING
 
-from polygon_async.csvfile import disk_errors, remove
+from polygon_async.bars.part import disk_errors, remove
+from polygon_async.bars.resume import remove_csv, resumption, whole_csv
 from polygon_async.errors import Refused, TickerError
 from polygon_async.fetch import fetch_csv
 from polygon_async.listings import Listings
 from polygon_async.model.counters import ASKING
 from polygon_async.model.layout import lzo_name, part_name
 from polygon_async.model.units import NEW_YORK, CsvFile, Outcome, State, Unit, today
+from polygon_async.polygon.windows import Slots
 from polygon_async.remaining import counts, ended_before, units_of
-from polygon_async.resume import remove_csv, resumption, whole_csv
-from polygon_async.windows import Slots
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
+    from polygon_async.bars.resume import Resumption
     from polygon_async.config import Settings
     from polygon_async.delivery import Delivery
     from polygon_async.entries import Standing
     from polygon_async.model.counters import Tally
     from polygon_async.model.units import Ticker
-    from polygon_async.polygon import Polygon
+    from polygon_async.polygon.client import Polygon
     from polygon_async.records import Records
-    from polygon_async.resume import Resumption
     from polygon_async.system.redaction import Redactor
     from polygon_async.system.threads import Offload
 

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from polygon_async import pipeline, universe
 from polygon_async.config import Environment, settings_from
-from polygon_async.pacing import Pacer, fine_sleep
-from polygon_async.polygon import _retry_after
+from polygon_async.polygon.client import _retry_after
+from polygon_async.polygon.pace.limiter import Pacer, fine_sleep
 from polygon_async.sandbox import Market
 from polygon_async.system.redaction import Redactor
 from polygon_async.values import parse_rate

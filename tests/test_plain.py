@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_pages import OWN_ERRORS, read
 
-from polygon_async import plain
-from polygon_async.plain import plain_rows
+from polygon_async.polygon import fast_pages
+from polygon_async.polygon.fast_pages import plain_rows
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -72,7 +72,7 @@ def test_pages_taken_apart_as_a_whole_are_read_as_bar_by_bar(
 
     as_a_whole = page()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(plain, "plain_rows", lambda _: None)
+        patch.setattr(fast_pages, "plain_rows", lambda _: None)
         bar_by_bar = page()
     assert as_a_whole == bar_by_bar
 

@@ -7,7 +7,7 @@ import pytest
 from polygon_async import progress
 from polygon_async.model.counters import Tally
 from polygon_async.model.units import State
-from polygon_async.pacing import Pacer
+from polygon_async.polygon.pace.limiter import Pacer
 from polygon_async.progress import _Pace, _requests, show
 from polygon_async.values import parse_rate
 

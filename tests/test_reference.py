@@ -15,9 +15,9 @@ import massive
 import pytest
 
 from polygon_async.errors import Refused, Retryable, WrongAnswer
-from polygon_async.exchanges import NAMES, mic_of, name_of
-from polygon_async.reference import Asked, Entry, read_entries
-from polygon_async.roster import as_csv, once_each
+from polygon_async.polygon.exchanges import NAMES, mic_of, name_of
+from polygon_async.polygon.reference import Asked, Entry, read_entries
+from polygon_async.polygon.universe import as_csv, once_each
 from polygon_async.sandbox.reference import LISTED
 from polygon_async.universe import Defaults, from_csv
 

@@ -15,8 +15,8 @@ import pytest
 from conftest import csv_of, names
 from test_troubles import DAY, LATER, LINES, SIZE, Case, download, lively_tickers
 
-from polygon_async import pacing, patience
 from polygon_async.model.units import State
+from polygon_async.polygon.pace import limiter, patience
 from polygon_async.sandbox import Sandbox
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def objects(client: Any, bucket: str) -> dict[str, str]:
 async def test_every_outcome_is_right_and_nothing_is_left(
     store: EmbeddedS3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pacing, "_LONGEST_UNTOLD_PAUSE", 0.01)
+    monkeypatch.setattr(limiter, "_LONGEST_UNTOLD_PAUSE", 0.01)
     monkeypatch.setattr(patience, "_REFUSALS_IN_A_ROW", 1)
     cases = list(drawn(TICKERS))
     bucket = store.create_bucket()
@@ -120,7 +120,7 @@ async def test_every_outcome_is_right_and_nothing_is_left(
 async def test_windows_side_by_side_bring_the_truth_or_a_failure(
     seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pacing, "_LONGEST_UNTOLD_PAUSE", 0.01)
+    monkeypatch.setattr(limiter, "_LONGEST_UNTOLD_PAUSE", 0.01)
     chance = random.Random(seed)
     # Which bars a page holds depends on the windows, so no trouble that changes what the truth is.
     told = [line for line in LINES if line.changed is None and line.ever.whole and "=1" not in line.trouble]

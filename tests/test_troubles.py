@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from conftest import csv_of, names
 
-from polygon_async import pacing, patience, pipeline, universe
+from polygon_async import pipeline, universe
 from polygon_async.config import Environment, settings_from
 from polygon_async.model.units import State
+from polygon_async.polygon.pace import limiter, patience
+from polygon_async.polygon.windows import Slots
 from polygon_async.sandbox import Bar, Market, Sandbox
 from polygon_async.sandbox.trouble import KINDS, parse
 from polygon_async.system.redaction import Redactor
-from polygon_async.windows import Slots
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -289,7 +290,7 @@ def played(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Playe
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("NO_PROXY", "127.0.0.1")
         # The growing pauses of 429s without a word, and how many of them are excused, would take minutes.
-        patch.setattr(pacing, "_LONGEST_UNTOLD_PAUSE", 0.01)
+        patch.setattr(limiter, "_LONGEST_UNTOLD_PAUSE", 0.01)
         patch.setattr(patience, "_REFUSALS_IN_A_ROW", 1)
         for name, flags in {"others": {}, "429": {}, "stall": {"stall_timeout": "0.7"}}.items():
             cases = [case for case in CASES if group(case) == name]

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from test_objects import LZOP, Answered, Asked, Stored, decompressed, door, put, stored
 
-from polygon_async.csvcheck import CsvCheck
+from polygon_async.bars.check import CsvCheck
 from polygon_async.decompress import decompress
 from polygon_async.errors import CompressionFailed
 from polygon_async.model.layout import parse_key, symbol_of

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from polygon_async import __version__
 from polygon_async.config import settings_from
 from polygon_async.errors import ConfigError, one_line
-from polygon_async.exchanges import mic_of
 from polygon_async.grammar import LOGGING, add_shared
 from polygon_async.logs import log_to
+from polygon_async.polygon.exchanges import mic_of
 from polygon_async.terminal import COULD_NOT, refuse, run_cancellable, say, say_file
 from polygon_async.values import parse_date
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from polygon_async.commands import Call
     from polygon_async.config import Settings
-    from polygon_async.reference import Asked, Entry
+    from polygon_async.polygon.reference import Asked, Entry
     from polygon_async.universe import Choice
 
 __all__ = ["DESCRIPTION", "EPILOG", "add_flags", "run"]
@@ -120,9 +120,9 @@ def run(call: Call) -> int:
     settings = settings_from({name: flags[name] for name in _SETTINGS} | {"processes": "0"}, call.environment)
     log_to(logging.StreamHandler(), call.flags, call.redact)
 
-    from polygon_async.csvfile import disk_errors
+    from polygon_async.bars.part import disk_errors
     from polygon_async.lists import replace_file
-    from polygon_async.roster import as_csv
+    from polygon_async.polygon.universe import as_csv
 
     entries, facts = run_cancellable(_gather(order, settings))
     if not entries:
@@ -143,7 +143,7 @@ def _sentence(result: dict[str, Any]) -> str:
 
 
 def _order(flags: dict[str, Any]) -> _Order:
-    from polygon_async.reference import Asked
+    from polygon_async.polygon.reference import Asked
 
     day = None if flags["date"] is None else _parsed("date", flags["date"], parse_date)
     actives = [True] * (flags["active"] or not flags["delisted"]) + [False] * flags["delisted"]
@@ -198,8 +198,8 @@ async def _gather(order: _Order, settings: Settings) -> tuple[list[Entry], dict[
     """The tickers, and what a program may want to know of how they came together."""
     from polygon_async.model.counters import Tally
     from polygon_async.pipeline import open_polygon
-    from polygon_async.reference import entry_pages, with_list_dates
-    from polygon_async.roster import once_each
+    from polygon_async.polygon.reference import entry_pages, with_list_dates
+    from polygon_async.polygon.universe import once_each
     from polygon_async.system.threads import Offload
     from polygon_async.universe import Choice, is_symbol
 

@@ -15,7 +15,7 @@ from multiprocessing import resource_tracker
 from typing import TYPE_CHECKING, TypeVar
 
 from polygon_async.errors import Retryable, one_line
-from polygon_async.reading import get_ready
+from polygon_async.polygon.reading import get_ready
 from polygon_async.system.threads import result_of
 
 if TYPE_CHECKING:

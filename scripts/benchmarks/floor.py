@@ -13,9 +13,9 @@ import programs
 from figures import Figure, Section
 from isal import igzip
 
-from polygon_async.bars import Border, read_page
 from polygon_async.model.units import AssetType, Ticker, Unit
-from polygon_async.reading import get_ready
+from polygon_async.polygon.bar_pages import Border, read_page
+from polygon_async.polygon.reading import get_ready
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -54,7 +54,7 @@ def floor(packed: bytes, job: Job, receive: Callable[[], object], scratch: Path)
         read_page(body, unit=unit, border=Border())
 
     def read_generally() -> None:
-        with patch("polygon_async.plain.plain_rows", return_value=None):
+        with patch("polygon_async.polygon.fast_pages.plain_rows", return_value=None):
             read()
 
     def write() -> None:

@@ -9,14 +9,14 @@ import math
 from collections import deque
 from typing import TYPE_CHECKING
 
-from polygon_async.learned import Lesson
 from polygon_async.model.units import spell_rate
-from polygon_async.pacing import Pacer, fine_sleep
+from polygon_async.polygon.pace.limiter import Pacer, fine_sleep
+from polygon_async.polygon.pace.memory import Lesson
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
-    from polygon_async.learned import Memory
+    from polygon_async.polygon.pace.memory import Memory
     from polygon_async.system.threads import Offload
 
 __all__ = ["AutoPacer", "Search", "open_auto_pacer"]

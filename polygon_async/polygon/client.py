@@ -18,7 +18,6 @@ import msgspec
 from yarl import URL
 
 from polygon_async import __version__
-from polygon_async.bars import unpack
 from polygon_async.errors import (
     KeyRefused,
     OutOfPatience,
@@ -30,16 +29,17 @@ from polygon_async.errors import (
     one_line,
     said_by,
 )
-from polygon_async.patience import Patience
-from polygon_async.reading import read_packed
+from polygon_async.polygon.bar_pages import unpack
+from polygon_async.polygon.pace.patience import Patience
+from polygon_async.polygon.reading import read_packed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from types import TracebackType
 
     from polygon_async.model.counters import Tally
-    from polygon_async.outage import Outage
-    from polygon_async.pacing import Pacer
+    from polygon_async.polygon.pace.limiter import Pacer
+    from polygon_async.polygon.pace.outage import Outage
     from polygon_async.system.processes import Readers
     from polygon_async.system.threads import Offload
 

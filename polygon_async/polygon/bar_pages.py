@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 import msgspec
 from isal import igzip, igzip_lib
 
-from polygon_async.envelope import Head, check_head, decode, shapeless
 from polygon_async.errors import Retryable, WrongAnswer, one_line
 from polygon_async.model.days import days_of
 from polygon_async.model.units import AssetType
+from polygon_async.polygon.envelope import Head, check_head, decode, shapeless
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from polygon_async.csvfile import Place
+    from polygon_async.bars.part import Place
     from polygon_async.model.units import Unit
 
 __all__ = ["LONGEST_TAIL", "Border", "Page", "border_after", "read_page", "unpack"]
@@ -178,7 +178,7 @@ def _table(results: bytes, unit: Unit) -> _Table:
     """The page's bars, all of them within the range."""
     import numpy as np
 
-    from polygon_async.plain import plain_rows
+    from polygon_async.polygon.fast_pages import plain_rows
 
     if (plain := plain_rows(results)) is not None:
         rows, stamps = plain

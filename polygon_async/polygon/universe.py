@@ -8,14 +8,14 @@ import re
 from typing import TYPE_CHECKING
 
 from polygon_async.errors import WrongAnswer, one_line
-from polygon_async.exchanges import name_of
 from polygon_async.model.layout import is_tag_value
 from polygon_async.model.units import AssetType
+from polygon_async.polygon.exchanges import name_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from polygon_async.reference import Entry
+    from polygon_async.polygon.reference import Entry
 
 __all__ = ["COLUMNS", "as_csv", "currency_of", "exchange_of", "once_each"]
 

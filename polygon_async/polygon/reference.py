@@ -11,14 +11,14 @@ from urllib.parse import quote, urlencode
 
 import msgspec
 
-from polygon_async.envelope import Head, check_head, decode
 from polygon_async.errors import PolygonAsyncError, Refused, WrongAnswer, one_line
-from polygon_async.pagination import own_parts
+from polygon_async.polygon.bar_requests import own_parts
+from polygon_async.polygon.envelope import Head, check_head, decode
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
-    from polygon_async.polygon import Polygon
+    from polygon_async.polygon.client import Polygon
 
 __all__ = ["Asked", "Entry", "EntryPage", "entry_of", "entry_pages", "list_date", "read_entries", "with_list_dates"]
 

@@ -8,15 +8,15 @@ import threading
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
-from polygon_async.bars import read_page, unpack
-from polygon_async.csvfile import append_rows
+from polygon_async.bars.part import append_rows
+from polygon_async.polygon.bar_pages import read_page, unpack
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from polygon_async.bars import Border, Page
-    from polygon_async.csvfile import Place
+    from polygon_async.bars.part import Place
     from polygon_async.model.units import Unit
+    from polygon_async.polygon.bar_pages import Border, Page
 
 __all__ = ["get_ready", "place_page", "read_packed"]
 
@@ -52,7 +52,7 @@ def get_ready() -> None:
     """What a reading process does first: see to it that it does not outlive its parent, and import what is slow."""
     threading.Thread(target=_die_with_parent, daemon=True).start()
     _keep_memory()
-    import polygon_async.plain  # noqa: F401  # now, when nobody waits for it
+    import polygon_async.polygon.fast_pages  # noqa: F401  # now, when nobody waits for it
 
 
 def _keep_memory() -> None:

@@ -1,0 +1,1 @@
+"""Rows and the CSV, whatever the source."""

@@ -1,0 +1,1 @@
+"""The REST API: a unit in, its pages out."""

@@ -1,0 +1,1 @@
+"""What all requests share: the pace, and patience with a failing API."""
