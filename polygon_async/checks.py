@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from polygon_async.bars.check import CsvCheck
     from polygon_async.findings import Expected
-    from polygon_async.objects import StoredObject
+    from polygon_async.store.objects import StoredObject
 
 __all__ = ["finding", "of_content", "of_key", "of_object", "of_own_words"]
 

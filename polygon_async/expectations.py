@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from polygon_async.inventory import RecordedUnit, Upload
-    from polygon_async.objects import StoredObject
+    from polygon_async.store.objects import StoredObject
 
 __all__ = ["CLAIMED", "as_it_says", "as_recorded", "unit_of"]
 

@@ -10,9 +10,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Protocol
 
-from polygon_async.compress import find_lzop
 from polygon_async.covering import cover, expect, prepare
-from polygon_async.delivery import Delivery
 from polygon_async.directory import claim
 from polygon_async.entries import Order
 from polygon_async.errors import DiskUnusable, Interrupted, RunError, first_of
@@ -27,7 +25,9 @@ from polygon_async.publish import publish
 from polygon_async.records import open_records
 from polygon_async.reporting import redacted, report_of
 from polygon_async.room import check_room, least_room, watch_room
-from polygon_async.storage import open_bucket
+from polygon_async.store.bucket import open_bucket
+from polygon_async.store.delivery import Delivery
+from polygon_async.store.lzop import find_lzop
 from polygon_async.summary import Summary
 from polygon_async.system.processes import Readers
 from polygon_async.system.threads import Offload
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from polygon_async.entries import Run
     from polygon_async.model.units import Ticker
     from polygon_async.records import Records
-    from polygon_async.storage import Bucket
+    from polygon_async.store.bucket import Bucket
     from polygon_async.system.redaction import Redactor
 
 __all__ = ["Watcher", "download", "open_polygon"]

@@ -114,7 +114,7 @@ def run_until(work: Callable[[asyncio.Event], Coroutine[Any, Any, _T]]) -> _T:
 
 def leave_at_once() -> NoReturn:
     """End the program here and now, and what it has started with it; the ledger holds all that has happened."""
-    from polygon_async.compress import end_children
+    from polygon_async.store.lzop import end_children
 
     with contextlib.suppress(OSError):
         print(f"polygon-async: interrupted at once; {GO_ON}", file=sys.stderr, flush=True)

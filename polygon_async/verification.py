@@ -7,14 +7,14 @@ from contextlib import AsyncExitStack, ExitStack
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from polygon_async.compress import find_lzop
 from polygon_async.counting import counted
 from polygon_async.directory import claim
 from polygon_async.errors import ConfigError, RunError, first_of
 from polygon_async.expectations import CLAIMED, as_recorded
 from polygon_async.findings import Kind
 from polygon_async.inventory import read_inventory
-from polygon_async.storage import open_bucket
+from polygon_async.store.bucket import open_bucket
+from polygon_async.store.lzop import find_lzop
 from polygon_async.system.threads import Offload
 from polygon_async.verifying import Count, Verifier
 from polygon_async.verifyreport import Report

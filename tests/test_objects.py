@@ -26,7 +26,7 @@ import pytest
 from conftest import csv_of, names
 
 from polygon_async.errors import StorageUnusable, UploadFailed
-from polygon_async.storage import KeyTaken, ObjectDescription, open_bucket
+from polygon_async.store.bucket import KeyTaken, ObjectDescription, open_bucket
 from polygon_async.system.threads import Offload
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
     from polygon_async.sandbox import Sandbox
     from polygon_async.sandbox.s3 import EmbeddedS3
-    from polygon_async.storage import Bucket
+    from polygon_async.store.bucket import Bucket
 
 DAY = dt.date(2026, 3, 2)
 RANGE = ("--from", f"{DAY}", "--to", f"{DAY}", "--rate", "unlimited")

@@ -16,7 +16,7 @@ from test_objects import DESCRIPTION, SECONDS, Answered, Asked, door, refusal
 from test_stores import IN_PARTS, open_uploads
 
 from polygon_async.errors import StorageUnusable, UploadFailed
-from polygon_async.storage import open_bucket
+from polygon_async.store.bucket import open_bucket
 from polygon_async.system.threads import Offload
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from polygon_async.sandbox import Sandbox
     from polygon_async.sandbox.s3 import EmbeddedS3
-    from polygon_async.storage import Bucket
+    from polygon_async.store.bucket import Bucket
 
 SOON = 0.5
 """Seconds until a deadline that is meant to be reached."""
@@ -213,9 +213,9 @@ async def test_the_program_calls_nothing_uploaded_that_is_not(
 
 EVERYTHING_IN_PARTS = """
 import sys
-from polygon_async import storage
+from polygon_async.store import bucket
 from polygon_async.__main__ import main
-storage.open_bucket.__wrapped__.__kwdefaults__["part_sizes"] = storage.PartSizes(threshold=1)
+bucket.open_bucket.__wrapped__.__kwdefaults__["part_sizes"] = bucket.PartSizes(threshold=1)
 sys.exit(main())
 """
 

@@ -18,10 +18,10 @@ from urllib.parse import quote
 import pytest
 from test_objects import DESCRIPTION, SECONDS
 
-from polygon_async.content import Stretch, in_base64
 from polygon_async.errors import CompressionFailed, StorageUnusable, UploadFailed
-from polygon_async.multipart import PartSizes
-from polygon_async.storage import KeyTaken, open_bucket
+from polygon_async.store.bucket import KeyTaken, open_bucket
+from polygon_async.store.digests import Stretch, in_base64
+from polygon_async.store.multipart import PartSizes
 from polygon_async.system.threads import Offload
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from polygon_async.sandbox import Sandbox
     from polygon_async.sandbox.s3 import EmbeddedS3
-    from polygon_async.storage import Bucket, ObjectDescription
+    from polygon_async.store.bucket import Bucket, ObjectDescription
 
 MIB = 2**20
 IN_PARTS = PartSizes(threshold=6 * MIB, least=5 * MIB)

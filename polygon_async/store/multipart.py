@@ -8,15 +8,15 @@ import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from polygon_async.content import in_base64
 from polygon_async.errors import one_line
+from polygon_async.store.digests import in_base64
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Coroutine, Iterable
 
     from types_aiobotocore_s3 import S3Client
 
-    from polygon_async.content import Algorithm, Content
+    from polygon_async.store.digests import Algorithm, Content
 
 __all__ = ["PartSizes", "open_upload", "send_parts"]
 

@@ -7,7 +7,7 @@ import contextlib
 from typing import TYPE_CHECKING, Any
 
 from polygon_async.errors import StorageUnusable
-from polygon_async.storage_errors import local_trouble
+from polygon_async.store.errors import local_trouble
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator

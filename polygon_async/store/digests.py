@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from _typeshed import WriteableBuffer
 
-    from polygon_async.objects import StoredObject
+    from polygon_async.store.objects import StoredObject
     from polygon_async.system.threads import Offload
 
 __all__ = ["Algorithm", "Content", "Stretch", "in_base64", "is_sound"]

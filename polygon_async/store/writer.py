@@ -7,9 +7,9 @@ import logging
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from polygon_async.content import in_base64
-from polygon_async.multipart import open_upload, send_parts
-from polygon_async.storage_errors import code_of, status_of
+from polygon_async.store.digests import in_base64
+from polygon_async.store.errors import code_of, status_of
+from polygon_async.store.multipart import open_upload, send_parts
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from botocore.exceptions import ClientError
     from types_aiobotocore_s3 import S3Client
 
-    from polygon_async.content import Algorithm, Content
-    from polygon_async.objects import ObjectDescription, StoredObject
+    from polygon_async.store.digests import Algorithm, Content
+    from polygon_async.store.objects import ObjectDescription, StoredObject
     from polygon_async.system.threads import Offload
 
 __all__ = ["PARTS_IN_FLIGHT", "Writer"]

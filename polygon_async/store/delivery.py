@@ -12,17 +12,17 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from polygon_async.bars.part import disk_errors
-from polygon_async.compress import Compression
 from polygon_async.errors import UploadFailed
 from polygon_async.model.layout import lzo_name, metadata, object_key, tags
-from polygon_async.storage import KeyTaken, ObjectDescription
+from polygon_async.store.bucket import KeyTaken, ObjectDescription
+from polygon_async.store.lzop import Compression
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
     from pathlib import Path
 
     from polygon_async.model.units import CsvFile, Receipt, Unit
-    from polygon_async.storage import Bucket
+    from polygon_async.store.bucket import Bucket
     from polygon_async.system.threads import Offload
 
 __all__ = ["Delivery", "describe", "seconds_for"]
