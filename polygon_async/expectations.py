@@ -14,7 +14,7 @@ from polygon_async.model.units import AssetType, Ticker, Unit
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from polygon_async.inventory import RecordedUnit, Upload
+    from polygon_async.ledger.inventory import RecordedUnit, Upload
     from polygon_async.store.objects import StoredObject
 
 __all__ = ["CLAIMED", "as_it_says", "as_recorded", "unit_of"]

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
 
-    from polygon_async.inventory import RecordedUnit
+    from polygon_async.ledger.inventory import RecordedUnit
     from polygon_async.model.units import Ticker, Unit
 
 __all__ = ["Checked", "Expected", "Finding", "Kind"]

@@ -19,10 +19,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from datetime import date
 
+    from polygon_async.ledger.recorder import Records
     from polygon_async.model.units import Ticker
     from polygon_async.polygon.client import Polygon
     from polygon_async.polygon.reference import Entry
-    from polygon_async.records import Records
 
 __all__ = ["Listings", "most_lookups"]
 

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from polygon_async.covering import cover, expect, prepare
 from polygon_async.directory import claim
-from polygon_async.entries import Order
 from polygon_async.errors import DiskUnusable, Interrupted, RunError, first_of
+from polygon_async.ledger.entries import Order
+from polygon_async.ledger.recorder import open_records
 from polygon_async.model.counters import Tally
 from polygon_async.model.units import today
 from polygon_async.polygon.client import Polygon
@@ -22,7 +23,6 @@ from polygon_async.polygon.pace.limiter import Pacer
 from polygon_async.polygon.pace.memory import Memory, cache_file
 from polygon_async.polygon.pace.outage import Outage
 from polygon_async.publish import publish
-from polygon_async.records import open_records
 from polygon_async.reporting import redacted, report_of
 from polygon_async.room import check_room, least_room, watch_room
 from polygon_async.store.bucket import open_bucket
@@ -39,9 +39,9 @@ if TYPE_CHECKING:
 
     from polygon_async.config import Settings
     from polygon_async.covering import Covered
-    from polygon_async.entries import Run
+    from polygon_async.ledger.entries import Run
+    from polygon_async.ledger.recorder import Records
     from polygon_async.model.units import Ticker
-    from polygon_async.records import Records
     from polygon_async.store.bucket import Bucket
     from polygon_async.system.redaction import Redactor
 

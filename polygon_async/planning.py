@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from polygon_async.errors import TickerError
 from polygon_async.estimates import Density, Span, estimate
-from polygon_async.ledger import open_ledger
+from polygon_async.ledger.ledger import open_ledger
 from polygon_async.listings import most_lookups
 from polygon_async.model.counters import Tally
 from polygon_async.model.layout import LEDGER
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from polygon_async.config import Settings
-    from polygon_async.entries import Held, Standing
     from polygon_async.estimates import Estimate
+    from polygon_async.ledger.entries import Held, Standing
     from polygon_async.model.units import Ticker, Unit
 
 __all__ = ["Plan", "make_plan"]

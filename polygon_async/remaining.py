@@ -5,14 +5,14 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from polygon_async.entries import UnitState
+from polygon_async.ledger.entries import UnitState
 from polygon_async.model.units import Outcome, State, Unit
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from polygon_async.config import Settings
-    from polygon_async.entries import Held, Standing
+    from polygon_async.ledger.entries import Held, Standing
     from polygon_async.model.units import Ticker
 
 __all__ = ["counts", "ended_before", "units_of"]

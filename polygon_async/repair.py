@@ -13,14 +13,14 @@ from itertools import groupby
 from typing import TYPE_CHECKING
 
 from polygon_async.bars.resume import remove_csv, whole_csv
-from polygon_async.entries import Order
 from polygon_async.errors import TickerError, UploadFailed
 from polygon_async.findings import Kind
-from polygon_async.ledger import open_ledger
+from polygon_async.ledger.entries import Order
+from polygon_async.ledger.ledger import open_ledger
+from polygon_async.ledger.recorder import open_records
 from polygon_async.model.counters import Tally
 from polygon_async.model.units import CsvFile, State
 from polygon_async.pipeline import open_polygon
-from polygon_async.records import open_records
 from polygon_async.store.delivery import Delivery
 from polygon_async.work import Work
 
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 
     from polygon_async.config import Settings
     from polygon_async.findings import Checked, Expected
+    from polygon_async.ledger.recorder import Records
     from polygon_async.model.units import Unit
-    from polygon_async.records import Records
     from polygon_async.store.bucket import Bucket
     from polygon_async.system.redaction import Redactor
     from polygon_async.system.threads import Offload

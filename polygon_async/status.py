@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from polygon_async import __version__
-from polygon_async.entries import UnitState
+from polygon_async.ledger.entries import UnitState
 from polygon_async.wording import day, duration, moment, size
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from polygon_async.inventory import Inventory, RecordedRun, RecordedUnit, Upload
+    from polygon_async.ledger.inventory import Inventory, RecordedRun, RecordedUnit, Upload
     from polygon_async.model.sessions import Coverage
 
 __all__ = ["Known", "Status", "UnitStatus", "status_of"]

@@ -12,7 +12,7 @@ from polygon_async.directory import claim
 from polygon_async.errors import ConfigError, RunError, first_of
 from polygon_async.expectations import CLAIMED, as_recorded
 from polygon_async.findings import Kind
-from polygon_async.inventory import read_inventory
+from polygon_async.ledger.inventory import read_inventory
 from polygon_async.store.bucket import open_bucket
 from polygon_async.store.lzop import find_lzop
 from polygon_async.system.threads import Offload
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from polygon_async.config import Settings
     from polygon_async.findings import Checked, Expected
-    from polygon_async.inventory import RecordedUnit
+    from polygon_async.ledger.inventory import RecordedUnit
     from polygon_async.system.redaction import Redactor
 
 __all__ = ["Wanted", "verify"]

@@ -13,17 +13,17 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from polygon_async.entries import Order, Run
 from polygon_async.errors import DiskUnusable
-from polygon_async.ledger import open_ledger
+from polygon_async.ledger.entries import Order, Run
+from polygon_async.ledger.ledger import open_ledger
 from polygon_async.model.layout import LEDGER
 from polygon_async.model.units import AssetType, CsvFile, Progress, Receipt, Ticker, Unit
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from polygon_async.entries import Standing
-    from polygon_async.ledger import Ledger
+    from polygon_async.ledger.entries import Standing
+    from polygon_async.ledger.ledger import Ledger
 
 DAY = dt.date(2026, 3, 2)
 NOW = dt.datetime(2026, 3, 5, 12, 30, 7, tzinfo=dt.UTC)

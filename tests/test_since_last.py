@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from polygon_async.entries import Order
-from polygon_async.ledger import open_ledger
+from polygon_async.ledger.entries import Order
+from polygon_async.ledger.ledger import open_ledger
 from polygon_async.model.units import AssetType, CsvFile, Receipt, Ticker, Unit
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from test_objects import stored
 
-from polygon_async.inventory import read_inventory
+from polygon_async.ledger.inventory import read_inventory
 
 if TYPE_CHECKING:
     from collections.abc import Callable

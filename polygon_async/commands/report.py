@@ -43,7 +43,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 def run(call: Call) -> int:
     """Write it, and say where it is."""
-    from polygon_async.inventory import read_report
+    from polygon_async.ledger.inventory import read_report
     from polygon_async.publish import publish
     from polygon_async.reporting import redacted
 

@@ -46,7 +46,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 def run(call: Call) -> int:
     """Tell it."""
-    from polygon_async.inventory import read_inventory
+    from polygon_async.ledger.inventory import read_inventory
     from polygon_async.status import status_of
 
     flags = call.flags

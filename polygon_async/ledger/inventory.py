@@ -9,7 +9,7 @@ from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING, Any
 
 from polygon_async.errors import ConfigError
-from polygon_async.ledger_file import connected, said_of
+from polygon_async.ledger.database import connected, said_of
 from polygon_async.model.layout import LEDGER, csv_name
 from polygon_async.model.sessions import Coverage
 from polygon_async.model.units import CsvFile

@@ -6,7 +6,7 @@ import contextlib
 from functools import partial
 from typing import TYPE_CHECKING
 
-from polygon_async.ledger import open_ledger
+from polygon_async.ledger.ledger import open_ledger
 from polygon_async.model.units import today
 from polygon_async.system.threads import Offload
 
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from datetime import datetime
     from pathlib import Path
 
-    from polygon_async.entries import Held, Order, Run, Standing
-    from polygon_async.ledger import Ledger
+    from polygon_async.ledger.entries import Held, Order, Run, Standing
+    from polygon_async.ledger.ledger import Ledger
     from polygon_async.model.units import CsvFile, Listing, Progress, Receipt, Unit
 
 __all__ = ["Records", "open_records"]

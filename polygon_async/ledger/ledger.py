@@ -16,8 +16,8 @@ from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING
 
 from polygon_async import __version__
-from polygon_async.entries import Held, Run, Standing, UnitState
-from polygon_async.ledger_file import connected, said_of
+from polygon_async.ledger.database import connected, said_of
+from polygon_async.ledger.entries import Held, Run, Standing, UnitState
 from polygon_async.model.days import from_text, to_text
 from polygon_async.model.layout import LEDGER, TIMEFRAME, csv_name
 from polygon_async.model.units import CsvFile, Listing, Progress, Receipt
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from polygon_async.entries import Order
+    from polygon_async.ledger.entries import Order
     from polygon_async.model.units import Unit
 
 __all__ = ["Ledger", "open_ledger"]
