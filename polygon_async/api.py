@@ -7,13 +7,14 @@ import io
 import os
 from typing import TYPE_CHECKING
 
-from polygon_async import pipeline, universe
-from polygon_async.config import Environment, settings_from
+from polygon_async import pipeline
 from polygon_async.errors import ConfigError
 from polygon_async.fetch import pages
 from polygon_async.model.counters import Tally
 from polygon_async.model.layout import CSV_HEADER
 from polygon_async.model.units import Unit
+from polygon_async.settings import universe
+from polygon_async.settings.settings import Environment, settings_from
 from polygon_async.system.redaction import Redactor
 from polygon_async.system.threads import Offload
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
-    from polygon_async.config import Settings
+    from polygon_async.settings.settings import Settings
     from polygon_async.summary import Summary
 
 __all__ = ["download", "fetch_bars"]

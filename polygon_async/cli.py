@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 from polygon_async import __version__
 from polygon_async.commands import COMMANDS, Call, named
-from polygon_async.config import Environment
 from polygon_async.errors import Interrupted, PolygonAsyncError
 from polygon_async.grammar import parser_for
+from polygon_async.settings.settings import Environment
 from polygon_async.system.redaction import Redactor
 from polygon_async.terminal import INTERRUPTED, open_streams, refuse
 

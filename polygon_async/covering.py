@@ -17,10 +17,10 @@ from polygon_async.model.units import AssetType, today
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from polygon_async.config import Settings
     from polygon_async.estimates import Estimate
     from polygon_async.model.sessions import Coverage, Sessions
     from polygon_async.model.units import Outcome, Ticker, Unit
+    from polygon_async.settings.settings import Settings
     from polygon_async.system.threads import Offload
 
 __all__ = ["Covered", "cover", "expect", "prepare"]

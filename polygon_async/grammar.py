@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from polygon_async.config import DEFAULTS
+from polygon_async.settings.settings import DEFAULTS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -37,11 +37,11 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Coroutine, Sequence
     from contextlib import AbstractAsyncContextManager
 
-    from polygon_async.config import Settings
     from polygon_async.covering import Covered
     from polygon_async.ledger.entries import Run
     from polygon_async.ledger.recorder import Records
     from polygon_async.model.units import Ticker
+    from polygon_async.settings.settings import Settings
     from polygon_async.store.bucket import Bucket
     from polygon_async.system.redaction import Redactor
 

@@ -28,10 +28,10 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from polygon_async.config import Settings
     from polygon_async.estimates import Estimate
     from polygon_async.ledger.entries import Held, Standing
     from polygon_async.model.units import Ticker, Unit
+    from polygon_async.settings.settings import Settings
 
 __all__ = ["Plan", "make_plan"]
 

@@ -11,9 +11,9 @@ from polygon_async.model.units import Outcome, State, Unit
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from polygon_async.config import Settings
     from polygon_async.ledger.entries import Held, Standing
     from polygon_async.model.units import Ticker
+    from polygon_async.settings.settings import Settings
 
 __all__ = ["counts", "ended_before", "units_of"]
 

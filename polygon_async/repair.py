@@ -27,10 +27,10 @@ from polygon_async.work import Work
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from polygon_async.config import Settings
     from polygon_async.findings import Checked, Expected
     from polygon_async.ledger.recorder import Records
     from polygon_async.model.units import Unit
+    from polygon_async.settings.settings import Settings
     from polygon_async.store.bucket import Bucket
     from polygon_async.system.redaction import Redactor
     from polygon_async.system.threads import Offload

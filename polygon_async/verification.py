@@ -23,9 +23,9 @@ from polygon_async.wording import size
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Sequence
 
-    from polygon_async.config import Settings
     from polygon_async.findings import Checked, Expected
     from polygon_async.ledger.inventory import RecordedUnit
+    from polygon_async.settings.settings import Settings
     from polygon_async.system.redaction import Redactor
 
 __all__ = ["Wanted", "verify"]

@@ -25,12 +25,12 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
     from polygon_async.bars.resume import Resumption
-    from polygon_async.config import Settings
     from polygon_async.ledger.entries import Standing
     from polygon_async.ledger.recorder import Records
     from polygon_async.model.counters import Tally
     from polygon_async.model.units import Ticker
     from polygon_async.polygon.client import Polygon
+    from polygon_async.settings.settings import Settings
     from polygon_async.store.delivery import Delivery
     from polygon_async.system.redaction import Redactor
     from polygon_async.system.threads import Offload

@@ -10,9 +10,9 @@ import pytest
 from conftest import names
 
 from polygon_async import download
-from polygon_async.config import Environment, settings_from
 from polygon_async.errors import ConfigError
-from polygon_async.universe import of
+from polygon_async.settings.settings import Environment, settings_from
+from polygon_async.settings.universe import of
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -12,13 +12,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from polygon_async import pipeline, universe
-from polygon_async.config import Environment, settings_from
+from polygon_async import pipeline
 from polygon_async.polygon.client import _retry_after
 from polygon_async.polygon.pace.limiter import Pacer, fine_sleep
 from polygon_async.sandbox import Market
+from polygon_async.settings import universe
+from polygon_async.settings.settings import Environment, settings_from
+from polygon_async.settings.values import parse_rate
 from polygon_async.system.redaction import Redactor
-from polygon_async.values import parse_rate
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Sequence

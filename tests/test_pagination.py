@@ -16,7 +16,6 @@ from conftest import csv_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from polygon_async.config import Environment, settings_from
 from polygon_async.errors import TickerError, WrongAnswer
 from polygon_async.fetch import pages
 from polygon_async.model.counters import Tally
@@ -26,6 +25,7 @@ from polygon_async.pipeline import open_polygon
 from polygon_async.polygon.bar_pages import Border
 from polygon_async.polygon.bar_requests import LIMIT, PageRequest, first_request, next_request
 from polygon_async.sandbox import Sandbox
+from polygon_async.settings.settings import Environment, settings_from
 from polygon_async.system.threads import Offload
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from polygon_async.model.counters import Tally
 from polygon_async.model.units import State
 from polygon_async.polygon.pace.limiter import Pacer
 from polygon_async.progress import _Pace, _requests, show
-from polygon_async.values import parse_rate
+from polygon_async.settings.values import parse_rate
 
 
 class Clock:

@@ -28,7 +28,7 @@ from polygon_async.polygon.pace.limiter import Pacer
 from polygon_async.polygon.pace.memory import Lesson, Memory, cache_file
 from polygon_async.progress import _Pace, _requests
 from polygon_async.sandbox import Market
-from polygon_async.values import parse_rate
+from polygon_async.settings.values import parse_rate
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -19,7 +19,7 @@ from polygon_async.polygon.exchanges import NAMES, mic_of, name_of
 from polygon_async.polygon.reference import Asked, Entry, read_entries
 from polygon_async.polygon.universe import as_csv, once_each
 from polygon_async.sandbox.reference import LISTED
-from polygon_async.universe import Defaults, from_csv
+from polygon_async.settings.universe import Defaults, from_csv
 
 if TYPE_CHECKING:
     from collections.abc import Callable

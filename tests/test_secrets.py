@@ -10,8 +10,8 @@ from urllib.parse import quote, quote_plus
 import pytest
 from test_objects import Answered, Asked, decompressed, door, stored
 
-from polygon_async.config import Environment
 from polygon_async.errors import one_line
+from polygon_async.settings.settings import Environment
 from polygon_async.system.redaction import Redactor
 
 if TYPE_CHECKING:

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from polygon_async.config import Environment, Settings, settings_from
 from polygon_async.errors import ConfigError
-from polygon_async.values import default_range
+from polygon_async.settings.settings import Environment, Settings, settings_from
+from polygon_async.settings.values import default_range
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

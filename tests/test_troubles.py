@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from conftest import csv_of, names
 
-from polygon_async import pipeline, universe
-from polygon_async.config import Environment, settings_from
+from polygon_async import pipeline
 from polygon_async.model.units import State
 from polygon_async.polygon.pace import limiter, patience
 from polygon_async.polygon.windows import Slots
 from polygon_async.sandbox import Bar, Market, Sandbox
 from polygon_async.sandbox.trouble import KINDS, parse
+from polygon_async.settings import universe
+from polygon_async.settings.settings import Environment, settings_from
 from polygon_async.system.redaction import Redactor
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from conftest import names
 from test_objects import stored
 
 from polygon_async.errors import ConfigError
-from polygon_async.universe import Defaults, from_csv, from_names
+from polygon_async.settings.universe import Defaults, from_csv, from_names
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -14,7 +14,6 @@ from conftest import csv_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from polygon_async.config import Environment, settings_from
 from polygon_async.errors import TickerError
 from polygon_async.fetch import _next_minute, _Step, pages
 from polygon_async.model.counters import Tally
@@ -25,6 +24,7 @@ from polygon_async.polygon.bar_pages import Border
 from polygon_async.polygon.bar_requests import PageRequest
 from polygon_async.polygon.windows import Cutter, Slots
 from polygon_async.sandbox import Sandbox
+from polygon_async.settings.settings import Environment, settings_from
 from polygon_async.system.threads import Offload
 
 if TYPE_CHECKING:

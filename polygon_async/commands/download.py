@@ -8,10 +8,10 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from polygon_async.config import DEFAULTS, settings_from
 from polygon_async.errors import ConfigError
 from polygon_async.grammar import LOGGING, add_shared
 from polygon_async.logs import log_to
+from polygon_async.settings.settings import DEFAULTS, settings_from
 from polygon_async.terminal import COULD_NOT, GO_ON, complain, run_until, say
 
 if TYPE_CHECKING:
@@ -94,8 +94,8 @@ def run(call: Call) -> int:
     handler, watcher = show(settings.rate, quiet=call.flags.quiet, plain=call.flags.log_format == "json")
     log_to(handler, call.flags, call.redact)
 
-    from polygon_async import universe
     from polygon_async.pipeline import download
+    from polygon_async.settings import universe
 
     tickers = universe.of(settings)
     log.debug("%s", settings)

@@ -7,9 +7,9 @@ import logging
 from typing import TYPE_CHECKING
 
 from polygon_async.commands import download
-from polygon_async.config import settings_from
 from polygon_async.errors import ConfigError, one_line
 from polygon_async.logs import log_to
+from polygon_async.settings.settings import settings_from
 from polygon_async.terminal import COULD_NOT, run_cancellable, say
 
 if TYPE_CHECKING:
@@ -46,8 +46,8 @@ def run(call: Call) -> int:
     offline = call.flags.offline
     settings = settings_from({**vars(call.flags), "processes": "0"}, call.environment, needs_key=not offline)
 
-    from polygon_async import universe
     from polygon_async.planning import make_plan
+    from polygon_async.settings import universe
 
     tickers = universe.of(settings)
     try:

@@ -7,10 +7,10 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from polygon_async.config import DEFAULTS
 from polygon_async.errors import ConfigError
 from polygon_async.grammar import LOGGING, add_shared
 from polygon_async.logs import log_to
+from polygon_async.settings.settings import DEFAULTS
 from polygon_async.terminal import COULD_NOT, say
 
 if TYPE_CHECKING:

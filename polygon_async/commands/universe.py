@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from polygon_async import __version__
-from polygon_async.config import settings_from
 from polygon_async.errors import ConfigError, one_line
 from polygon_async.grammar import LOGGING, add_shared
 from polygon_async.logs import log_to
 from polygon_async.polygon.exchanges import mic_of
+from polygon_async.settings.settings import settings_from
+from polygon_async.settings.values import parse_date
 from polygon_async.terminal import COULD_NOT, refuse, run_cancellable, say, say_file
-from polygon_async.values import parse_date
 
 if TYPE_CHECKING:
     import argparse
@@ -26,9 +26,9 @@ if TYPE_CHECKING:
     from datetime import date
 
     from polygon_async.commands import Call
-    from polygon_async.config import Settings
     from polygon_async.polygon.reference import Asked, Entry
-    from polygon_async.universe import Choice
+    from polygon_async.settings.settings import Settings
+    from polygon_async.settings.universe import Choice
 
 __all__ = ["DESCRIPTION", "EPILOG", "add_flags", "run"]
 
@@ -200,8 +200,8 @@ async def _gather(order: _Order, settings: Settings) -> tuple[list[Entry], dict[
     from polygon_async.pipeline import open_polygon
     from polygon_async.polygon.reference import entry_pages, with_list_dates
     from polygon_async.polygon.universe import once_each
+    from polygon_async.settings.universe import Choice, is_symbol
     from polygon_async.system.threads import Offload
-    from polygon_async.universe import Choice, is_symbol
 
     tally = Tally()
     found: list[Entry] = []

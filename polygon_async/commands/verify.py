@@ -6,10 +6,10 @@ import json
 import logging
 from typing import TYPE_CHECKING
 
-from polygon_async.config import settings_from
 from polygon_async.errors import ConfigError
 from polygon_async.grammar import LOGGING, add_shared
 from polygon_async.logs import log_to
+from polygon_async.settings.settings import settings_from
 from polygon_async.terminal import COULD_NOT, run_cancellable, say
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from polygon_async.errors import ConfigError, one_line
 from polygon_async.model.layout import is_tag_value
 from polygon_async.model.units import today
-from polygon_async.values import (
+from polygon_async.settings.values import (
     default_range,
     is_loopback,
     parse_concurrency,

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from polygon_async.config import Settings
+    from polygon_async.settings.settings import Settings
 
 __all__ = ["Choice", "Defaults", "from_csv", "from_csvs", "from_names", "is_symbol", "of"]
 
