@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from polygon_async.api import download, fetch_bars
     from polygon_async.errors import ConfigError, PolygonAsyncError, RunError, TickerError
-    from polygon_async.summary import Summary
+    from polygon_async.report.summary import Summary
 
 __version__ = "0.1.0"
 
@@ -30,7 +30,7 @@ _HOMES = {
     "ConfigError": "errors",
     "PolygonAsyncError": "errors",
     "RunError": "errors",
-    "Summary": "summary",
+    "Summary": "report.summary",
     "TickerError": "errors",
     "download": "api",
     "fetch_bars": "api",

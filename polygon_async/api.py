@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
+    from polygon_async.report.summary import Summary
     from polygon_async.settings.settings import Settings
-    from polygon_async.summary import Summary
 
 __all__ = ["download", "fetch_bars"]
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from polygon_async.findings import Finding, Kind
 from polygon_async.model.layout import OBJECT_SUFFIX
-from polygon_async.wording import moment
+from polygon_async.report.words import moment
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

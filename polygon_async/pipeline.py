@@ -10,7 +10,6 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Protocol
 
-from polygon_async.covering import cover, expect, prepare
 from polygon_async.directory import claim
 from polygon_async.errors import DiskUnusable, Interrupted, RunError, first_of
 from polygon_async.ledger.entries import Order
@@ -23,12 +22,13 @@ from polygon_async.polygon.pace.limiter import Pacer
 from polygon_async.polygon.pace.memory import Memory, cache_file
 from polygon_async.polygon.pace.outage import Outage
 from polygon_async.publish import publish
-from polygon_async.reporting import redacted, report_of
+from polygon_async.report.coverage import cover, expect, prepare
+from polygon_async.report.run_report import redacted, report_of
+from polygon_async.report.summary import Summary
 from polygon_async.room import check_room, least_room, watch_room
 from polygon_async.store.bucket import open_bucket
 from polygon_async.store.delivery import Delivery
 from polygon_async.store.lzop import find_lzop
-from polygon_async.summary import Summary
 from polygon_async.system.processes import Readers
 from polygon_async.system.threads import Offload
 from polygon_async.work import Work
@@ -37,10 +37,10 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Coroutine, Sequence
     from contextlib import AbstractAsyncContextManager
 
-    from polygon_async.covering import Covered
     from polygon_async.ledger.entries import Run
     from polygon_async.ledger.recorder import Records
     from polygon_async.model.units import Ticker
+    from polygon_async.report.coverage import Covered
     from polygon_async.settings.settings import Settings
     from polygon_async.store.bucket import Bucket
     from polygon_async.system.redaction import Redactor

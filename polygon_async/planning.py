@@ -10,7 +10,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from polygon_async.errors import TickerError
-from polygon_async.estimates import Density, Span, estimate
 from polygon_async.ledger.ledger import open_ledger
 from polygon_async.listings import most_lookups
 from polygon_async.model.counters import Tally
@@ -21,16 +20,17 @@ from polygon_async.polygon.bar_pages import Border, read_page
 from polygon_async.polygon.bar_requests import first_request
 from polygon_async.polygon.pace.memory import Memory, cache_file
 from polygon_async.remaining import counts, ended_before, units_of
+from polygon_async.report.estimate import Density, Span, estimate
+from polygon_async.report.words import duration, size
 from polygon_async.system.threads import Offload
-from polygon_async.wording import duration, size
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from polygon_async.estimates import Estimate
     from polygon_async.ledger.entries import Held, Standing
     from polygon_async.model.units import Ticker, Unit
+    from polygon_async.report.estimate import Estimate
     from polygon_async.settings.settings import Settings
 
 __all__ = ["Plan", "make_plan"]

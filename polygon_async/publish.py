@@ -6,9 +6,9 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from polygon_async.bars.part import disk_errors
-from polygon_async.lists import replace_file
 from polygon_async.model.layout import REPORT_HTML, REPORT_JSON
-from polygon_async.page import html_of
+from polygon_async.report.html import html_of
+from polygon_async.report.lists import replace_file
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -13,12 +13,12 @@ from polygon_async.errors import ConfigError, RunError, first_of
 from polygon_async.expectations import CLAIMED, as_recorded
 from polygon_async.findings import Kind
 from polygon_async.ledger.inventory import read_inventory
+from polygon_async.report.words import size
 from polygon_async.store.bucket import open_bucket
 from polygon_async.store.lzop import find_lzop
 from polygon_async.system.threads import Offload
 from polygon_async.verifying import Count, Verifier
 from polygon_async.verifyreport import Report
-from polygon_async.wording import size
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Sequence

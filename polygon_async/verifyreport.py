@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from polygon_async import __version__
-from polygon_async.lists import write_list
 from polygon_async.model.layout import VERIFY_CSV
-from polygon_async.wording import duration, size
+from polygon_async.report.lists import write_list
+from polygon_async.report.words import duration, size
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

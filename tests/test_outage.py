@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from polygon_async.report.summary import Summary
     from polygon_async.sandbox import Sandbox
-    from polygon_async.summary import Summary
 
 SYMBOLS = [case.symbol for case in CASES[:5]]
 

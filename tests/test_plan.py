@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from polygon_async.estimates import Density, Span, estimate
 from polygon_async.model.units import AssetType, Ticker, Unit, today
+from polygon_async.report.estimate import Density, Span, estimate
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from polygon_async.page import html_of
+from polygon_async.report.html import html_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable

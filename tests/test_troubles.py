@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from polygon_async.model.units import Outcome
+    from polygon_async.report.summary import Summary
     from polygon_async.sandbox import Request
-    from polygon_async.summary import Summary
 
 DAY = dt.date(2026, 3, 3)
 SIZE = 60

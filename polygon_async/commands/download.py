@@ -16,7 +16,7 @@ from polygon_async.terminal import COULD_NOT, GO_ON, complain, run_until, say
 
 if TYPE_CHECKING:
     from polygon_async.commands import Call
-    from polygon_async.metrics import MetricsFile
+    from polygon_async.report.metrics import MetricsFile
 
 __all__ = ["DESCRIPTION", "EPILOG", "add_flags", "run"]
 
@@ -123,7 +123,7 @@ def run(call: Call) -> int:
 def _metrics(name: str | None) -> MetricsFile | None:
     if name is None:
         return None
-    from polygon_async.metrics import MetricsFile
+    from polygon_async.report.metrics import MetricsFile
 
     if not name:
         raise ConfigError("--metrics-file '': it is empty")

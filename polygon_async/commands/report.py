@@ -45,7 +45,7 @@ def run(call: Call) -> int:
     """Write it, and say where it is."""
     from polygon_async.ledger.inventory import read_report
     from polygon_async.publish import publish
-    from polygon_async.reporting import redacted
+    from polygon_async.report.run_report import redacted
 
     flags = call.flags
     log_to(logging.StreamHandler(), flags, call.redact)

@@ -47,7 +47,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 def run(call: Call) -> int:
     """Tell it."""
     from polygon_async.ledger.inventory import read_inventory
-    from polygon_async.status import status_of
+    from polygon_async.report.status import status_of
 
     flags = call.flags
     log_to(logging.StreamHandler(), flags, call.redact)

@@ -121,8 +121,8 @@ def run(call: Call) -> int:
     log_to(logging.StreamHandler(), call.flags, call.redact)
 
     from polygon_async.bars.part import disk_errors
-    from polygon_async.lists import replace_file
     from polygon_async.polygon.universe import as_csv
+    from polygon_async.report.lists import replace_file
 
     entries, facts = run_cancellable(_gather(order, settings))
     if not entries:

@@ -6,9 +6,9 @@ import json
 from datetime import date, timedelta
 from typing import TYPE_CHECKING, Any
 
-from polygon_async.lists import replace_file
 from polygon_async.model.days import days_between, from_text, to_text
 from polygon_async.model.units import today
+from polygon_async.report.lists import replace_file
 from polygon_async.system.files import cache_directory
 
 if TYPE_CHECKING:

@@ -9,17 +9,17 @@ from datetime import date, timedelta
 from typing import TYPE_CHECKING
 
 from polygon_async.errors import one_line
-from polygon_async.estimates import Density, estimate
 from polygon_async.listings import most_lookups
 from polygon_async.model.sessions import coverage, sessions
 from polygon_async.model.units import AssetType, today
+from polygon_async.report.estimate import Density, estimate
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from polygon_async.estimates import Estimate
     from polygon_async.model.sessions import Coverage, Sessions
     from polygon_async.model.units import Outcome, Ticker, Unit
+    from polygon_async.report.estimate import Estimate
     from polygon_async.settings.settings import Settings
     from polygon_async.system.threads import Offload
 

@@ -6,20 +6,20 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from polygon_async import __version__
-from polygon_async.lists import write_list
 from polygon_async.model.layout import FAILED_CSV, NO_DATA_CSV
 from polygon_async.model.units import State
-from polygon_async.wording import duration, moment, size
+from polygon_async.report.lists import write_list
+from polygon_async.report.words import duration, moment, size
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from datetime import date, datetime
     from pathlib import Path
 
-    from polygon_async.estimates import Estimate
     from polygon_async.model.counters import Tally
     from polygon_async.model.sessions import Coverage
     from polygon_async.model.units import Outcome, Ticker
+    from polygon_async.report.estimate import Estimate
 
 __all__ = ["Summary"]
 

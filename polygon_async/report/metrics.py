@@ -9,7 +9,7 @@ import time
 from typing import TYPE_CHECKING
 
 from polygon_async.errors import ConfigError, one_line
-from polygon_async.lists import replace_file
+from polygon_async.report.lists import replace_file
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Iterator
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from polygon_async.model.counters import Tally
     from polygon_async.polygon.pace.limiter import Pacer
-    from polygon_async.summary import Summary
+    from polygon_async.report.summary import Summary
 
 __all__ = ["MetricsFile"]
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from html import escape
 from typing import TYPE_CHECKING, Any
 
-from polygon_async.charts import bars, lines
-from polygon_async.wording import duration, size
+from polygon_async.report.charts import bars, lines
+from polygon_async.report.words import duration, size
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from polygon_async import __version__
 from polygon_async.ledger.entries import UnitState
-from polygon_async.wording import day, duration, moment, size
+from polygon_async.report.words import day, duration, moment, size
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

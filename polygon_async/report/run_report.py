@@ -6,15 +6,15 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from polygon_async.model.sessions import by_month
-from polygon_async.wording import moment
+from polygon_async.report.words import moment
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from polygon_async.covering import Covered
     from polygon_async.measures import Measures
     from polygon_async.model.units import Outcome
-    from polygon_async.summary import Summary
+    from polygon_async.report.coverage import Covered
+    from polygon_async.report.summary import Summary
 
 __all__ = ["redacted", "report_of"]
 
