@@ -7,12 +7,12 @@ import io
 import os
 from typing import TYPE_CHECKING
 
-from polygon_async import pipeline
 from polygon_async.errors import ConfigError
-from polygon_async.fetch import pages
 from polygon_async.model.counters import Tally
 from polygon_async.model.layout import CSV_HEADER
 from polygon_async.model.units import Unit
+from polygon_async.run import pipeline
+from polygon_async.run.fetch import pages
 from polygon_async.settings import universe
 from polygon_async.settings.settings import Environment, settings_from
 from polygon_async.system.redaction import Redactor

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
     from polygon_async.model.counters import Tally
     from polygon_async.model.units import Rate
-    from polygon_async.pipeline import Watcher
     from polygon_async.polygon.pace.limiter import Pacer
+    from polygon_async.run.pipeline import Watcher
 
 __all__ = ["show"]
 

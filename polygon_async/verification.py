@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from polygon_async.counting import counted
-from polygon_async.directory import claim
 from polygon_async.errors import ConfigError, RunError, first_of
 from polygon_async.expectations import CLAIMED, as_recorded
 from polygon_async.findings import Kind
 from polygon_async.ledger.inventory import read_inventory
 from polygon_async.report.words import size
+from polygon_async.run.directory import claim
 from polygon_async.store.bucket import open_bucket
 from polygon_async.store.lzop import find_lzop
 from polygon_async.system.threads import Offload

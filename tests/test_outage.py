@@ -12,10 +12,10 @@ from conftest import csv_of, names
 from test_pace import in_virtual_time, now
 from test_troubles import CASES, DAY, SIZE, download
 
-from polygon_async import pipeline
 from polygon_async.errors import RunError
 from polygon_async.polygon.pace import outage
 from polygon_async.polygon.pace.outage import Outage
+from polygon_async.run import pipeline
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from polygon_async import pipeline
 from polygon_async.polygon.client import _retry_after
 from polygon_async.polygon.pace.limiter import Pacer, fine_sleep
+from polygon_async.run import pipeline
 from polygon_async.sandbox import Market
 from polygon_async.settings import universe
 from polygon_async.settings.settings import Environment, settings_from

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from conftest import csv_of, names
 
-from polygon_async import pipeline
 from polygon_async.model.units import State
 from polygon_async.polygon.pace import limiter, patience
 from polygon_async.polygon.windows import Slots
+from polygon_async.run import pipeline
 from polygon_async.sandbox import Bar, Market, Sandbox
 from polygon_async.sandbox.trouble import KINDS, parse
 from polygon_async.settings import universe

@@ -94,7 +94,7 @@ def run(call: Call) -> int:
     handler, watcher = show(settings.rate, quiet=call.flags.quiet, plain=call.flags.log_format == "json")
     log_to(handler, call.flags, call.redact)
 
-    from polygon_async.pipeline import download
+    from polygon_async.run.pipeline import download
     from polygon_async.settings import universe
 
     tickers = universe.of(settings)

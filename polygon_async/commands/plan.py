@@ -46,7 +46,7 @@ def run(call: Call) -> int:
     offline = call.flags.offline
     settings = settings_from({**vars(call.flags), "processes": "0"}, call.environment, needs_key=not offline)
 
-    from polygon_async.planning import make_plan
+    from polygon_async.run.plan import make_plan
     from polygon_async.settings import universe
 
     tickers = universe.of(settings)

@@ -197,9 +197,9 @@ def _output(text: str) -> Path | None:
 async def _gather(order: _Order, settings: Settings) -> tuple[list[Entry], dict[str, Any]]:
     """The tickers, and what a program may want to know of how they came together."""
     from polygon_async.model.counters import Tally
-    from polygon_async.pipeline import open_polygon
     from polygon_async.polygon.reference import entry_pages, with_list_dates
     from polygon_async.polygon.universe import once_each
+    from polygon_async.run.pipeline import open_polygon
     from polygon_async.settings.universe import Choice, is_symbol
     from polygon_async.system.threads import Offload
 

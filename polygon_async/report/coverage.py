@@ -9,10 +9,10 @@ from datetime import date, timedelta
 from typing import TYPE_CHECKING
 
 from polygon_async.errors import one_line
-from polygon_async.listings import most_lookups
 from polygon_async.model.sessions import coverage, sessions
 from polygon_async.model.units import AssetType, today
 from polygon_async.report.estimate import Density, estimate
+from polygon_async.run.tags import most_lookups
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

@@ -10,7 +10,6 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Protocol
 
-from polygon_async.directory import claim
 from polygon_async.errors import DiskUnusable, Interrupted, RunError, first_of
 from polygon_async.ledger.entries import Order
 from polygon_async.ledger.recorder import open_records
@@ -26,12 +25,13 @@ from polygon_async.report.coverage import cover, expect, prepare
 from polygon_async.report.run_report import redacted, report_of
 from polygon_async.report.summary import Summary
 from polygon_async.room import check_room, least_room, watch_room
+from polygon_async.run.directory import claim
+from polygon_async.run.workers import Work
 from polygon_async.store.bucket import open_bucket
 from polygon_async.store.delivery import Delivery
 from polygon_async.store.lzop import find_lzop
 from polygon_async.system.processes import Readers
 from polygon_async.system.threads import Offload
-from polygon_async.work import Work
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Coroutine, Sequence

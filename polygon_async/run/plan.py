@@ -11,17 +11,17 @@ from typing import TYPE_CHECKING, Any
 
 from polygon_async.errors import TickerError
 from polygon_async.ledger.ledger import open_ledger
-from polygon_async.listings import most_lookups
 from polygon_async.model.counters import Tally
 from polygon_async.model.layout import LEDGER
 from polygon_async.model.units import spell_rate, today
-from polygon_async.pipeline import open_polygon
 from polygon_async.polygon.bar_pages import Border, read_page
 from polygon_async.polygon.bar_requests import first_request
 from polygon_async.polygon.pace.memory import Memory, cache_file
-from polygon_async.remaining import counts, ended_before, units_of
 from polygon_async.report.estimate import Density, Span, estimate
 from polygon_async.report.words import duration, size
+from polygon_async.run.pipeline import open_polygon
+from polygon_async.run.tags import most_lookups
+from polygon_async.run.todo import counts, ended_before, units_of
 from polygon_async.system.threads import Offload
 
 if TYPE_CHECKING:

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING
 from polygon_async.bars.part import disk_errors, remove
 from polygon_async.bars.resume import remove_csv, resumption, whole_csv
 from polygon_async.errors import Refused, TickerError
-from polygon_async.fetch import fetch_csv
-from polygon_async.listings import Listings
 from polygon_async.model.counters import ASKING
 from polygon_async.model.layout import lzo_name, part_name
 from polygon_async.model.units import NEW_YORK, CsvFile, Outcome, State, Unit, today
 from polygon_async.polygon.windows import Slots
-from polygon_async.remaining import counts, ended_before, units_of
+from polygon_async.run.fetch import fetch_csv
+from polygon_async.run.tags import Listings
+from polygon_async.run.todo import counts, ended_before, units_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
