@@ -76,7 +76,7 @@ def run(call: Call) -> int:
     settings = settings_from(vars(call.flags), call.environment, needs_key=False)
     log_to(logging.StreamHandler(), call.flags, call.redact)
 
-    from polygon_async.verification import Wanted, verify
+    from polygon_async.verify.run import Wanted, verify
 
     wanted = Wanted(settings=settings, deep=call.flags.deep, prefix=call.flags.prefix, repair=call.flags.repair)
     report = run_cancellable(verify(wanted, redact=call.redact))

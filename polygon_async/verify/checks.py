@@ -5,16 +5,16 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from polygon_async.findings import Finding, Kind
 from polygon_async.model.layout import OBJECT_SUFFIX
 from polygon_async.report.words import moment
+from polygon_async.verify.findings import Finding, Kind
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from polygon_async.bars.check import CsvCheck
-    from polygon_async.findings import Expected
     from polygon_async.store.objects import StoredObject
+    from polygon_async.verify.findings import Expected
 
 __all__ = ["finding", "of_content", "of_key", "of_object", "of_own_words"]
 

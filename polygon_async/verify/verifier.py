@@ -7,22 +7,22 @@ import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
-from polygon_async import checks
 from polygon_async.bars.check import CsvCheck
 from polygon_async.decompress import decompress
 from polygon_async.errors import CompressionFailed, UploadFailed
-from polygon_async.expectations import as_it_says
-from polygon_async.findings import Checked, Kind
 from polygon_async.store.delivery import seconds_for
 from polygon_async.store.errors import DENIED, code_of
+from polygon_async.verify import checks
+from polygon_async.verify.expected import as_it_says
+from polygon_async.verify.findings import Checked, Kind
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 
-    from polygon_async.findings import Expected, Finding
     from polygon_async.store.bucket import Bucket
     from polygon_async.store.objects import StoredObject
     from polygon_async.system.threads import Offload
+    from polygon_async.verify.findings import Expected, Finding
 
 __all__ = ["Count", "Verifier"]
 

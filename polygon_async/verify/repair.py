@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 
 from polygon_async.bars.resume import remove_csv, whole_csv
 from polygon_async.errors import TickerError, UploadFailed
-from polygon_async.findings import Kind
 from polygon_async.ledger.entries import Order
 from polygon_async.ledger.ledger import open_ledger
 from polygon_async.ledger.recorder import open_records
@@ -23,17 +22,18 @@ from polygon_async.model.units import CsvFile, State
 from polygon_async.run.pipeline import open_polygon
 from polygon_async.run.workers import Work
 from polygon_async.store.delivery import Delivery
+from polygon_async.verify.findings import Kind
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from polygon_async.findings import Checked, Expected
     from polygon_async.ledger.recorder import Records
     from polygon_async.model.units import Unit
     from polygon_async.settings.settings import Settings
     from polygon_async.store.bucket import Bucket
     from polygon_async.system.redaction import Redactor
     from polygon_async.system.threads import Offload
+    from polygon_async.verify.findings import Checked, Expected
 
 __all__ = ["Repair"]
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from polygon_async.findings import Checked, Finding
+    from polygon_async.verify.findings import Checked, Finding
 
 __all__ = ["Report"]
 

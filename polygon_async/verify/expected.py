@@ -7,9 +7,9 @@ from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from polygon_async.findings import Expected
 from polygon_async.model.layout import metadata, parse_key, safe_name, symbol_of, tags
 from polygon_async.model.units import AssetType, Ticker, Unit
+from polygon_async.verify.findings import Expected
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

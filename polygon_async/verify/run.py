@@ -7,26 +7,26 @@ from contextlib import AsyncExitStack, ExitStack
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from polygon_async.counting import counted
 from polygon_async.errors import ConfigError, RunError, first_of
-from polygon_async.expectations import CLAIMED, as_recorded
-from polygon_async.findings import Kind
 from polygon_async.ledger.inventory import read_inventory
 from polygon_async.report.words import size
 from polygon_async.run.directory import claim
 from polygon_async.store.bucket import open_bucket
 from polygon_async.store.lzop import find_lzop
 from polygon_async.system.threads import Offload
-from polygon_async.verifying import Count, Verifier
-from polygon_async.verifyreport import Report
+from polygon_async.verify.expected import CLAIMED, as_recorded
+from polygon_async.verify.findings import Kind
+from polygon_async.verify.progress import counted
+from polygon_async.verify.report import Report
+from polygon_async.verify.verifier import Count, Verifier
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Sequence
 
-    from polygon_async.findings import Checked, Expected
     from polygon_async.ledger.inventory import RecordedUnit
     from polygon_async.settings.settings import Settings
     from polygon_async.system.redaction import Redactor
+    from polygon_async.verify.findings import Checked, Expected
 
 __all__ = ["Wanted", "verify"]
 
@@ -104,7 +104,7 @@ async def _verify(wanted: Wanted, redact: Redactor) -> Report:
         if wanted.repair and lzop is not None:
             todo = [each for each in checked if each.findings or _was_lost(each, subjects)]
             if todo:
-                from polygon_async.repair import Repair
+                from polygon_async.verify.repair import Repair
 
                 await Repair(settings=settings, bucket=bucket, lzop=lzop, offload=offload, redact=redact)(todo)
                 checked = await _again(checked, todo, verifier, offload, settings)
