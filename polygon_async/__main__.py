@@ -10,7 +10,7 @@ __all__ = ["main"]
 def main() -> int:
     """The console script's entry; returns the exit code."""
     try:
-        from polygon_async.cli import main as run
+        from polygon_async.cli.main import main as run
 
         return run()
     except KeyboardInterrupt:

@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING
 import pytest
 from conftest import names
 
-from polygon_async.cli import main, parser
-from polygon_async.commands import COMMANDS, named
+from polygon_async.cli.commands import COMMANDS, named
+from polygon_async.cli.main import main, parser
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from conftest import Program
 
-    from polygon_async.commands import Command
+    from polygon_async.cli.commands import Command
     from polygon_async.sandbox import Sandbox
 
 DAY = ("--from", "2026-03-02", "--to", "2026-03-02", "--rate", "unlimited")

@@ -7,8 +7,8 @@ import subprocess
 
 import pytest
 
-from polygon_async.cli import main
-from polygon_async.commands import COMMANDS
+from polygon_async.cli.commands import COMMANDS
+from polygon_async.cli.main import main
 
 
 def script(shell: str, capsys: pytest.CaptureFixture[str]) -> str:

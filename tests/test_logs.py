@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from polygon_async.logs import JsonFormatter
+from polygon_async.cli.logs import JsonFormatter
 from polygon_async.system.redaction import Redactor
 
 if TYPE_CHECKING:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from polygon_async import progress
+from polygon_async.cli import live
+from polygon_async.cli.live import _Pace, _requests, show
 from polygon_async.model.counters import Tally
 from polygon_async.model.units import State
 from polygon_async.polygon.pace.limiter import Pacer
-from polygon_async.progress import _Pace, _requests, show
 from polygon_async.settings.values import parse_rate
 
 
@@ -25,7 +25,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr(progress, "time", clock)
+    monkeypatch.setattr(live, "time", clock)
     return clock
 
 

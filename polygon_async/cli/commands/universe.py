@@ -12,20 +12,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from polygon_async import __version__
+from polygon_async.cli.flags import LOGGING, add_shared
+from polygon_async.cli.logs import log_to
+from polygon_async.cli.terminal import COULD_NOT, refuse, run_cancellable, say, say_file
 from polygon_async.errors import ConfigError, one_line
-from polygon_async.grammar import LOGGING, add_shared
-from polygon_async.logs import log_to
 from polygon_async.polygon.exchanges import mic_of
 from polygon_async.settings.settings import settings_from
 from polygon_async.settings.values import parse_date
-from polygon_async.terminal import COULD_NOT, refuse, run_cancellable, say, say_file
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable
     from datetime import date
 
-    from polygon_async.commands import Call
+    from polygon_async.cli.commands import Call
     from polygon_async.polygon.reference import Asked, Entry
     from polygon_async.settings.settings import Settings
     from polygon_async.settings.universe import Choice

@@ -7,16 +7,16 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from polygon_async.cli.flags import LOGGING, add_shared
+from polygon_async.cli.logs import log_to
+from polygon_async.cli.terminal import COULD_NOT, say
 from polygon_async.errors import ConfigError
-from polygon_async.grammar import LOGGING, add_shared
-from polygon_async.logs import log_to
 from polygon_async.settings.settings import DEFAULTS
-from polygon_async.terminal import COULD_NOT, say
 
 if TYPE_CHECKING:
     import argparse
 
-    from polygon_async.commands import Call
+    from polygon_async.cli.commands import Call
 
 __all__ = ["DESCRIPTION", "EPILOG", "add_flags", "run"]
 

@@ -8,18 +8,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from polygon_async import __version__
-from polygon_async.commands import COMMANDS, Call, named
+from polygon_async.cli.commands import COMMANDS, Call, named
+from polygon_async.cli.flags import parser_for
+from polygon_async.cli.terminal import INTERRUPTED, open_streams, refuse
 from polygon_async.errors import Interrupted, PolygonAsyncError
-from polygon_async.grammar import parser_for
 from polygon_async.settings.settings import Environment
 from polygon_async.system.redaction import Redactor
-from polygon_async.terminal import INTERRUPTED, open_streams, refuse
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Sequence
 
-    from polygon_async.commands import Command
+    from polygon_async.cli.commands import Command
 
 __all__ = ["main", "parser"]
 

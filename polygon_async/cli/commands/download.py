@@ -8,14 +8,14 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from polygon_async.cli.flags import LOGGING, add_shared
+from polygon_async.cli.logs import log_to
+from polygon_async.cli.terminal import COULD_NOT, GO_ON, complain, run_until, say
 from polygon_async.errors import ConfigError
-from polygon_async.grammar import LOGGING, add_shared
-from polygon_async.logs import log_to
 from polygon_async.settings.settings import DEFAULTS, settings_from
-from polygon_async.terminal import COULD_NOT, GO_ON, complain, run_until, say
 
 if TYPE_CHECKING:
-    from polygon_async.commands import Call
+    from polygon_async.cli.commands import Call
     from polygon_async.report.metrics import MetricsFile
 
 __all__ = ["DESCRIPTION", "EPILOG", "add_flags", "run"]
@@ -88,7 +88,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 def run(call: Call) -> int:
     """Download, and say how it went."""
-    from polygon_async.progress import show
+    from polygon_async.cli.live import show
 
     settings = settings_from(vars(call.flags), call.environment)
     handler, watcher = show(settings.rate, quiet=call.flags.quiet, plain=call.flags.log_format == "json")

@@ -7,10 +7,10 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from polygon_async.terminal import COULD_NOT, say_file
+from polygon_async.cli.terminal import COULD_NOT, say_file
 
 if TYPE_CHECKING:
-    from polygon_async.commands import Call
+    from polygon_async.cli.commands import Call
 
 __all__ = ["DESCRIPTION", "EPILOG", "add_flags", "run"]
 
@@ -44,7 +44,7 @@ def run(call: Call) -> int:
 
 def _whole() -> argparse.ArgumentParser:
     """One parser of everything: without a command the flags are the download's."""
-    from polygon_async.commands import COMMANDS
+    from polygon_async.cli.commands import COMMANDS
 
     whole = argparse.ArgumentParser(prog="polygon-async", allow_abbrev=False)
     whole.add_argument("--version", action="store_true", help="the program's version")
