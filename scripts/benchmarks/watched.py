@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from polygon_async.cli import main
+from polygon_async.cli import main as command_line
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -52,7 +52,7 @@ def main() -> int:
         return run(_watched(work, lags))
 
     asyncio.run = watched_run  # type: ignore[assignment]  # the command line calls it with the work only
-    code = main.main(arguments)
+    code = command_line.main(arguments)
     facts = {
         "lags": lags,
         "loop_cpu": time.thread_time(),
