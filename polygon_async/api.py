@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import os
 from typing import TYPE_CHECKING
 
+from polygon_async.bars.columns import CSV_HEADER
+from polygon_async.bars.frame import _frame
 from polygon_async.errors import ConfigError
 from polygon_async.model.counters import Tally
-from polygon_async.model.layout import CSV_HEADER
 from polygon_async.model.units import Unit
+from polygon_async.polygon.session import open_polygon
+from polygon_async.polygon.walk import pages
 from polygon_async.run import pipeline
-from polygon_async.run.fetch import pages
 from polygon_async.settings import universe
-from polygon_async.settings.settings import Environment, settings_from
+from polygon_async.settings.environment import Environment
+from polygon_async.settings.settings import settings_from
 from polygon_async.system.redaction import Redactor
 from polygon_async.system.threads import Offload
 
@@ -78,7 +80,7 @@ async def fetch_bars(
     (asked,) = universe.from_names([ticker], universe.Defaults())
     unit = Unit(ticker=asked, start=settings.start, end=settings.end, adjusted=adjusted)
     csv = bytearray(CSV_HEADER)
-    async with Offload(2) as offload, pipeline.open_polygon(settings, offload=offload, tally=Tally()) as (polygon, _):
+    async with Offload(2) as offload, open_polygon(settings, offload=offload, tally=Tally()) as (polygon, _):
         async with contextlib.aclosing(pages(unit, polygon=polygon, tally=Tally())) as chain:
             async for page in chain:
                 csv += page.rows
@@ -165,11 +167,3 @@ def _texts(files: Path | str | Sequence[Path | str] | None) -> list[str] | None:
     if files is None:
         return None
     return [str(files)] if isinstance(files, str | os.PathLike) else [str(file) for file in files]
-
-
-def _frame(csv: bytes) -> pd.DataFrame:
-    import pandas as pd
-
-    types = dict.fromkeys(("open", "high", "low", "close", "volume", "vwap"), "float64")
-    types |= {"timestamp": "int64", "transactions": "Int64", "otc": "boolean"}
-    return pd.read_csv(io.BytesIO(csv), dtype=types)

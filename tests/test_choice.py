@@ -11,7 +11,8 @@ from conftest import names
 
 from polygon_async import download
 from polygon_async.errors import ConfigError
-from polygon_async.settings.settings import Environment, settings_from
+from polygon_async.settings.environment import Environment
+from polygon_async.settings.settings import settings_from
 from polygon_async.settings.universe import of
 
 if TYPE_CHECKING:

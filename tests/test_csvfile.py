@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from polygon_async.bars.columns import CSV_HEADER
 from polygon_async.bars.part import Place, append_rows, finish, remove
 from polygon_async.errors import DiskUnusable
-from polygon_async.model.layout import CSV_HEADER
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -17,7 +17,8 @@ from polygon_async.errors import DiskUnusable
 from polygon_async.ledger.entries import Order, Run
 from polygon_async.ledger.ledger import open_ledger
 from polygon_async.model.layout import LEDGER
-from polygon_async.model.units import AssetType, CsvFile, Progress, Receipt, Ticker, Unit
+from polygon_async.model.tickers import AssetType, Ticker
+from polygon_async.model.units import CsvFile, Progress, Receipt, Unit
 
 if TYPE_CHECKING:
     from pathlib import Path

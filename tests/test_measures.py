@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from polygon_async.measures import Latencies, Measures, Series
+from polygon_async.model.counters import Latencies, Measures, Series
 
 
 @given(st.lists(st.floats(0.001, 1000), min_size=2, max_size=300))

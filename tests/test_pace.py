@@ -12,13 +12,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from polygon_async.polygon.client import _retry_after
+from polygon_async.model.rate import parse_rate
 from polygon_async.polygon.pace.limiter import Pacer, fine_sleep
+from polygon_async.polygon.refusals import _retry_after
 from polygon_async.run import pipeline
 from polygon_async.sandbox import Market
 from polygon_async.settings import universe
-from polygon_async.settings.settings import Environment, settings_from
-from polygon_async.settings.values import parse_rate
+from polygon_async.settings.environment import Environment
+from polygon_async.settings.settings import settings_from
 from polygon_async.system.redaction import Redactor
 
 if TYPE_CHECKING:

@@ -14,9 +14,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from polygon_async.bars.page import Border, Page
 from polygon_async.errors import Refused, Retryable, WrongAnswer
-from polygon_async.model.units import AssetType, Ticker, Unit
-from polygon_async.polygon.bar_pages import Border, Page, read_page, unpack
+from polygon_async.model.tickers import AssetType, Ticker
+from polygon_async.model.units import Unit
+from polygon_async.polygon.bar_pages import read_page, unpack
 from polygon_async.sandbox import Market
 
 if TYPE_CHECKING:

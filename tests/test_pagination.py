@@ -16,16 +16,18 @@ from conftest import csv_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from polygon_async.bars.columns import CSV_HEADER
+from polygon_async.bars.page import Border
 from polygon_async.errors import TickerError, WrongAnswer
 from polygon_async.model.counters import Tally
-from polygon_async.model.layout import CSV_HEADER
-from polygon_async.model.units import AssetType, Ticker, Unit
-from polygon_async.polygon.bar_pages import Border
+from polygon_async.model.tickers import AssetType, Ticker
+from polygon_async.model.units import Unit
 from polygon_async.polygon.bar_requests import LIMIT, PageRequest, first_request, next_request
-from polygon_async.run.fetch import pages
-from polygon_async.run.pipeline import open_polygon
+from polygon_async.polygon.session import open_polygon
+from polygon_async.polygon.walk import pages
 from polygon_async.sandbox import Sandbox
-from polygon_async.settings.settings import Environment, settings_from
+from polygon_async.settings.environment import Environment
+from polygon_async.settings.settings import settings_from
 from polygon_async.system.threads import Offload
 
 if TYPE_CHECKING:

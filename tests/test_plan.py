@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from polygon_async.model.units import AssetType, Ticker, Unit, today
+from polygon_async.model.tickers import AssetType, Ticker
+from polygon_async.model.units import Unit, today
 from polygon_async.report.estimate import Density, Span, estimate
 
 if TYPE_CHECKING:

@@ -7,9 +7,9 @@ import pytest
 from polygon_async.cli import live
 from polygon_async.cli.live import _Pace, _requests, show
 from polygon_async.model.counters import Tally
+from polygon_async.model.rate import parse_rate
 from polygon_async.model.units import State
 from polygon_async.polygon.pace.limiter import Pacer
-from polygon_async.settings.values import parse_rate
 
 
 class Clock:

@@ -23,12 +23,11 @@ from test_pace import check_pace, in_virtual_time
 import polygon_async
 from polygon_async.cli.live import _Pace, _requests
 from polygon_async.model.counters import Tally
-from polygon_async.model.units import spell_rate
+from polygon_async.model.rate import parse_rate, spell_rate
 from polygon_async.polygon.pace.auto import AutoPacer, Search
 from polygon_async.polygon.pace.limiter import Pacer
 from polygon_async.polygon.pace.memory import Lesson, Memory, cache_file
 from polygon_async.sandbox import Market
-from polygon_async.settings.values import parse_rate
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -10,7 +10,7 @@ from conftest import csv_of, names
 from test_troubles import DAY, download
 
 from polygon_async.errors import DiskUnusable
-from polygon_async.room import least_room
+from polygon_async.run.directory import least_room
 
 if TYPE_CHECKING:
     from collections.abc import Callable

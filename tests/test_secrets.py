@@ -11,7 +11,7 @@ import pytest
 from test_objects import Answered, Asked, decompressed, door, stored
 
 from polygon_async.errors import one_line
-from polygon_async.settings.settings import Environment
+from polygon_async.settings.environment import Environment
 from polygon_async.system.redaction import Redactor
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from polygon_async.model.days import dates_of, days_between, days_of, from_text, to_text
 from polygon_async.model.exchange_calendar import trading_days
 from polygon_async.model.sessions import Coverage, Sessions, coverage, sessions
-from polygon_async.model.units import AssetType
+from polygon_async.model.tickers import AssetType
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from polygon_async.errors import ConfigError
-from polygon_async.settings.settings import Environment, Settings, settings_from
+from polygon_async.settings.environment import Environment
+from polygon_async.settings.settings import Settings, settings_from
 from polygon_async.settings.values import default_range
 
 if TYPE_CHECKING:

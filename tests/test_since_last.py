@@ -10,7 +10,8 @@ import pytest
 
 from polygon_async.ledger.entries import Order
 from polygon_async.ledger.ledger import open_ledger
-from polygon_async.model.units import AssetType, CsvFile, Receipt, Ticker, Unit
+from polygon_async.model.tickers import AssetType, Ticker
+from polygon_async.model.units import CsvFile, Receipt, Unit
 
 if TYPE_CHECKING:
     from collections.abc import Callable

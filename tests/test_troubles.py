@@ -20,7 +20,8 @@ from polygon_async.run import pipeline
 from polygon_async.sandbox import Bar, Market, Sandbox
 from polygon_async.sandbox.trouble import KINDS, parse
 from polygon_async.settings import universe
-from polygon_async.settings.settings import Environment, settings_from
+from polygon_async.settings.environment import Environment
+from polygon_async.settings.settings import settings_from
 from polygon_async.system.redaction import Redactor
 
 if TYPE_CHECKING:

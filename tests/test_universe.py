@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from conftest import Program
 
-    from polygon_async.model.units import Ticker
+    from polygon_async.model.tickers import Ticker
     from polygon_async.sandbox import Sandbox
 
 

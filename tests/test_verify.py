@@ -15,9 +15,9 @@ import pytest
 from test_objects import LZOP, Answered, Asked, Stored, decompressed, door, put, stored
 
 from polygon_async.bars.check import CsvCheck
-from polygon_async.decompress import decompress
 from polygon_async.errors import CompressionFailed
 from polygon_async.model.layout import parse_key, symbol_of
+from polygon_async.store.lzop import decompress
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator

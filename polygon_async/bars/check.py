@@ -6,7 +6,7 @@ import hashlib
 import operator
 from itertools import islice
 
-from polygon_async.model.layout import CSV_HEADER
+from polygon_async.bars.columns import CSV_HEADER
 
 __all__ = ["CsvCheck"]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import hashlib
 import os
 from dataclasses import dataclass
@@ -11,15 +10,15 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from isal import isal_zlib
 
-from polygon_async.errors import DiskUnusable, PolygonAsyncError, TickerError, one_line
-from polygon_async.model.layout import CSV_HEADER
+from polygon_async.bars.columns import CSV_HEADER
+from polygon_async.errors import DiskUnusable, TickerError
+from polygon_async.system.files import disk_errors
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from io import BufferedIOBase
     from pathlib import Path
 
-__all__ = ["Digests", "Place", "append_rows", "digests", "disk_errors", "finish", "remove"]
+__all__ = ["Digests", "Place", "append_rows", "digests", "finish", "remove"]
 
 _CHUNK = 2**20
 
@@ -112,21 +111,3 @@ def remove(part: Path) -> None:
     """Take a part away, if it is there."""
     with contextlib.suppress(OSError):
         part.unlink(missing_ok=True)
-
-
-_ABOUT_THE_NAME = frozenset({errno.ENAMETOOLONG, errno.EISDIR, errno.EEXIST, errno.ENOTEMPTY})
-
-
-@contextlib.contextmanager
-def disk_errors(path: Path, *, name: type[PolygonAsyncError] = DiskUnusable) -> Iterator[None]:
-    """Turn what the disk says about `path` into the family: it stops the run.
-
-    `name` is what trouble with this very name becomes: one that is too long, or a directory's.
-    """
-    try:
-        yield
-    except OSError as error:
-        if error.errno in {errno.ENOSPC, errno.EDQUOT}:
-            raise DiskUnusable(f"the disk is full ({path}); free some space and start again") from error
-        kind = name if error.errno in _ABOUT_THE_NAME else DiskUnusable
-        raise kind(f"{path} cannot be written ({one_line(error.strerror or error)})") from error

@@ -9,17 +9,18 @@ import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from polygon_async.bars.columns import CSV_HEADER
+from polygon_async.bars.page import LONGEST_TAIL, border_after
 from polygon_async.bars.part import Place, digests
-from polygon_async.model.layout import CSV_HEADER, csv_name, part_name
+from polygon_async.model.layout import csv_name, part_name
 from polygon_async.model.units import CsvFile
-from polygon_async.polygon.bar_pages import LONGEST_TAIL, border_after
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from polygon_async.bars.page import Border
     from polygon_async.bars.part import Digests
     from polygon_async.model.units import Progress, Unit
-    from polygon_async.polygon.bar_pages import Border
 
 __all__ = ["Resumption", "remove_csv", "resumption", "whole_csv"]
 

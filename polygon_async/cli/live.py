@@ -12,7 +12,8 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from polygon_async.model.counters import ASKING
-from polygon_async.model.units import State, spell_rate
+from polygon_async.model.rate import spell_rate
+from polygon_async.model.units import State
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -20,10 +21,9 @@ if TYPE_CHECKING:
     from rich.console import Console, RenderableType
     from rich.live import Live
 
-    from polygon_async.model.counters import Tally
-    from polygon_async.model.units import Rate
+    from polygon_async.model.counters import Tally, Watcher
+    from polygon_async.model.rate import Rate
     from polygon_async.polygon.pace.limiter import Pacer
-    from polygon_async.run.pipeline import Watcher
 
 __all__ = ["show"]
 

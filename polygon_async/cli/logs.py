@@ -11,14 +11,13 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
 from polygon_async.errors import ConfigError, one_line
-from polygon_async.system.redaction import RedactingFormatter
 
 if TYPE_CHECKING:
     import argparse
 
     from polygon_async.system.redaction import Redactor
 
-__all__ = ["JsonFormatter", "log_to"]
+__all__ = ["JsonFormatter", "RedactingFormatter", "log_to"]
 
 _TICKER = re.compile(r"/ticker/([^/\]\s]+)/|\b/v3/reference/tickers/([^/\]\s]+)")
 _REQUEST_ID = re.compile(r"\(request_id ([^)\s]+)\)")
@@ -93,3 +92,15 @@ def _opened(name: str) -> logging.Handler:
         return logging.FileHandler(Path(name), encoding="utf-8", errors="backslashreplace")
     except OSError as error:
         raise ConfigError(f"--log-file {one_line(name)}: it cannot be written ({one_line(error.strerror)})") from error
+
+
+class RedactingFormatter(logging.Formatter):
+    """A log formatter whose output, tracebacks included, has passed a redactor."""
+
+    def __init__(self, redact: Redactor) -> None:
+        super().__init__("%(asctime)s %(levelname)-7s %(message)s", "%H:%M:%S")
+        self._redact = redact
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The record's whole text, secrets taken out."""
+        return self._redact(super().format(record))

@@ -12,7 +12,7 @@ from polygon_async.cli.commands import COMMANDS, Call, named
 from polygon_async.cli.flags import parser_for
 from polygon_async.cli.terminal import INTERRUPTED, open_streams, refuse
 from polygon_async.errors import Interrupted, PolygonAsyncError
-from polygon_async.settings.settings import Environment
+from polygon_async.settings.environment import Environment
 from polygon_async.system.redaction import Redactor
 
 if TYPE_CHECKING:

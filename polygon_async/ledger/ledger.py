@@ -20,7 +20,8 @@ from polygon_async.ledger.database import connected, said_of
 from polygon_async.ledger.entries import Held, Run, Standing, UnitState
 from polygon_async.model.days import from_text, to_text
 from polygon_async.model.layout import LEDGER, TIMEFRAME, csv_name
-from polygon_async.model.units import CsvFile, Listing, Progress, Receipt
+from polygon_async.model.tickers import Listing
+from polygon_async.model.units import CsvFile, Progress, Receipt
 
 if TYPE_CHECKING:
     import sqlite3

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
     from polygon_async.ledger.entries import Held, Order, Run, Standing
     from polygon_async.ledger.ledger import Ledger
-    from polygon_async.model.units import CsvFile, Listing, Progress, Receipt, Unit
+    from polygon_async.model.tickers import Listing
+    from polygon_async.model.units import CsvFile, Progress, Receipt, Unit
 
 __all__ = ["Records", "open_records"]
 

@@ -2,21 +2,113 @@
 
 from __future__ import annotations
 
-from collections import Counter
+import math
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
-
-from polygon_async.measures import Measures
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
+    from contextlib import AbstractAsyncContextManager
 
     from polygon_async.model.units import State
+    from polygon_async.polygon.pace.limiter import Pacer
 
-__all__ = ["ASKING", "Tally"]
+__all__ = ["ASKING", "Latencies", "Measures", "Series", "Tally", "Watcher"]
+
+_STEP = math.log(1.05)
+_MOST_SPANS = 240
 
 ASKING = "asking"
 """What is done for a ticker of which no page has come yet."""
+
+
+@dataclass(slots=True)
+class Latencies:
+    """How long requests took, by classes that are 5% wide."""
+
+    counts: Counter[int] = field(default_factory=Counter)
+
+    def note(self, seconds: float) -> None:
+        """One request took so long."""
+        self.counts[math.ceil(math.log(max(seconds, 1e-4)) / _STEP)] += 1
+
+    def percentile(self, share: float) -> float | None:
+        """Seconds within which this share (0 to 1) of the requests was answered; None before the first one."""
+        left = math.ceil(self.counts.total() * share)
+        for number in sorted(self.counts):
+            left -= self.counts[number]
+            if left <= 0:
+                return math.exp(number * _STEP)
+        return None
+
+
+@dataclass(slots=True)
+class Span:
+    """Some seconds of a run."""
+
+    requests: int = 0
+    refused: int = 0
+    """Answers with 429."""
+    failed: int = 0
+    """Attempts that brought no answer, or one of 5xx."""
+    allowed: float | None = None
+    """Requests a second that were allowed at its end; None for any number."""
+
+
+@dataclass(slots=True)
+class Series:
+    """Requests over time: spans of a second each, of two when there are too many, of four ..."""
+
+    seconds: float = 1.0
+    """Length of a span."""
+    spans: dict[int, Span] = field(default_factory=dict)
+    """By their number, from the run's beginning on; without those in which nothing happened."""
+
+    def at(self, moment: float) -> Span:
+        """The span of a moment, in s since the run's beginning."""
+        while (number := int(moment / self.seconds)) >= _MOST_SPANS:
+            self._coarsen()
+        return self.spans.setdefault(number, Span())
+
+    def _coarsen(self) -> None:
+        self.seconds *= 2
+        old, self.spans = self.spans, {}
+        for number, span in sorted(old.items()):
+            into = self.spans.setdefault(number // 2, Span())
+            into.requests += span.requests
+            into.refused += span.refused
+            into.failed += span.failed
+            into.allowed = span.allowed
+
+
+@dataclass(slots=True)
+class Measures:
+    """Where a run's time went; noted on the event loop only."""
+
+    began: float = 0.0
+    """The loop's time when the run began."""
+    seconds: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
+    """Of all tickers together: waiting for tokens, on the network, reading pages, in lzop, uploading."""
+    latencies: Latencies = field(default_factory=Latencies)
+    series: Series = field(default_factory=Series)
+
+    def sent(self, now: float, *, waited: float, allowed: float | None) -> Span:
+        """A request goes out, after it has waited for its token; returns its span."""
+        self.seconds["tokens"] += waited
+        span = self.series.at(max(0.0, now - self.began))
+        span.requests += 1
+        span.allowed = allowed
+        return span
+
+    def as_json(self) -> Mapping[str, object]:
+        """Seconds by what they were spent on, and the latency's percentiles in ms."""
+        shares = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
+        found = {name: self.latencies.percentile(share) for name, share in shares.items()}
+        return {
+            "seconds_in": {name: round(seconds, 3) for name, seconds in sorted(self.seconds.items())},
+            "latency_ms": {name: seconds and round(seconds * 1000, 1) for name, seconds in found.items()},
+        }
 
 
 @dataclass(slots=True)
@@ -44,3 +136,10 @@ class Tally:
     """How long each of the run's queues is."""
     in_flight: dict[str, str] = field(default_factory=dict)
     """Tickers that somebody works on, and at what."""
+
+
+class Watcher(Protocol):
+    """Whoever shows a run to a person while it goes on."""
+
+    def watch(self, tally: Tally, pacer: Pacer, total: int) -> AbstractAsyncContextManager[object]:
+        """A context that lasts as long as the run's work; `total` is its number of tickers."""

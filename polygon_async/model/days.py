@@ -8,7 +8,7 @@ from __future__ import annotations
 from datetime import date, timedelta
 from typing import TYPE_CHECKING
 
-from polygon_async.model.units import AssetType
+from polygon_async.model.tickers import AssetType
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

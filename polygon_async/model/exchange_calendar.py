@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from polygon_async.model.days import days_between, from_text, to_text
 from polygon_async.model.units import today
-from polygon_async.report.lists import replace_file
-from polygon_async.system.files import cache_directory
+from polygon_async.system.files import cache_directory, replace_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -8,10 +8,10 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from polygon_async.model.units import CsvFile, Ticker, Unit
+    from polygon_async.model.tickers import Ticker
+    from polygon_async.model.units import CsvFile, Unit
 
 __all__ = [
-    "CSV_HEADER",
     "FAILED_CSV",
     "LEDGER",
     "NO_DATA_CSV",
@@ -34,7 +34,6 @@ __all__ = [
     "tags",
 ]
 
-CSV_HEADER = b"open,high,low,close,volume,vwap,timestamp,transactions,otc\n"
 FAILED_CSV = "failed.csv"
 NO_DATA_CSV = "no_data.csv"
 VERIFY_CSV = "verify.csv"

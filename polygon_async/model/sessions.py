@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from polygon_async.model.days import dates_of, days_between
 from polygon_async.model.exchange_calendar import trading_days
-from polygon_async.model.units import AssetType
+from polygon_async.model.tickers import AssetType
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

@@ -3,110 +3,26 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
+from polygon_async.model.tickers import AssetType, Ticker
+
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from pathlib import Path
 
-__all__ = [
-    "MINUTE_MS",
-    "NEW_YORK",
-    "AssetType",
-    "CsvFile",
-    "Listing",
-    "Outcome",
-    "Progress",
-    "Rate",
-    "Receipt",
-    "State",
-    "Ticker",
-    "Unit",
-    "spell_rate",
-    "today",
-]
+__all__ = ["MINUTE_MS", "NEW_YORK", "CsvFile", "Outcome", "Progress", "Receipt", "State", "Unit", "today"]
 
 NEW_YORK = ZoneInfo("America/New_York")
 MINUTE_MS = 60_000
 _DAY = timedelta(days=1)
 
 
-class AssetType(enum.StrEnum):
-    """What a ticker is; the API tells it by the ticker's prefix."""
-
-    STOCKS = "stocks"
-    OPTIONS = "options"
-    INDICES = "indices"
-    FOREX = "forex"
-    CRYPTO = "crypto"
-
-    @classmethod
-    def of(cls, symbol: str) -> AssetType:
-        """The asset type that the prefix of `symbol` tells."""
-        prefixes = {"X:": cls.CRYPTO, "C:": cls.FOREX, "I:": cls.INDICES, "O:": cls.OPTIONS}
-        return prefixes.get(symbol[:2], cls.STOCKS)
-
-
-@dataclass(frozen=True, slots=True)
-class Listing:
-    """What the API's reference data tells of a ticker; None is what it does not."""
-
-    exchange: str | None = None
-    """By the name that people use."""
-    currency: str | None = None
-    """Its code, in capitals."""
-
-
-@dataclass(frozen=True, slots=True)
-class Ticker:
-    """One ticker of the universe and what its tags say of it."""
-
-    symbol: str
-    """As the API spells it; case-sensitive and never changed."""
-    asset_type: AssetType
-    """As the tag and the key say it; a universe may have its own opinion."""
-    exchange: str
-    currency: str
-    row: Mapping[str, str] = field(default_factory=dict, hash=False)
-    """The universe's other columns as they were, for the lists that can be fed back in."""
-
-    def own(self, column: str) -> str:
-        """What its row of the universe says in a column, whatever the case of its name; empty for nothing."""
-        return next((value for name, value in self.row.items() if name.strip().lower() == column and value), "")
-
-    @property
-    def market(self) -> AssetType:
-        """What it is to the API, whatever the tags say: its days and its bars' fields depend on it."""
-        return AssetType.of(self.symbol)
-
-
-@dataclass(frozen=True, slots=True)
-class Rate:
-    """How many requests may be sent; without bursts, so `5/min` is one every 12 seconds."""
-
-    text: str
-    """As the user wrote it: `5/min`, `100/s`, `unlimited`, `auto`."""
-    per_second: float | None
-    """None when there is no limit, and for `auto`, which finds it."""
-
-    @property
-    def is_auto(self) -> bool:
-        """Whether the rate is found while the run goes on; the pacer knows the one in force."""
-        return self.text == "auto"
-
-
 def today() -> date:
     """New York's calendar day."""
     return datetime.now(NEW_YORK).date()
-
-
-def spell_rate(per_second: float) -> str:
-    """A rate for people, to two digits: `8/s`, `5/min`."""
-    count, unit = (per_second, "s") if per_second >= 1 else (per_second * 60, "min")
-    return f"{float(f'{count:.2g}'):g}/{unit}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

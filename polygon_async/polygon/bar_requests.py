@@ -11,8 +11,8 @@ from polygon_async.errors import WrongAnswer, one_line
 from polygon_async.model.units import MINUTE_MS
 
 if TYPE_CHECKING:
+    from polygon_async.bars.page import Border
     from polygon_async.model.units import Unit
-    from polygon_async.polygon.bar_pages import Border
 
 __all__ = ["LIMIT", "PageRequest", "first_request", "later_request", "next_request", "own_parts"]
 

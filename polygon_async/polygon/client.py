@@ -7,14 +7,11 @@ import logging
 import math
 import ssl
 import urllib.request
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import aiohttp
 import backoff
-import msgspec
 from yarl import URL
 
 from polygon_async import __version__
@@ -23,18 +20,16 @@ from polygon_async.errors import (
     OutOfPatience,
     Refused,
     Retryable,
-    RunError,
     TickerError,
     WrongAnswer,
     one_line,
-    said_by,
 )
-from polygon_async.polygon.bar_pages import unpack
 from polygon_async.polygon.pace.patience import Patience
 from polygon_async.polygon.reading import read_packed
+from polygon_async.polygon.refusals import _broken, _retry_after, _said
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
     from types import TracebackType
 
     from polygon_async.model.counters import Tally
@@ -53,16 +48,8 @@ _RETRIED = frozenset({408, 429, 499})
 _LARGEST_BODY = 256 * 2**20
 _NEW_WEIGHT = 0.2
 """Of the newest answer's latency in the mean of the last ones."""
-_LONGEST_RETRY_AFTER = 3600.0
-"""Seconds; whoever asks for more is asked again after these, and may say so again."""
 _LONGEST_ANSWER = 20
 """Stall time-outs that one answer may take in all, however it trickles."""
-
-
-class _ErrorBody(msgspec.Struct):
-    error: str | None = None
-    message: str | None = None
-    request_id: str | None = None
 
 
 class Question(Protocol):
@@ -288,61 +275,6 @@ async def _body(response: aiohttp.ClientResponse) -> bytes:
         if len(body) > _LARGEST_BODY:
             raise WrongAnswer(f"HTTP {response.status} with a body of more than {_LARGEST_BODY // 2**20} MiB")
     return bytes(body)
-
-
-def _broken(error: Exception, host: str) -> Exception:
-    """What it means that no whole answer came."""
-    text = one_line(str(error) or type(error).__name__)
-    match error:
-        case aiohttp.ClientConnectorCertificateError() | ssl.SSLCertVerificationError():
-            return RunError(
-                f"the certificate of {host} cannot be trusted ({text}); check POLYGON_BASE_URL and the CA certificates"
-            )
-        case aiohttp.SocketTimeoutError():
-            return Retryable("the answer stalled: no byte came within the stall time-out", reason="stall")
-        case aiohttp.ConnectionTimeoutError() | TimeoutError():
-            return Retryable(f"no whole answer from {host} in time", reason="timeout")
-        case aiohttp.ClientPayloadError():
-            return Retryable(f"the body was cut ({text})", reason="cut body")
-        case aiohttp.ClientConnectorDNSError():
-            return Retryable(f"the name {host} cannot be resolved", reason="dns")
-        case aiohttp.ClientConnectorError():
-            return Retryable(f"no connection to {host} ({text})", reason="no connection")
-        case aiohttp.ClientResponseError():
-            return Retryable(f"the answer is not HTTP ({one_line(error.message)})", reason="not http")
-        case _:
-            return Retryable(f"the connection to {host} broke ({text})", reason="reset")
-
-
-def _said(body: bytes, encoding: str, request_id: str | None) -> str:
-    """What an error body says, in a line."""
-    try:
-        text = unpack(body, encoding)
-    except Retryable:
-        text = b""
-    try:
-        answer = msgspec.json.decode(text, type=_ErrorBody)
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
-        answer = _ErrorBody()
-        # A gateway's HTML page says nothing that its status does not; a short plain text may.
-        answer.message = "" if b"<" in text else text.decode(errors="replace")
-    said = one_line(answer.error or answer.message or "") or "without a word"
-    found = answer.request_id or request_id
-    return f"{said}{said_by(found)}"
-
-
-def _retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds that the answer asks to wait, told as seconds or as a date; None where it doesn't."""
-    text = headers.get("Retry-After", "").strip()
-    if text.isascii() and text.replace(".", "", 1).isdigit():
-        return min(float(text), _LONGEST_RETRY_AFTER)
-    try:
-        until = parsedate_to_datetime(text)
-    except (ValueError, OverflowError):
-        return None
-    if until.tzinfo is None:
-        until = until.replace(tzinfo=UTC)
-    return min(max(0.0, (until - datetime.now(UTC)).total_seconds()), _LONGEST_RETRY_AFTER)
 
 
 def _proxy_for(url: URL) -> URL | None:

@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import csv
 import io
+import logging
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from polygon_async.errors import WrongAnswer, one_line
 from polygon_async.model.layout import is_tag_value
-from polygon_async.model.units import AssetType
+from polygon_async.model.tickers import AssetType
 from polygon_async.polygon.exchanges import name_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from polygon_async.cli.commands.universe import _Order
     from polygon_async.polygon.reference import Entry
+    from polygon_async.settings.settings import Settings
+    from polygon_async.settings.universe import Choice
 
 __all__ = ["COLUMNS", "as_csv", "currency_of", "exchange_of", "once_each"]
+
+log = logging.getLogger(__name__)
 
 COLUMNS = ("ticker", "name", "exchange", "currency", "asset_type", "type", "list_date", "delist_date")
 
@@ -87,3 +93,39 @@ def currency_of(entry: Entry) -> str:
     """Its code: stocks have it as their currency's name (`usd`), pairs as its symbol, beside a name in words."""
     told = (entry.currency_symbol, entry.currency_name)
     return next((text.upper() for text in told if text and _CURRENCY.fullmatch(text)), "")
+
+
+async def _gather(order: _Order, settings: Settings) -> tuple[list[Entry], dict[str, Any]]:
+    """The tickers, and what a program may want to know of how they came together."""
+    from polygon_async.model.counters import Tally
+    from polygon_async.polygon.reference import entry_pages, with_list_dates
+    from polygon_async.polygon.session import open_polygon
+    from polygon_async.polygon.universe import once_each
+    from polygon_async.settings.universe import Choice, is_symbol
+    from polygon_async.system.threads import Offload
+
+    tally = Tally()
+    found: list[Entry] = []
+    async with Offload(2) as offload, open_polygon(settings, offload=offload, tally=tally) as (polygon, _):
+        for asked in order.questions:
+            async for page in entry_pages(asked, polygon=polygon):
+                found += page.entries
+                log.info("%s tickers so far", f"{len(found):,}")
+        unique = once_each(found)
+        usable = [entry for entry in unique if is_symbol(entry.ticker)]
+        entries = _chosen(usable, Choice(match=settings.match, limit=settings.limit))
+        if order.list_dates:
+            entries = await with_list_dates(entries, day=order.day, polygon=polygon, workers=settings.concurrency)
+    unusable = [one_line(repr(entry.ticker)) for entry in unique if not is_symbol(entry.ticker)]
+    if unusable:
+        log.warning("left out, as no file or key could have such a name: %s", ", ".join(unusable))
+    facts = {"doubles": len(found) - len(unique), "left_out": len(unusable), "requests": tally.requests}
+    return entries, facts
+
+
+def _chosen(entries: list[Entry], choice: Choice) -> list[Entry]:
+    chosen: list[Entry] = []
+    for entry in entries:
+        if choice.takes(entry.ticker, len(chosen)):
+            chosen.append(entry)
+    return chosen

@@ -10,20 +10,18 @@ from typing import TYPE_CHECKING
 
 from polygon_async.errors import one_line
 from polygon_async.model.sessions import coverage, sessions
-from polygon_async.model.units import AssetType, today
-from polygon_async.report.estimate import Density, estimate
-from polygon_async.run.tags import most_lookups
+from polygon_async.model.tickers import AssetType
+from polygon_async.model.units import today
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Sequence
 
     from polygon_async.model.sessions import Coverage, Sessions
-    from polygon_async.model.units import Outcome, Ticker, Unit
-    from polygon_async.report.estimate import Estimate
-    from polygon_async.settings.settings import Settings
+    from polygon_async.model.tickers import Ticker
+    from polygon_async.model.units import Outcome
     from polygon_async.system.threads import Offload
 
-__all__ = ["Covered", "cover", "expect", "prepare"]
+__all__ = ["Covered", "cover", "prepare"]
 
 log = logging.getLogger(__name__)
 
@@ -55,18 +53,6 @@ async def cover(outcomes: Sequence[Outcome], *, offload: Offload) -> list[Covere
         # The library's calendars reach only so far back and ahead.
         log.warning("the sessions of this range are not known (%s): gaps are not looked for", one_line(error))
         return []
-
-
-async def expect(
-    units: Sequence[Unit], densities: Mapping[str, float], settings: Settings, *, offload: Offload
-) -> Estimate | None:
-    """What a plan would have said of these units with what the ledger knew; None where the sessions are not known."""
-    known = {symbol: Density(bars=bars, basis="ledger") for symbol, bars in densities.items()}
-    lookups = most_lookups(unit.ticker for unit in units) if settings.upload and settings.reference else 0
-    try:
-        return await offload(estimate, units, known, lookups=lookups, today=today() - timedelta(days=1))
-    except ValueError:
-        return None
 
 
 def _covered(outcomes: Sequence[Outcome]) -> list[Covered]:

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from polygon_async.model.sessions import Sessions, sessions
-from polygon_async.model.units import AssetType
+from polygon_async.model.tickers import AssetType
+from polygon_async.model.units import today
+from polygon_async.run.tags import most_lookups
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from datetime import date
 
     from polygon_async.model.units import Unit
+    from polygon_async.settings.settings import Settings
+    from polygon_async.system.threads import Offload
 
-__all__ = ["Density", "Estimate", "Span", "estimate"]
+__all__ = ["Density", "Estimate", "Span", "estimate", "expect"]
 
 _PAGE = 50_000
 _CSV_BYTES = (58.0, 80.0)
@@ -156,3 +161,15 @@ def _of_markets(units: Iterable[Unit], known: Mapping[str, Density]) -> dict[str
 
 def _around(low: float, high: float) -> Span:
     return Span(low * (1 - _DRIFT), high * (1 + _DRIFT))
+
+
+async def expect(
+    units: Sequence[Unit], densities: Mapping[str, float], settings: Settings, *, offload: Offload
+) -> Estimate | None:
+    """What a plan would have said of these units with what the ledger knew; None where the sessions are not known."""
+    known = {symbol: Density(bars=bars, basis="ledger") for symbol, bars in densities.items()}
+    lookups = most_lookups(unit.ticker for unit in units) if settings.upload and settings.reference else 0
+    try:
+        return await offload(estimate, units, known, lookups=lookups, today=today() - timedelta(days=1))
+    except ValueError:
+        return None

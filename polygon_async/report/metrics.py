@@ -9,7 +9,7 @@ import time
 from typing import TYPE_CHECKING
 
 from polygon_async.errors import ConfigError, one_line
-from polygon_async.report.lists import replace_file
+from polygon_async.system.files import replace_file
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Iterator

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
+from polygon_async.model.layout import REPORT_HTML, REPORT_JSON
 from polygon_async.model.sessions import by_month
+from polygon_async.report.html import html_of
 from polygon_async.report.words import moment
+from polygon_async.system.files import disk_errors, replace_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
 
-    from polygon_async.measures import Measures
+    from polygon_async.model.counters import Measures
     from polygon_async.model.units import Outcome
     from polygon_async.report.coverage import Covered
     from polygon_async.report.summary import Summary
 
-__all__ = ["redacted", "report_of"]
+__all__ = ["publish", "redacted", "report_of"]
 
 _MOST_SLOW = 15
 _MOST_COVERED = 60
@@ -119,3 +124,16 @@ def _covered(each: Covered) -> dict[str, object]:
         "last": moment(csv.last) if csv else None,
         "months": {month: [found[month], expected[month]] for month in sorted(expected)},
     }
+
+
+def publish(report: Mapping[str, Any], directory: Path) -> Path:
+    """Write a report as JSON and as a page, each whole or not at all; returns the page's path.
+
+    Raises:
+        DiskUnusable: they cannot be written.
+    """
+    page = directory / REPORT_HTML
+    for path, text in ((directory / REPORT_JSON, json.dumps(report, indent=1) + "\n"), (page, html_of(report))):
+        with disk_errors(path):
+            replace_file(path, text)
+    return page

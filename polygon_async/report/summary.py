@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
     from polygon_async.model.counters import Tally
     from polygon_async.model.sessions import Coverage
-    from polygon_async.model.units import Outcome, Ticker
+    from polygon_async.model.tickers import Ticker
+    from polygon_async.model.units import Outcome
     from polygon_async.report.estimate import Estimate
 
 __all__ = ["Summary"]

@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import fcntl
 import os
+import shutil
 import tempfile
 from typing import TYPE_CHECKING
 
-from polygon_async.bars.part import disk_errors
 from polygon_async.errors import ConfigError, DiskUnusable
 from polygon_async.model.layout import csv_name
+from polygon_async.system.files import disk_errors
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-    from polygon_async.model.units import Ticker
+    from polygon_async.model.tickers import Ticker
+    from polygon_async.system.threads import Offload
 
-__all__ = ["claim"]
+__all__ = ["check_room", "claim", "least_room", "watch_room"]
+
+_FOR_THE_REST = 32 * 2**20
+_FOR_A_TICKER = 8 * 2**20
+"""Bytes: a page's rows, and the compressed file of a usual ticker."""
+_AT_MOST = 2**30
+_SECONDS_BETWEEN_LOOKS = 1.0
 
 
 @contextlib.contextmanager
@@ -66,3 +75,34 @@ def _refuse_twins(directory: Path, tickers: Sequence[Ticker]) -> None:
             raise ConfigError(
                 f"{twin} and {ticker.symbol} would share a file, as {directory} folds case; run them apart"
             )
+
+
+def least_room(concurrency: int) -> int:
+    """Bytes that must be free: enough for what so many tickers write between two looks, and for the ledger."""
+    return min(_FOR_THE_REST + concurrency * _FOR_A_TICKER, _AT_MOST)
+
+
+def check_room(directory: Path, least: int) -> None:
+    """Look once. Blocking.
+
+    Raises:
+        DiskUnusable: less than `least` bytes are free.
+    """
+    with disk_errors(directory):
+        free = shutil.disk_usage(directory).free
+    if free < least:
+        raise DiskUnusable(
+            f"the disk of {directory} is nearly full ({free / 1e6:,.0f} MB are free, {least / 1e6:,.0f} MB are needed);"
+            " free some space and start again"
+        )
+
+
+async def watch_room(directory: Path, least: int, *, offload: Offload) -> None:
+    """Look every second, for ever.
+
+    Raises:
+        DiskUnusable: less than `least` bytes are free; what is under way still fits.
+    """
+    while True:
+        await offload(check_room, directory, least)
+        await asyncio.sleep(_SECONDS_BETWEEN_LOOKS)

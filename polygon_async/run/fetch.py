@@ -2,220 +2,29 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-from collections import deque
-from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
 from polygon_async.bars.part import Place, append_rows, finish, remove
-from polygon_async.errors import TickerError, WrongAnswer, said_by
+from polygon_async.errors import TickerError
 from polygon_async.model.layout import csv_name, part_name
-from polygon_async.model.units import MINUTE_MS, CsvFile, Progress
-from polygon_async.polygon.bar_pages import Border, read_page
-from polygon_async.polygon.bar_requests import first_request, later_request, next_request
-from polygon_async.polygon.reading import place_page
-from polygon_async.polygon.windows import Cutter
+from polygon_async.model.units import CsvFile, Progress
+from polygon_async.polygon.walk import pages
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Awaitable, Callable
+    from collections.abc import Awaitable, Callable
     from pathlib import Path
 
+    from polygon_async.bars.page import Page
     from polygon_async.bars.resume import Resumption
     from polygon_async.model.counters import Tally
     from polygon_async.model.units import Unit
-    from polygon_async.polygon.bar_pages import Page
-    from polygon_async.polygon.bar_requests import PageRequest
     from polygon_async.polygon.client import Polygon
     from polygon_async.polygon.windows import Slots
     from polygon_async.system.threads import Offload
 
-__all__ = ["fetch_csv", "pages"]
-
-_MOST_EMPTY_PAGES = 10_000
-"""In a row; twenty years of empty days are fewer."""
-
-
-async def pages(
-    unit: Unit,
-    *,
-    polygon: Polygon,
-    tally: Tally,
-    slots: Slots | None = None,
-    cutter: type[Cutter] = Cutter,
-    place: Place | None = None,
-    resume_at: int | None = None,
-    border: Border | None = None,
-    turn: int = 0,
-) -> AsyncGenerator[Page]:
-    """The unit's pages that hold bars, in order, each checked against those before.
-
-    A whole range without a bar is asked for once more before it is believed: under load the API
-    has answered so for tickers that had bars.
-
-    Args:
-        unit: What to fetch.
-        polygon: Whom to ask.
-        tally: Counts pages and doubles.
-        slots: Where they have room, the rest of a long range is fetched in windows side by side; None:
-            one page after another.
-        cutter: Decides where windows end.
-        place: The part file's beginning. Whoever reads a page appends its rows there, as long as one page
-            follows another; those of windows, whose place is not known yet, come with the page.
-        resume_at: The moment (ms UTC) to go on from, where what comes before is there already.
-        border: Where that has ended.
-        turn: Of bodies that wait to be read, one with a lower turn comes first.
-
-    Raises:
-        TickerError, RunError: as `Polygon.get`.
-    """
-    # Whoever goes on may have spent what cutting may cost before.
-    walk = _Walk(unit, polygon=polygon, tally=tally, turn=turn, spare=1.0 if resume_at is None else 0.0)
-    first = _Step(unit, first_request(unit), Border(), place)
-    if resume_at is not None:
-        first = _Step(unit, later_request(unit, resume_at), border or Border(), place)
-    for _ in range(2 if resume_at is None else 1):
-        empty = True
-        async with contextlib.aclosing(walk.pages(first, slots, cutter)) as chain:
-            async for page in chain:
-                empty = False
-                yield page
-        if not empty:
-            return
-
-
-@dataclass(frozen=True, slots=True)
-class _Step:
-    """One request of a chain, and what its page has to follow."""
-
-    unit: Unit
-    request: PageRequest
-    border: Border
-    place: Place | None = None
-    """Where its rows go; None where that is not known yet, or nowhere."""
-    empty_pages: int = 0
-    """So many pages right before it had no bars."""
-
-
-class _Walk:
-    """A walk through one unit's range."""
-
-    def __init__(self, unit: Unit, *, polygon: Polygon, tally: Tally, turn: int, spare: float) -> None:
-        self._unit = unit
-        self._polygon = polygon
-        self._tally = tally
-        self._turn = turn
-        self._spare = spare
-
-    async def pages(self, first: _Step, slots: Slots | None, cutter: type[Cutter]) -> AsyncGenerator[Page]:
-        """One page after another, until there is room for more at once."""
-        step: _Step | None = first
-        while step is not None:
-            page = await self._page(step)
-            following = self._next(step, page)
-            if page.bars:
-                yield page if following is None else replace(page, resume_at=_next_minute(following))
-            if slots is not None and following is not None and page.bars and self._is_divisible(slots):
-                cut = cutter(page.bars, following.request.start - (page.first or 0), spare=self._spare)
-                async with contextlib.aclosing(self._side_by_side(following, slots, cut)) as rest:
-                    async for page in rest:
-                        yield page
-                return
-            step = following
-
-    def _is_divisible(self, slots: Slots) -> bool:
-        """Whether the rest may be cut: where there is room, and no doubt about where the range ends."""
-        return len(self._unit.last_minutes()) == 1 and slots.has_room(self._polygon.parallel)
-
-    async def _side_by_side(self, step: _Step, slots: Slots, cut: Cutter) -> AsyncGenerator[Page]:
-        """The pages from `step` on, in order, asked for in windows as far as there is room.
-
-        Each window in flight is one page, so memory is bounded by the slots; what overflows its window
-        is asked for when its turn comes.
-        """
-        begin, last = _next_minute(step), self._unit.bounds()[1]
-        border = step.border
-        flights: deque[tuple[_Step, asyncio.Task[Page]]] = deque()
-        arrived: Page | None = None
-        with slots.windows() as count:
-            try:
-                while begin <= last or flights:
-                    while begin <= last and (not flights or self._may_cut(slots, cut)):
-                        # Where nobody may fly beside it, the rest is one chain: the fewest requests possible.
-                        end = cut.end(begin, last) if self._may_cut(slots, cut) else last
-                        window = replace(self._unit, window=(begin, end))
-                        flights.append(self._fly(_Step(window, first_request(window), border)))
-                        count(len(flights))
-                        begin, border = end + 1, Border()
-                    if arrived is not None and arrived.bars:
-                        yield arrived
-                    step, task = flights.popleft()
-                    arrived = await task
-                    following = self._next(step, arrived)
-                    resume_at = step.unit.bounds()[1] + 1 if following is None else _next_minute(following)
-                    arrived = replace(arrived, resume_at=resume_at if resume_at <= last else None)
-                    until = step.unit.bounds()[1] + 1 if following is None else following.request.start
-                    cut.learn(arrived.bars, until - step.request.start)
-                    if following is not None and arrived.bars and not flights and begin > last:
-                        # Nobody else is on the way: the rest may be cut anew.
-                        begin, border = _next_minute(following), following.border
-                    elif following is not None:
-                        flights.appendleft(self._fly(following))
-                    count(len(flights))
-                if arrived is not None and arrived.bars:
-                    yield arrived
-            finally:
-                for _, task in flights:
-                    task.cancel()
-                await asyncio.gather(*(task for _, task in flights), return_exceptions=True)
-
-    def _may_cut(self, slots: Slots, cut: Cutter) -> bool:
-        return cut.can_afford and slots.has_room(self._polygon.parallel)
-
-    def _fly(self, step: _Step) -> tuple[_Step, asyncio.Task[Page]]:
-        # A task group cannot span the yields of a generator; whoever flies them sees to their end.
-        return step, asyncio.create_task(self._page(step))
-
-    async def _page(self, step: _Step) -> Page:
-        read = partial(read_page, unit=step.unit, border=step.border)
-        if step.place is not None:
-            read = partial(place_page, unit=step.unit, border=step.border, place=step.place)
-        page = await self._polygon.get(step.request, read=read, turn=self._turn)
-        self._tally.pages += 1
-        self._tally.doubles += page.doubles
-        return page
-
-    def _next(self, done: _Step, page: Page) -> _Step | None:
-        """What follows `done`; errors name its request and its answer."""
-        if page.next_url is None:
-            return None
-        empty_pages = 0 if page.bars else done.empty_pages + 1
-        try:
-            _check_emptiness(empty_pages)
-            request = next_request(
-                done.unit,
-                done.request,
-                next_url=page.next_url,
-                border=page.border,
-                empty=not page.bars,
-                base_path=self._polygon.base_path,
-            )
-        except WrongAnswer as error:
-            raise WrongAnswer(f"{error}{said_by(page.request_id)}", request=done.request.path) from error.__cause__
-        return None if request is None else _Step(done.unit, request, page.border, page.place, empty_pages)
-
-
-def _next_minute(step: _Step) -> int:
-    """The first whole minute that a step asks for: windows have no part in a minute that is done."""
-    start = step.request.start
-    done = step.border.last is not None and start // MINUTE_MS == step.border.last // MINUTE_MS
-    return (start // MINUTE_MS + done) * MINUTE_MS
-
-
-def _check_emptiness(empty_pages: int) -> None:
-    if empty_pages > _MOST_EMPTY_PAGES:
-        raise WrongAnswer(f"{empty_pages} empty pages in a row, and the next_url still goes on")
+__all__ = ["fetch_csv"]
 
 
 async def _note_nothing(_progress: Progress) -> None:

@@ -8,56 +8,40 @@ import hashlib
 import logging
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from polygon_async.errors import DiskUnusable, Interrupted, RunError, first_of
 from polygon_async.ledger.entries import Order
 from polygon_async.ledger.recorder import open_records
-from polygon_async.model.counters import Tally
+from polygon_async.model.counters import Tally, Watcher
 from polygon_async.model.units import today
-from polygon_async.polygon.client import Polygon
-from polygon_async.polygon.pace.auto import open_auto_pacer
-from polygon_async.polygon.pace.limiter import Pacer
-from polygon_async.polygon.pace.memory import Memory, cache_file
-from polygon_async.polygon.pace.outage import Outage
-from polygon_async.publish import publish
-from polygon_async.report.coverage import cover, expect, prepare
-from polygon_async.report.run_report import redacted, report_of
+from polygon_async.polygon.session import open_polygon
+from polygon_async.report.coverage import cover, prepare
+from polygon_async.report.estimate import expect
+from polygon_async.report.run_report import publish, redacted, report_of
 from polygon_async.report.summary import Summary
-from polygon_async.room import check_room, least_room, watch_room
-from polygon_async.run.directory import claim
+from polygon_async.run.directory import check_room, claim, least_room, watch_room
 from polygon_async.run.workers import Work
 from polygon_async.store.bucket import open_bucket
 from polygon_async.store.delivery import Delivery
 from polygon_async.store.lzop import find_lzop
-from polygon_async.system.processes import Readers
 from polygon_async.system.threads import Offload
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Coroutine, Sequence
+    from collections.abc import Coroutine, Sequence
     from contextlib import AbstractAsyncContextManager
 
     from polygon_async.ledger.entries import Run
     from polygon_async.ledger.recorder import Records
-    from polygon_async.model.units import Ticker
+    from polygon_async.model.tickers import Ticker
     from polygon_async.report.coverage import Covered
     from polygon_async.settings.settings import Settings
     from polygon_async.store.bucket import Bucket
     from polygon_async.system.redaction import Redactor
 
-__all__ = ["Watcher", "download", "open_polygon"]
+__all__ = ["download"]
 
 log = logging.getLogger(__name__)
-
-_LONG = 7
-"""Days from which on pages are taken to be large: the processes that read them start before the first one comes."""
-
-
-class Watcher(Protocol):
-    """Whoever shows a run to a person while it goes on."""
-
-    def watch(self, tally: Tally, pacer: Pacer, total: int) -> AbstractAsyncContextManager[object]:
-        """A context that lasts as long as the run's work; `total` is its number of tickers."""
 
 
 async def download(
@@ -224,45 +208,6 @@ def _tell(settings: Settings, run: Run, tickers: int) -> None:
         log.info("what was fetched before a split keeps the prices of before; with --no-adjusted, prices never change")
     if settings.end >= today():
         log.warning("the range ends on %s, which is not over yet: its last bars are not final", settings.end)
-
-
-@contextlib.asynccontextmanager
-async def open_polygon(settings: Settings, *, offload: Offload, tally: Tally) -> AsyncIterator[tuple[Polygon, Pacer]]:
-    """The REST edge as the settings want it, and the pacer that all its requests share."""
-    async with (
-        _open_pacer(settings, offload, tally) as pacer,
-        Readers(settings.processes, offload=offload) as readers,
-        Polygon(
-            base_url=settings.base_url,
-            key=settings.api_key,
-            pacer=pacer,
-            outage=Outage(settings.outage_patience),
-            offload=offload,
-            readers=readers,
-            tally=tally,
-            patience=settings.patience,
-            stall_timeout=settings.stall_timeout,
-            connections=settings.concurrency,
-        ) as polygon,
-    ):
-        if (settings.end - settings.start).days >= _LONG:
-            readers.start()
-        yield polygon, pacer
-
-
-@contextlib.asynccontextmanager
-async def _open_pacer(settings: Settings, offload: Offload, tally: Tally) -> AsyncIterator[Pacer]:
-    def note_pause(seconds: float) -> None:
-        tally.measures.seconds["pauses"] += seconds
-        extra = {"event": "pause", "facts": {"seconds": round(seconds, 1)}}
-        log.warning("the API asks for a pause: nobody sends anything for %.1f s", seconds, extra=extra)
-
-    if not settings.rate.is_auto:
-        yield Pacer(settings.rate.per_second, on_pause=note_pause)
-        return
-    memory = Memory(cache_file(), key=settings.api_key, base_url=settings.base_url)
-    async with open_auto_pacer(memory, offload=offload, on_pause=note_pause) as pacer:
-        yield pacer
 
 
 async def _unless(stop: asyncio.Event, work: Coroutine[Any, Any, None]) -> None:

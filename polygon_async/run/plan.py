@@ -9,17 +9,19 @@ from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from polygon_async.bars.page import Border
 from polygon_async.errors import TickerError
 from polygon_async.ledger.ledger import open_ledger
 from polygon_async.model.counters import Tally
 from polygon_async.model.layout import LEDGER
-from polygon_async.model.units import spell_rate, today
-from polygon_async.polygon.bar_pages import Border, read_page
+from polygon_async.model.rate import spell_rate
+from polygon_async.model.units import today
+from polygon_async.polygon.bar_pages import read_page
 from polygon_async.polygon.bar_requests import first_request
 from polygon_async.polygon.pace.memory import Memory, cache_file
+from polygon_async.polygon.session import open_polygon
 from polygon_async.report.estimate import Density, Span, estimate
 from polygon_async.report.words import duration, size
-from polygon_async.run.pipeline import open_polygon
 from polygon_async.run.tags import most_lookups
 from polygon_async.run.todo import counts, ended_before, units_of
 from polygon_async.system.threads import Offload
@@ -29,7 +31,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from polygon_async.ledger.entries import Held, Standing
-    from polygon_async.model.units import Ticker, Unit
+    from polygon_async.model.tickers import Ticker
+    from polygon_async.model.units import Unit
     from polygon_async.report.estimate import Estimate
     from polygon_async.settings.settings import Settings
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from polygon_async.errors import TickerError, WrongAnswer
 from polygon_async.model.layout import is_tag_value
-from polygon_async.model.units import AssetType, Listing
+from polygon_async.model.tickers import AssetType, Listing
 from polygon_async.polygon.reference import Asked, entry_of, entry_pages
 from polygon_async.polygon.universe import currency_of, exchange_of, once_each
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from datetime import date
 
     from polygon_async.ledger.recorder import Records
-    from polygon_async.model.units import Ticker
+    from polygon_async.model.tickers import Ticker
     from polygon_async.polygon.client import Polygon
     from polygon_async.polygon.reference import Entry
 

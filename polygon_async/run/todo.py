@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from polygon_async.ledger.entries import Held, Standing
-    from polygon_async.model.units import Ticker
+    from polygon_async.model.tickers import Ticker
     from polygon_async.settings.settings import Settings
 
 __all__ = ["counts", "ended_before", "units_of"]

@@ -10,7 +10,7 @@ from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING
 
-from polygon_async.bars.part import disk_errors, remove
+from polygon_async.bars.part import remove
 from polygon_async.bars.resume import remove_csv, resumption, whole_csv
 from polygon_async.errors import Refused, TickerError
 from polygon_async.model.counters import ASKING
@@ -20,6 +20,7 @@ from polygon_async.polygon.windows import Slots
 from polygon_async.run.fetch import fetch_csv
 from polygon_async.run.tags import Listings
 from polygon_async.run.todo import counts, ended_before, units_of
+from polygon_async.system.files import disk_errors
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from polygon_async.ledger.entries import Standing
     from polygon_async.ledger.recorder import Records
     from polygon_async.model.counters import Tally
-    from polygon_async.model.units import Ticker
+    from polygon_async.model.tickers import Ticker
     from polygon_async.polygon.client import Polygon
     from polygon_async.settings.settings import Settings
     from polygon_async.store.delivery import Delivery

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import re
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -11,6 +9,7 @@ from urllib.parse import urlsplit
 
 from polygon_async.errors import ConfigError, one_line
 from polygon_async.model.layout import is_tag_value
+from polygon_async.model.rate import parse_rate
 from polygon_async.model.units import today
 from polygon_async.settings.values import (
     default_range,
@@ -20,7 +19,6 @@ from polygon_async.settings.values import (
     parse_from,
     parse_positive_seconds,
     parse_processes,
-    parse_rate,
     parse_seconds,
     parse_text,
 )
@@ -29,9 +27,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from datetime import date
 
-    from polygon_async.model.units import Rate
+    from polygon_async.model.rate import Rate
+    from polygon_async.settings.environment import Environment
 
-__all__ = ["DEFAULTS", "Environment", "Settings", "settings_from"]
+__all__ = ["DEFAULTS", "Settings", "settings_from"]
 
 DEFAULTS: Mapping[str, str] = {
     "universe": "tickers.csv",
@@ -51,8 +50,6 @@ DEFAULTS: Mapping[str, str] = {
 
 _HOSTS = frozenset({"api.polygon.io", "api.massive.com"})
 
-_SECRETS = ("POLYGON_API_KEY", "MASSIVE_API_KEY", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
-_PROXIES = ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
 
 _LAST = "last"
 """In the place of a first day: the day after what the ledger holds."""
@@ -119,51 +116,6 @@ class Settings:
         """All of them but the key, for whoever looks later."""
         told = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in {"api_key", "tickers"}}
         return told | {"rate": self.rate.text}
-
-
-class Environment:
-    """Variables as this program sees them: the process's own, and where they are unset, those of `.env`."""
-
-    def __init__(self, own: Mapping[str, str], dotenv: Mapping[str, str | None]) -> None:
-        self._layers = (own, dotenv)
-
-    @classmethod
-    def load(cls, directory: Path) -> Environment:
-        """Read `.env` in `directory`, and let the libraries (botocore) see it, too.
-
-        Raises:
-            ConfigError: there is a `.env` that cannot be read.
-        """
-        from dotenv import dotenv_values
-
-        path = directory / ".env"
-        # python-dotenv's own switch, which only its load_dotenv looks at.
-        disabled = os.environ.get("PYTHON_DOTENV_DISABLED", "").lower() in {"1", "true", "t", "yes", "y"}
-        try:
-            dotenv = dotenv_values(path) if path.exists() and not disabled else {}
-        except (OSError, UnicodeDecodeError) as error:
-            raise ConfigError(f"{path}: it cannot be read ({one_line(error)})") from error
-        environment = cls(dict(os.environ), dotenv)
-        for name, value in dotenv.items():
-            if value and not os.environ.get(name):
-                os.environ[name] = value
-        return environment
-
-    def secrets(self) -> list[str]:
-        """Values that no text may show: every layer's keys, and the passwords of proxies."""
-        found = [layer.get(name) or "" for layer in self._layers for name in _SECRETS]
-        proxies = [layer.get(name) or "" for layer in self._layers for name in _PROXIES]
-        with_password = (re.fullmatch(r"(?:\w+://)?[^:@/]*:([^@/]+)@.*", proxy) for proxy in proxies)
-        found += [match[1] for match in with_password if match]
-        return [secret.strip() for secret in found if secret.strip()]
-
-    def get(self, *names: str) -> tuple[str, str] | None:
-        """Name and value of the first of `names` that is set and not empty; `.env` comes last."""
-        for layer in self._layers:
-            for name in names:
-                if value := (layer.get(name) or "").strip():
-                    return name, value
-        return None
 
 
 def settings_from(flags: Mapping[str, Any], environment: Environment, *, needs_key: bool = True) -> Settings:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from polygon_async.errors import ConfigError, one_line
 from polygon_async.model.layout import csv_name, is_tag_value, safe_name
-from polygon_async.model.units import AssetType, Ticker
+from polygon_async.model.tickers import AssetType, Ticker
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -5,10 +5,7 @@ from __future__ import annotations
 import ipaddress
 import math
 import os
-import re
 from datetime import UTC, date, datetime, timedelta
-
-from polygon_async.model.units import Rate
 
 __all__ = [
     "default_range",
@@ -18,31 +15,12 @@ __all__ = [
     "parse_from",
     "parse_positive_seconds",
     "parse_processes",
-    "parse_rate",
     "parse_seconds",
     "parse_text",
 ]
 
-_UNITS = {"s": 1.0, "min": 60.0, "h": 3600.0}
-_RATE = re.compile(r"(\d+(?:\.\d+)?)/(s|min|h)")
 _MOST_CONCURRENCY = 1000
 _OLDEST = date(1970, 1, 1)
-
-
-def parse_rate(text: str) -> Rate:
-    """`5/min`, `100/s`, `3000/h`, `unlimited` or `auto` as a Rate.
-
-    Raises:
-        ValueError: it is none of these.
-    """
-    if text in {"unlimited", "auto"}:
-        return Rate(text, None)
-    if not (match := _RATE.fullmatch(text)):
-        raise ValueError("a rate is N/s, N/min or N/h (such as 5/min), unlimited or auto")
-    count = float(match[1])
-    if not (0 < count < math.inf):
-        raise ValueError("a rate is more than 0; `unlimited` lifts it")
-    return Rate(text, count / _UNITS[match[2]])
 
 
 def parse_date(text: str) -> date:

@@ -15,9 +15,9 @@ from polygon_async.model.units import Receipt
 from polygon_async.store.client import impatient, open_client
 from polygon_async.store.digests import Content, is_sound
 from polygon_async.store.errors import DENIED, RUN_STOPPERS, code_of, local_trouble, status_of, store_errors, words_of
-from polygon_async.store.multipart import PartSizes
+from polygon_async.store.multipart import PARTS_IN_FLIGHT, PartSizes
 from polygon_async.store.objects import ObjectDescription, StoredObject
-from polygon_async.store.writer import PARTS_IN_FLIGHT, Writer
+from polygon_async.store.writer import Writer
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping

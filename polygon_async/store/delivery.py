@@ -11,11 +11,11 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING
 
-from polygon_async.bars.part import disk_errors
 from polygon_async.errors import UploadFailed
 from polygon_async.model.layout import lzo_name, metadata, object_key, tags
 from polygon_async.store.bucket import KeyTaken, ObjectDescription
 from polygon_async.store.lzop import Compression
+from polygon_async.system.files import disk_errors
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator

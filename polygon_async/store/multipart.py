@@ -18,7 +18,10 @@ if TYPE_CHECKING:
 
     from polygon_async.store.digests import Algorithm, Content
 
-__all__ = ["PartSizes", "open_upload", "send_parts"]
+__all__ = ["PARTS_IN_FLIGHT", "PartSizes", "open_upload", "send_parts"]
+
+PARTS_IN_FLIGHT = 4
+"""Of all files together."""
 
 log = logging.getLogger(__name__)
 

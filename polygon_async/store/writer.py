@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 from polygon_async.store.digests import in_base64
 from polygon_async.store.errors import code_of, status_of
-from polygon_async.store.multipart import open_upload, send_parts
+from polygon_async.store.multipart import PARTS_IN_FLIGHT, open_upload, send_parts
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -21,12 +21,10 @@ if TYPE_CHECKING:
     from polygon_async.store.objects import ObjectDescription, StoredObject
     from polygon_async.system.threads import Offload
 
-__all__ = ["PARTS_IN_FLIGHT", "Writer"]
+__all__ = ["Writer"]
 
 log = logging.getLogger(__name__)
 
-PARTS_IN_FLIGHT = 4
-"""Of all files together."""
 _ATTEMPTS = 3
 """Of writes that meet others under the same key."""
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import logging
 from typing import TYPE_CHECKING
 from urllib.parse import quote, quote_plus
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["RedactingFormatter", "Redactor"]
+__all__ = ["Redactor"]
 
 _MASK = "[redacted]"
 _CUT = "…"
@@ -56,15 +55,3 @@ class Redactor:
 
     def __repr__(self) -> str:
         return f"<Redactor of {len(self._values)} spellings>"
-
-
-class RedactingFormatter(logging.Formatter):
-    """A log formatter whose output, tracebacks included, has passed a redactor."""
-
-    def __init__(self, redact: Redactor) -> None:
-        super().__init__("%(asctime)s %(levelname)-7s %(message)s", "%H:%M:%S")
-        self._redact = redact
-
-    def format(self, record: logging.LogRecord) -> str:
-        """The record's whole text, secrets taken out."""
-        return self._redact(super().format(record))

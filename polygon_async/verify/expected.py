@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from polygon_async.model.layout import metadata, parse_key, safe_name, symbol_of, tags
-from polygon_async.model.units import AssetType, Ticker, Unit
+from polygon_async.model.tickers import AssetType, Ticker
+from polygon_async.model.units import Unit
 from polygon_async.verify.findings import Expected
 
 if TYPE_CHECKING:

@@ -11,7 +11,8 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from polygon_async.ledger.inventory import RecordedUnit
-    from polygon_async.model.units import Ticker, Unit
+    from polygon_async.model.tickers import Ticker
+    from polygon_async.model.units import Unit
 
 __all__ = ["Checked", "Expected", "Finding", "Kind"]
 

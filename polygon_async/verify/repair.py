@@ -19,7 +19,7 @@ from polygon_async.ledger.ledger import open_ledger
 from polygon_async.ledger.recorder import open_records
 from polygon_async.model.counters import Tally
 from polygon_async.model.units import CsvFile, State
-from polygon_async.run.pipeline import open_polygon
+from polygon_async.polygon.session import open_polygon
 from polygon_async.run.workers import Work
 from polygon_async.store.delivery import Delivery
 from polygon_async.verify.findings import Kind

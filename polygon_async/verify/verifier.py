@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 from polygon_async.bars.check import CsvCheck
-from polygon_async.decompress import decompress
 from polygon_async.errors import CompressionFailed, UploadFailed
 from polygon_async.store.delivery import seconds_for
 from polygon_async.store.errors import DENIED, code_of
+from polygon_async.store.lzop import decompress
 from polygon_async.verify import checks
 from polygon_async.verify.expected import as_it_says
 from polygon_async.verify.findings import Checked, Kind

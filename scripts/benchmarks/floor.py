@@ -13,9 +13,11 @@ import programs
 from figures import Figure, Section
 from isal import igzip
 
-from polygon_async.model.units import AssetType, Ticker, Unit
-from polygon_async.polygon.bar_pages import Border, read_page
-from polygon_async.polygon.reading import get_ready
+from polygon_async.bars.page import Border
+from polygon_async.model.tickers import AssetType, Ticker
+from polygon_async.model.units import Unit
+from polygon_async.polygon.bar_pages import read_page
+from polygon_async.system.processes import get_ready
 
 if TYPE_CHECKING:
     from collections.abc import Callable

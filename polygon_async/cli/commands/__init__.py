@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol, cast
 if TYPE_CHECKING:
     import argparse
 
-    from polygon_async.settings.settings import Environment
+    from polygon_async.settings.environment import Environment
     from polygon_async.system.redaction import Redactor
 
 __all__ = ["COMMANDS", "Call", "Command", "Room", "named"]

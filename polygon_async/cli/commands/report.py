@@ -44,8 +44,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 def run(call: Call) -> int:
     """Write it, and say where it is."""
     from polygon_async.ledger.inventory import read_report
-    from polygon_async.publish import publish
-    from polygon_async.report.run_report import redacted
+    from polygon_async.report.run_report import publish, redacted
 
     flags = call.flags
     log_to(logging.StreamHandler(), flags, call.redact)

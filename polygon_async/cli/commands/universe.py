@@ -17,6 +17,7 @@ from polygon_async.cli.logs import log_to
 from polygon_async.cli.terminal import COULD_NOT, refuse, run_cancellable, say, say_file
 from polygon_async.errors import ConfigError, one_line
 from polygon_async.polygon.exchanges import mic_of
+from polygon_async.polygon.universe import _gather
 from polygon_async.settings.settings import settings_from
 from polygon_async.settings.values import parse_date
 
@@ -26,9 +27,7 @@ if TYPE_CHECKING:
     from datetime import date
 
     from polygon_async.cli.commands import Call
-    from polygon_async.polygon.reference import Asked, Entry
-    from polygon_async.settings.settings import Settings
-    from polygon_async.settings.universe import Choice
+    from polygon_async.polygon.reference import Asked
 
 __all__ = ["DESCRIPTION", "EPILOG", "add_flags", "run"]
 
@@ -120,9 +119,8 @@ def run(call: Call) -> int:
     settings = settings_from({name: flags[name] for name in _SETTINGS} | {"processes": "0"}, call.environment)
     log_to(logging.StreamHandler(), call.flags, call.redact)
 
-    from polygon_async.bars.part import disk_errors
     from polygon_async.polygon.universe import as_csv
-    from polygon_async.report.lists import replace_file
+    from polygon_async.system.files import disk_errors, replace_file
 
     entries, facts = run_cancellable(_gather(order, settings))
     if not entries:
@@ -192,39 +190,3 @@ def _output(text: str) -> Path | None:
     if not os.access(path.resolve().parent, os.W_OK):
         raise ConfigError(f"--output {one_line(repr(text))}: its directory cannot be written")
     return path
-
-
-async def _gather(order: _Order, settings: Settings) -> tuple[list[Entry], dict[str, Any]]:
-    """The tickers, and what a program may want to know of how they came together."""
-    from polygon_async.model.counters import Tally
-    from polygon_async.polygon.reference import entry_pages, with_list_dates
-    from polygon_async.polygon.universe import once_each
-    from polygon_async.run.pipeline import open_polygon
-    from polygon_async.settings.universe import Choice, is_symbol
-    from polygon_async.system.threads import Offload
-
-    tally = Tally()
-    found: list[Entry] = []
-    async with Offload(2) as offload, open_polygon(settings, offload=offload, tally=tally) as (polygon, _):
-        for asked in order.questions:
-            async for page in entry_pages(asked, polygon=polygon):
-                found += page.entries
-                log.info("%s tickers so far", f"{len(found):,}")
-        unique = once_each(found)
-        usable = [entry for entry in unique if is_symbol(entry.ticker)]
-        entries = _chosen(usable, Choice(match=settings.match, limit=settings.limit))
-        if order.list_dates:
-            entries = await with_list_dates(entries, day=order.day, polygon=polygon, workers=settings.concurrency)
-    unusable = [one_line(repr(entry.ticker)) for entry in unique if not is_symbol(entry.ticker)]
-    if unusable:
-        log.warning("left out, as no file or key could have such a name: %s", ", ".join(unusable))
-    facts = {"doubles": len(found) - len(unique), "left_out": len(unusable), "requests": tally.requests}
-    return entries, facts
-
-
-def _chosen(entries: list[Entry], choice: Choice) -> list[Entry]:
-    chosen: list[Entry] = []
-    for entry in entries:
-        if choice.takes(entry.ticker, len(chosen)):
-            chosen.append(entry)
-    return chosen

@@ -9,7 +9,7 @@ import math
 from collections import deque
 from typing import TYPE_CHECKING
 
-from polygon_async.model.units import spell_rate
+from polygon_async.model.rate import spell_rate
 from polygon_async.polygon.pace.limiter import Pacer, fine_sleep
 from polygon_async.polygon.pace.memory import Lesson
 

@@ -1,0 +1,127 @@
+"""Pages of bars, whatever their source: what one holds, and how it follows the one before."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from decimal import Decimal, InvalidOperation
+from typing import TYPE_CHECKING
+
+from polygon_async.errors import WrongAnswer
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from polygon_async.bars.part import Place
+
+__all__ = ["LONGEST_TAIL", "Border", "Page", "border_after"]
+
+LONGEST_TAIL = 100_000
+"""Bytes of a page's rows (over a thousand) that are kept to recognise its doubles in the next one."""
+_TIME = 6
+"""Where a row has its timestamp."""
+
+
+@dataclass(frozen=True, slots=True)
+class Border:
+    """Where the pages before have ended: what the next page may not contradict."""
+
+    last: int | None = None
+    """Start of the last bar so far, ms UTC; None before the first bar."""
+    tail: bytes = b""
+    """The last rows so far, to tell a double from a contradiction."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Table:
+    """Bars as they are in a page, or what of them is new."""
+
+    rows: bytes
+    """CSV, each row with its line end."""
+    stamps: NDArray[np.int64]
+    """The bars' starts, ms UTC; one for each row."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Page:
+    """One page that was found true."""
+
+    rows: bytes
+    """The new bars as CSV rows, in order, each with its line end; no header."""
+    bars: int
+    """How many rows."""
+    first: int | None
+    """Start of the first new bar, ms UTC; None for a page without any."""
+    border: Border
+    """What the page after this one has to follow."""
+    days: int
+    """The days that the new bars are of (see `days`)."""
+    doubles: int
+    """Bars of this page that were dropped because the rows before hold the same."""
+    next_url: str | None
+    request_id: str | None
+    place: Place | None = None
+    """Where the part file has got to, when the rows are in it already and no longer here."""
+    resume_at: int | None = None
+    """The first moment (ms UTC) behind this page that has not been asked for; None at the range's end."""
+
+
+def _new(table: _Table, border: Border) -> _Table:
+    """What of a page is new, in strictly increasing order, without the doubles."""
+    import numpy as np
+
+    stamps = table.stamps
+    follows = border.last is None or not len(stamps) or stamps[0] > border.last
+    if follows and (stamps[1:] > stamps[:-1]).all():
+        return table
+    known = {int(row.split(b",")[_TIME]): row for row in border.tail.splitlines()}
+    rows: list[bytes] = []
+    last = border.last
+    for t, row in zip(stamps.tolist(), table.rows.splitlines(), strict=True):
+        if last is None or t > last:
+            rows.append(row)
+            known[t] = row
+            last = t
+        elif t not in known:
+            raise WrongAnswer(f"the bar at {_when(t)} comes after the one at {_when(last)}")
+        elif not _same(row, known[t]):
+            raise WrongAnswer(f"there are two different bars at {_when(t)}")
+    new = np.array([int(row.split(b",")[_TIME]) for row in rows], dtype=np.int64)
+    return _Table(b"\n".join((*rows, b"")), new)
+
+
+def _same(row: bytes, other: bytes) -> bool:
+    """Whether two rows say the same, however their numbers are spelt (18 and 18.0)."""
+    if row == other:
+        return True
+    return [_value(cell) for cell in row.split(b",")] == [_value(cell) for cell in other.split(b",")]
+
+
+def _value(cell: bytes) -> Decimal | str:
+    text = cell.decode()
+    try:
+        return Decimal(text)
+    except InvalidOperation:  # an empty cell, True, or an exponent beyond all bounds
+        return text
+
+
+def _border_after(border: Border, new: _Table) -> Border:
+    if not len(new.stamps):
+        return border
+    # Only the end of a long page is looked at.
+    rows = border.tail + new.rows if len(new.rows) < LONGEST_TAIL else new.rows
+    return border_after(int(new.stamps[-1]), rows)
+
+
+def border_after(last: int, rows: bytes) -> Border:
+    """The border after rows of which the last one is of `last` (ms UTC); the first may be half a row, and goes."""
+    end = rows[-LONGEST_TAIL:]
+    return Border(last=last, tail=end[end.index(b"\n") + 1 :] if len(end) == LONGEST_TAIL else end)
+
+
+def _when(t: int) -> str:
+    try:
+        return f"{datetime.fromtimestamp(t / 1000, tz=UTC):%Y-%m-%d %H:%M:%S} UTC"
+    except (ValueError, OverflowError, OSError):
+        return f"t={t}"

@@ -1,0 +1,49 @@
+"""A rate of requests as text, its value out."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+
+__all__ = ["Rate", "parse_rate", "spell_rate"]
+
+_UNITS = {"s": 1.0, "min": 60.0, "h": 3600.0}
+_RATE = re.compile(r"(\d+(?:\.\d+)?)/(s|min|h)")
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """How many requests may be sent; without bursts, so `5/min` is one every 12 seconds."""
+
+    text: str
+    """As the user wrote it: `5/min`, `100/s`, `unlimited`, `auto`."""
+    per_second: float | None
+    """None when there is no limit, and for `auto`, which finds it."""
+
+    @property
+    def is_auto(self) -> bool:
+        """Whether the rate is found while the run goes on; the pacer knows the one in force."""
+        return self.text == "auto"
+
+
+def spell_rate(per_second: float) -> str:
+    """A rate for people, to two digits: `8/s`, `5/min`."""
+    count, unit = (per_second, "s") if per_second >= 1 else (per_second * 60, "min")
+    return f"{float(f'{count:.2g}'):g}/{unit}"
+
+
+def parse_rate(text: str) -> Rate:
+    """`5/min`, `100/s`, `3000/h`, `unlimited` or `auto` as a Rate.
+
+    Raises:
+        ValueError: it is none of these.
+    """
+    if text in {"unlimited", "auto"}:
+        return Rate(text, None)
+    if not (match := _RATE.fullmatch(text)):
+        raise ValueError("a rate is N/s, N/min or N/h (such as 5/min), unlimited or auto")
+    count = float(match[1])
+    if not (0 < count < math.inf):
+        raise ValueError("a rate is more than 0; `unlimited` lifts it")
+    return Rate(text, count / _UNITS[match[2]])
