@@ -7,9 +7,9 @@ import os
 from typing import TYPE_CHECKING
 
 from polygon_async.bars.columns import CSV_HEADER
-from polygon_async.bars.frame import _frame
+from polygon_async.bars.frame import to_frame
 from polygon_async.errors import ConfigError
-from polygon_async.model.counters import Tally
+from polygon_async.model.counters import Counters
 from polygon_async.model.units import Unit
 from polygon_async.polygon.session import open_polygon
 from polygon_async.polygon.walk import pages
@@ -18,7 +18,7 @@ from polygon_async.settings import universe
 from polygon_async.settings.environment import Environment
 from polygon_async.settings.settings import settings_from
 from polygon_async.system.redaction import Redactor
-from polygon_async.system.threads import Offload
+from polygon_async.system.threads import Threads
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -80,11 +80,11 @@ async def fetch_bars(
     (asked,) = universe.from_names([ticker], universe.Defaults())
     unit = Unit(ticker=asked, start=settings.start, end=settings.end, adjusted=adjusted)
     csv = bytearray(CSV_HEADER)
-    async with Offload(2) as offload, open_polygon(settings, offload=offload, tally=Tally()) as (polygon, _):
-        async with contextlib.aclosing(pages(unit, polygon=polygon, tally=Tally())) as chain:
+    async with Threads(2) as offload, open_polygon(settings, offload=offload, counters=Counters()) as (client, _):
+        async with contextlib.aclosing(pages(unit, client=client, counters=Counters())) as chain:
             async for page in chain:
                 csv += page.rows
-        return await offload(_frame, bytes(csv))
+        return await offload(to_frame, bytes(csv))
 
 
 async def download(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from polygon_async.bars.columns import CSV_HEADER
-from polygon_async.bars.part import Place, append_rows, finish, remove
+from polygon_async.bars.part import Part, append_rows, finish, remove
 from polygon_async.errors import DiskUnusable
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def test_rows_follow_each_other_after_one_header(tmp_path: Path) -> None:
-    place = Place(path=tmp_path / "AAPL.part")
+    place = Part(path=tmp_path / "AAPL.part")
     for rows in (b"1,\n", b"", b"2,\n3,\n"):
         place = append_rows(place, rows)
     assert place.path.read_bytes() == CSV_HEADER + b"1,\n2,\n3,\n"
@@ -25,7 +25,7 @@ def test_rows_follow_each_other_after_one_header(tmp_path: Path) -> None:
 
 def test_what_was_written_twice_from_one_place_is_there_once(tmp_path: Path) -> None:
     """A reader may have died after it wrote; its page is read again, and may be shorter."""
-    begun = append_rows(Place(path=tmp_path / "AAPL.part"), b"1,\n")
+    begun = append_rows(Part(path=tmp_path / "AAPL.part"), b"1,\n")
     append_rows(begun, b"2,\n3,\n4,\n")
     place = append_rows(begun, b"2,\n")
     sha256 = finish(place, tmp_path / "AAPL.csv", modified=60.0)
@@ -37,7 +37,7 @@ def test_what_was_written_twice_from_one_place_is_there_once(tmp_path: Path) -> 
 
 
 def test_a_first_page_begins_the_file_anew(tmp_path: Path) -> None:
-    place = Place(path=tmp_path / "AAPL.part")
+    place = Part(path=tmp_path / "AAPL.part")
     place.path.write_bytes(b"something much longer than what follows, of an earlier run, which nobody wants" * 10)
     finish(append_rows(place, b"1,\n"), tmp_path / "AAPL.csv", modified=0.0)
     assert (tmp_path / "AAPL.csv").read_bytes() == CSV_HEADER + b"1,\n"
@@ -45,7 +45,7 @@ def test_a_first_page_begins_the_file_anew(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("damage", [b"X", b""])
 def test_a_part_that_does_not_hold_what_was_written_is_never_whole(tmp_path: Path, damage: bytes) -> None:
-    place = append_rows(Place(path=tmp_path / "AAPL.part"), b"1,\n2,\n")
+    place = append_rows(Part(path=tmp_path / "AAPL.part"), b"1,\n2,\n")
     content = place.path.read_bytes()
     place.path.write_bytes(content[:-3] + damage + content[-2:])
     with pytest.raises(DiskUnusable, match="does not hold what was written"):

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from conftest import csv_of, names
-from test_objects import Answered, Asked, decompressed, door, is_object_put, refusal, stored, wait_until
+from test_objects import Answered, TickerQuery, decompressed, door, is_object_put, refusal, stored, wait_until
 
 if TYPE_CHECKING:
     import subprocess
@@ -105,7 +105,7 @@ def test_an_interrupt_during_an_upload_leaves_no_compressed_file(
     box, output = sandbox(), program.directory / "output"
     arrived, leave = threading.Event(), threading.Event()
 
-    def rule(asked: Asked, forward: Callable[[], Answered]) -> Answered:
+    def rule(asked: TickerQuery, forward: Callable[[], Answered]) -> Answered:
         if is_object_put(asked) and "/STUCK/" in asked.path:
             arrived.set()
             leave.wait()
@@ -165,7 +165,7 @@ def test_an_interrupt_before_anything_is_fetched_says_so(
     box = sandbox()
     arrived, leave = threading.Event(), threading.Event()
 
-    def rule(_asked: Asked, _forward: Callable[[], Answered]) -> Answered:
+    def rule(_asked: TickerQuery, _forward: Callable[[], Answered]) -> Answered:
         arrived.set()
         leave.wait()
         return refusal(503, "SlowDown")

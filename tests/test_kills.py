@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from conftest import names
-from test_objects import Answered, Asked, Stored, door, is_object_put, refusal, stored
+from test_objects import Answered, Stored, TickerQuery, door, is_object_put, refusal, stored
 
 from polygon_async.model.layout import LEDGER
 
@@ -79,7 +79,7 @@ class Killer:
     def output(self) -> Path:
         return self.program.directory / "output"
 
-    def rule(self, asked: Asked, forward: Callable[[], Answered]) -> Answered:
+    def rule(self, asked: TickerQuery, forward: Callable[[], Answered]) -> Answered:
         """At the store's door: before a request is passed on, or before its answer is."""
         trap = self.trap
         kind = "PUT" if is_object_put(asked) else "tags" if asked.path.endswith("?tagging") else asked.method

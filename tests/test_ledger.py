@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from polygon_async.errors import DiskUnusable
-from polygon_async.ledger.entries import Order, Run
+from polygon_async.ledger.entries import Run, RunRequest
 from polygon_async.ledger.ledger import open_ledger
 from polygon_async.model.layout import LEDGER
 from polygon_async.model.tickers import AssetType, Ticker
@@ -23,12 +23,12 @@ from polygon_async.model.units import CsvFile, Progress, Receipt, Unit
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from polygon_async.ledger.entries import Standing
+    from polygon_async.ledger.entries import UnitRecord
     from polygon_async.ledger.ledger import Ledger
 
 DAY = dt.date(2026, 3, 2)
 NOW = dt.datetime(2026, 3, 5, 12, 30, 7, tzinfo=dt.UTC)
-ORDER = Order(
+ORDER = RunRequest(
     source="polygon",
     universe="abc",
     first_day=DAY,
@@ -47,15 +47,15 @@ def csv_in(directory: Path, *, sha256: str = "ab" * 32) -> CsvFile:
     return CsvFile(path=path, bars=3, first=1, last=3, doubles=0, size=100, sha256=sha256)
 
 
-def begin(ledger: Ledger, order: Order = ORDER, *, now: dt.datetime = NOW, force: bool = False) -> Run:
+def begin(ledger: Ledger, order: RunRequest = ORDER, *, now: dt.datetime = NOW, force: bool = False) -> Run:
     return ledger.begin(order, now=now, force=force)
 
 
-def standing(ledger: Ledger, unit: Unit = UNIT, destination: str | None = DESTINATION) -> Standing | None:
+def standing(ledger: Ledger, unit: Unit = UNIT, destination: str | None = DESTINATION) -> UnitRecord | None:
     return ledger.standings([unit], source=SOURCE, destination=destination).get(unit.ticker.symbol)
 
 
-def known(ledger: Ledger, unit: Unit = UNIT, destination: str | None = DESTINATION) -> Standing:
+def known(ledger: Ledger, unit: Unit = UNIT, destination: str | None = DESTINATION) -> UnitRecord:
     found = standing(ledger, unit, destination)
     assert found is not None
     return found
@@ -83,7 +83,7 @@ def test_a_run_that_did_not_end_is_gone_on_with(tmp_path: Path, state: str | Non
         replace(ORDER, days_given=False),
     ],
 )
-def test_another_order_is_another_run(tmp_path: Path, other: Order) -> None:
+def test_another_order_is_another_run(tmp_path: Path, other: RunRequest) -> None:
     with open_ledger(tmp_path) as ledger:
         first, second = begin(ledger), begin(ledger, other)
         assert (second.resumed, second.id) == (False, first.id + 1)

@@ -27,7 +27,7 @@ from conftest import csv_of, names
 
 from polygon_async.errors import StorageUnusable, UploadFailed
 from polygon_async.store.bucket import KeyTaken, ObjectDescription, open_bucket
-from polygon_async.system.threads import Offload
+from polygon_async.system.threads import Threads
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Iterator
@@ -106,7 +106,7 @@ def minutes_from(moment: dt.datetime, count: int) -> list[dt.datetime]:
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class TickerQuery:
     """A request that came to the door."""
 
     method: str
@@ -131,7 +131,7 @@ def refusal(status: int, code: str) -> Answered:
 
 
 @contextlib.contextmanager
-def door(endpoint: str, rule: Callable[[Asked, Callable[[], Answered]], Answered]) -> Iterator[str]:
+def door(endpoint: str, rule: Callable[[TickerQuery, Callable[[], Answered]], Answered]) -> Iterator[str]:
     """The address of a server that passes requests on to `endpoint` as the rule wants it."""
     parts = urlsplit(endpoint)
 
@@ -140,7 +140,7 @@ def door(endpoint: str, rule: Callable[[Asked, Callable[[], Answered]], Answered
 
         def answer(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length", "0")))
-            asked = Asked(self.command, self.path, dict(self.headers.items()), body)
+            asked = TickerQuery(self.command, self.path, dict(self.headers.items()), body)
             answered = rule(asked, lambda: self.forward(asked))
             self.send_response_only(answered.status)
             for name, value in answered.headers.items():
@@ -153,7 +153,7 @@ def door(endpoint: str, rule: Callable[[Asked, Callable[[], Answered]], Answered
                 promised = int(answered.headers.get("Content-Length", "0"))
                 self.close_connection = self.close_connection or len(answered.body) < promised
 
-        def forward(self, asked: Asked) -> Answered:
+        def forward(self, asked: TickerQuery) -> Answered:
             headers = {name: value for name, value in asked.headers.items() if name.lower() != "expect"}
             with contextlib.closing(http.client.HTTPConnection(parts.hostname or "", parts.port)) as connection:
                 connection.request(asked.method, asked.path, asked.body, headers)
@@ -208,7 +208,7 @@ async def bucket(sandbox: Callable[..., Sandbox], monkeypatch: pytest.MonkeyPatc
     box = sandbox()
     for name, value in box.environment.items():
         monkeypatch.setenv(name, value)
-    async with Offload(2) as offload, open_bucket(box.bucket, offload=offload, connections=2) as bucket:
+    async with Threads(2) as offload, open_bucket(box.bucket, offload=offload, connections=2) as bucket:
         yield bucket
 
 
@@ -276,23 +276,23 @@ async def test_a_store_without_checksums_is_confirmed_by_its_etag(
     bucket: Bucket, file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AWS_REQUEST_CHECKSUM_CALCULATION", "when_required")
-    async with Offload(2) as offload, open_bucket(bucket.name, offload=offload, connections=1) as plain:
+    async with Threads(2) as offload, open_bucket(bucket.name, offload=offload, connections=1) as plain:
         receipt = await plain.store(file, DESCRIPTION, replace=False, deadline=SECONDS)
     assert receipt.confirmed_by == "etag"
 
 
 @contextlib.asynccontextmanager
 async def behind(
-    rule: Callable[[Asked, Callable[[], Answered]], Answered], bucket: Bucket, store: EmbeddedS3
+    rule: Callable[[TickerQuery, Callable[[], Answered]], Answered], bucket: Bucket, store: EmbeddedS3
 ) -> AsyncIterator[Bucket]:
     """The same bucket, seen through a door."""
     with door(store.endpoint, rule) as endpoint, pytest.MonkeyPatch.context() as patch:
         patch.setenv("AWS_ENDPOINT_URL_S3", endpoint)
-        async with Offload(2) as offload, open_bucket(bucket.name, offload=offload, connections=2) as seen:
+        async with Threads(2) as offload, open_bucket(bucket.name, offload=offload, connections=2) as seen:
             yield seen
 
 
-def is_object_put(asked: Asked) -> bool:
+def is_object_put(asked: TickerQuery) -> bool:
     """Whether a request writes an object (and not its tags alone)."""
     return asked.method == "PUT" and "tagging" not in asked.path
 
@@ -306,7 +306,7 @@ def name_of(bucket: Bucket) -> dict[str, str]:
 async def test_tags_that_a_store_loses_or_changes_are_put_again(
     bucket: Bucket, file: Path, store: EmbeddedS3, *, changed: bool
 ) -> None:
-    def rule(asked: Asked, forward: Callable[[], Answered]) -> Answered:
+    def rule(asked: TickerQuery, forward: Callable[[], Answered]) -> Answered:
         answer = forward()
         if is_object_put(asked):
             with contextlib.closing(store.client()) as s3:
@@ -324,7 +324,7 @@ async def test_tags_that_a_store_loses_or_changes_are_put_again(
 
 
 async def test_tags_that_a_store_does_not_keep_are_a_failure(bucket: Bucket, file: Path, store: EmbeddedS3) -> None:
-    def rule(asked: Asked, forward: Callable[[], Answered]) -> Answered:
+    def rule(asked: TickerQuery, forward: Callable[[], Answered]) -> Answered:
         answer = forward()
         if asked.method == "PUT":
             with contextlib.closing(store.client()) as s3:
@@ -347,7 +347,7 @@ async def test_tags_that_a_store_does_not_keep_are_a_failure(bucket: Bucket, fil
 async def test_a_store_that_keeps_something_else_is_found_out(
     bucket: Bucket, file: Path, store: EmbeddedS3, body: bytes, metadata: dict[str, str], said: str
 ) -> None:
-    def rule(asked: Asked, forward: Callable[[], Answered]) -> Answered:
+    def rule(asked: TickerQuery, forward: Callable[[], Answered]) -> Answered:
         answer = forward()
         if is_object_put(asked):
             with contextlib.closing(store.client()) as s3:
@@ -364,7 +364,7 @@ async def test_a_checksum_of_the_store_confirms_without_reading_the_object(
 ) -> None:
     checksum = base64.b64encode(hashlib.sha256(file.read_bytes()).digest()).decode()
 
-    def rule(asked: Asked, forward: Callable[[], Answered]) -> Answered:
+    def rule(asked: TickerQuery, forward: Callable[[], Answered]) -> Answered:
         if asked.method == "GET" and "tagging" not in asked.path:
             return refusal(403, "AccessDenied")
         answer = forward()
@@ -380,7 +380,7 @@ async def test_a_checksum_of_the_store_confirms_without_reading_the_object(
 async def test_an_object_without_checksum_and_plain_etag_is_confirmed_by_its_bytes(
     bucket: Bucket, file: Path, store: EmbeddedS3
 ) -> None:
-    def rule(asked: Asked, forward: Callable[[], Answered]) -> Answered:
+    def rule(asked: TickerQuery, forward: Callable[[], Answered]) -> Answered:
         answer = forward()
         plain = {k: v for k, v in answer.headers.items() if "checksum" not in k.lower() and k.lower() != "etag"}
         return dataclasses.replace(answer, headers={**plain, "ETag": '"0123456789abcdef-2"'})
@@ -391,9 +391,9 @@ async def test_an_object_without_checksum_and_plain_etag_is_confirmed_by_its_byt
 
 
 async def test_a_lost_answer_to_a_write_is_no_conflict(bucket: Bucket, file: Path, store: EmbeddedS3) -> None:
-    lost: list[Asked] = []
+    lost: list[TickerQuery] = []
 
-    def rule(asked: Asked, forward: Callable[[], Answered]) -> Answered:
+    def rule(asked: TickerQuery, forward: Callable[[], Answered]) -> Answered:
         answer = forward()
         if is_object_put(asked) and not lost:
             lost.append(asked)
@@ -409,9 +409,9 @@ async def test_a_lost_answer_to_a_write_is_no_conflict(bucket: Bucket, file: Pat
 async def test_the_signature_covers_the_checksum_in_place_of_the_body(
     bucket: Bucket, file: Path, store: EmbeddedS3
 ) -> None:
-    puts: list[Asked] = []
+    puts: list[TickerQuery] = []
 
-    def rule(asked: Asked, forward: Callable[[], Answered]) -> Answered:
+    def rule(asked: TickerQuery, forward: Callable[[], Answered]) -> Answered:
         puts.extend([asked] if is_object_put(asked) else [])
         return forward()
 
@@ -428,7 +428,7 @@ async def test_the_signature_covers_the_checksum_in_place_of_the_body(
 async def test_a_store_without_conditional_writes_is_looked_at_before_each(
     bucket: Bucket, file: Path, store: EmbeddedS3
 ) -> None:
-    def rule(asked: Asked, forward: Callable[[], Answered]) -> Answered:
+    def rule(asked: TickerQuery, forward: Callable[[], Answered]) -> Answered:
         conditional = any(name.lower() == "if-none-match" for name in asked.headers)
         return refusal(501, "NotImplemented") if conditional else forward()
 
@@ -462,7 +462,7 @@ async def test_an_error_of_the_store_stops_what_it_concerns(
 async def test_a_denial_after_a_success_concerns_its_own_ticker_only(
     bucket: Bucket, file: Path, store: EmbeddedS3
 ) -> None:
-    def rule(asked: Asked, forward: Callable[[], Answered]) -> Answered:
+    def rule(asked: TickerQuery, forward: Callable[[], Answered]) -> Answered:
         return refusal(403, "AccessDenied") if "/B/" in asked.path else forward()
 
     denied = dataclasses.replace(DESCRIPTION, key=DESCRIPTION.key.replace("/A/", "/B/"))
@@ -477,7 +477,7 @@ async def test_a_store_that_never_answers_is_left_at_the_deadline(
 ) -> None:
     leave = threading.Event()
 
-    def rule(_asked: Asked, _forward: Callable[[], Answered]) -> Answered:
+    def rule(_asked: TickerQuery, _forward: Callable[[], Answered]) -> Answered:
         leave.wait()
         return refusal(503, "SlowDown")
 
@@ -801,7 +801,7 @@ def test_credentials_that_expire_during_a_run_end_it(
 ) -> None:
     box, written = sandbox(), []
 
-    def rule(asked: Asked, forward: Callable[[], Answered]) -> Answered:
+    def rule(asked: TickerQuery, forward: Callable[[], Answered]) -> Answered:
         if not is_object_put(asked):
             return forward()
         written.append(asked.path)

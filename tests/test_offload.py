@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from polygon_async.system.threads import Offload
+from polygon_async.system.threads import Threads
 
 
 @pytest.mark.parametrize("times", [1, 3])
@@ -19,7 +19,7 @@ async def test_a_cancelled_wait_ends_with_the_work(times: int) -> None:
         may_end.wait(10)
         ended.set()
 
-    async with Offload(1) as offload:
+    async with Threads(1) as offload:
         task = asyncio.create_task(offload.until_done(work, hurry=may_end.set if times == 1 else lambda: None))
         await asyncio.to_thread(begun.wait, 10)
         for _ in range(times):
@@ -41,7 +41,7 @@ async def test_what_has_not_begun_is_never_done() -> None:
         begun.set()
         may_end.wait(10)
 
-    async with Offload(1) as offload:
+    async with Threads(1) as offload:
         first = asyncio.create_task(offload(work))
         await asyncio.to_thread(begun.wait, 10)
         second = asyncio.create_task(offload(done.append, 1))
@@ -62,7 +62,7 @@ async def test_what_cleans_up_is_done_even_where_its_turn_had_not_come() -> None
         begun.set()
         may_end.wait(10)
 
-    async with Offload(1) as offload:
+    async with Threads(1) as offload:
         first = asyncio.create_task(offload(work))
         await asyncio.to_thread(begun.wait, 10)
         second = asyncio.create_task(offload.surely(lambda: done.append(1)))

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from polygon_async.model.rate import parse_rate
 from polygon_async.polygon.pace.limiter import Pacer, fine_sleep
-from polygon_async.polygon.refusals import _retry_after
+from polygon_async.polygon.refusals import retry_after_seconds
 from polygon_async.run import pipeline
 from polygon_async.sandbox import Market
 from polygon_async.settings import universe
@@ -42,9 +42,9 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         tick: Timers wait for whole ticks of so many seconds and half of one more, as a real selector's do.
     """
 
-    def __init__(self, *, turn: float = 0.0, tick: float = 0.0) -> None:
+    def __init__(self, *, priority: float = 0.0, tick: float = 0.0) -> None:
         self._now = 0.0
-        self._turn, self._tick = turn, tick
+        self._turn, self._tick = priority, tick
         super().__init__(_Waiting(self))
 
     def time(self) -> float:
@@ -69,9 +69,9 @@ class _Waiting(selectors.SelectSelector):
         return super().select(0)
 
 
-def in_virtual_time(story: Coroutine[Any, Any, _T], *, turn: float = 0.0, tick: float = 0.0) -> _T:
+def in_virtual_time(story: Coroutine[Any, Any, _T], *, priority: float = 0.0, tick: float = 0.0) -> _T:
     """The result of a story that takes no real time."""
-    with asyncio.Runner(loop_factory=lambda: VirtualLoop(turn=turn, tick=tick)) as runner:
+    with asyncio.Runner(loop_factory=lambda: VirtualLoop(priority=priority, tick=tick)) as runner:
         return runner.run(story)
 
 
@@ -152,7 +152,7 @@ def test_coarse_timers_cost_next_to_nothing(text: str, share: float) -> None:
     count = 200
     # Timers that are late by a millisecond, turns that take a while: the pace is kept all the same.
     pacer = Pacer(rate, sleep=fine_sleep)
-    moments = [moment for moment, _ in in_virtual_time(tokens_in_a_row(pacer, count), turn=5e-5, tick=1e-3)]
+    moments = [moment for moment, _ in in_virtual_time(tokens_in_a_row(pacer, count), priority=5e-5, tick=1e-3)]
     check_pace(moments, rate)
     assert (count - 1) / (moments[-1] - moments[0]) >= share * rate
 
@@ -326,7 +326,7 @@ def test_every_pause_is_told_once() -> None:
     ],
 )
 def test_a_retry_after_is_seconds(text: str, seconds: float | None) -> None:
-    assert _retry_after({"Retry-After": text}) == seconds
+    assert retry_after_seconds({"Retry-After": text}) == seconds
 
 
 @pytest.mark.parametrize(
@@ -334,10 +334,10 @@ def test_a_retry_after_is_seconds(text: str, seconds: float | None) -> None:
 )
 def test_a_retry_after_is_a_date(form: str) -> None:
     moment = dt.datetime.now(dt.UTC)
-    told = _retry_after({"Retry-After": (moment + dt.timedelta(hours=1)).strftime(form)})
+    told = retry_after_seconds({"Retry-After": (moment + dt.timedelta(hours=1)).strftime(form)})
     assert told is not None
     assert 3500 < told <= 3600
-    assert _retry_after({"Retry-After": (moment - dt.timedelta(hours=1)).strftime(form)}) == 0
+    assert retry_after_seconds({"Retry-After": (moment - dt.timedelta(hours=1)).strftime(form)}) == 0
 
 
 @settings(deadline=None, max_examples=150)
@@ -353,7 +353,7 @@ def test_a_retry_after_is_a_date(form: str) -> None:
     | st.integers(0, 10**400).map(str)
 )
 def test_any_retry_after_is_a_finite_pause_or_none(text: str) -> None:
-    seconds = _retry_after({"Retry-After": text})
+    seconds = retry_after_seconds({"Retry-After": text})
     # A day is more than anybody means; beyond that the clock of a run should not stop.
     assert seconds is None or 0 <= seconds <= 86_400
 
@@ -376,9 +376,9 @@ async def test_a_run_keeps_its_pace_retries_and_later_pages_included(
     summary = await pipeline.download(plain, asked, redact=Redactor([box.api_key]))
     assert (summary.exit_code, len(summary.done)) == (0, len(symbols))
     moments = [request.time for request in box.requests]
-    assert len(moments) == summary.tally.requests > 25
-    assert sum(summary.tally.retries.values()) >= 7
+    assert len(moments) == summary.counters.requests > 25
+    assert sum(summary.counters.retries.values()) >= 7
     pages = sum(-(-len(Market().days(symbol, day, day)) // 80) for symbol in symbols)
-    assert pages + sum(summary.tally.retries.values()) <= len(moments)
+    assert pages + sum(summary.counters.retries.values()) <= len(moments)
     # A request may be on its way for longer than the one behind it; retries that paid nothing would be seven too many.
     check_pace(moments, rate, tolerance=0.1)

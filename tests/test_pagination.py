@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from polygon_async.bars.columns import CSV_HEADER
 from polygon_async.bars.page import Border
 from polygon_async.errors import TickerError, WrongAnswer
-from polygon_async.model.counters import Tally
+from polygon_async.model.counters import Counters
 from polygon_async.model.tickers import AssetType, Ticker
 from polygon_async.model.units import Unit
 from polygon_async.polygon.bar_requests import LIMIT, PageRequest, first_request, next_request
@@ -28,7 +28,7 @@ from polygon_async.polygon.walk import pages
 from polygon_async.sandbox import Sandbox
 from polygon_async.settings.environment import Environment
 from polygon_async.settings.settings import settings_from
-from polygon_async.system.threads import Offload
+from polygon_async.system.threads import Threads
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -239,21 +239,21 @@ def test_any_next_url_is_a_request_of_the_same_chain_or_an_own_error(text: str) 
 # Through HTTP
 
 
-def walk(unit: Unit, box: Sandbox) -> tuple[bytes, Tally]:
+def walk(unit: Unit, box: Sandbox) -> tuple[bytes, Counters]:
     """The CSV of all pages of a unit, and what was counted."""
 
-    async def rows() -> tuple[bytes, Tally]:
+    async def rows() -> tuple[bytes, Counters]:
         flags = {"rate": "unlimited", "patience": "1", "stall_timeout": "30", "concurrency": "4", "processes": "0"}
         plain = settings_from(flags, Environment(box.environment, {}))
-        tally, csv = Tally(), bytearray(CSV_HEADER)
+        counters, csv = Counters(), bytearray(CSV_HEADER)
         async with (
-            Offload(2) as offload,
-            open_polygon(plain, offload=offload, tally=tally) as (polygon, _),
-            contextlib.aclosing(pages(unit, polygon=polygon, tally=tally)) as chain,
+            Threads(2) as offload,
+            open_polygon(plain, offload=offload, counters=counters) as (polygon, _),
+            contextlib.aclosing(pages(unit, client=polygon, counters=counters)) as chain,
         ):
             async for page in chain:
                 csv += page.rows
-        return bytes(csv), tally
+        return bytes(csv), counters
 
     return asyncio.run(rows())
 
@@ -291,11 +291,11 @@ def test_the_pages_of_any_range_are_the_truth(
     # Empty pages without end are an error, and the sandbox would never stop giving them.
     page = "2" if (trouble, page) == ("empty_next", "*") else page
     with Sandbox(page_size=page_size, troubles=[f"* {page} {trouble}"] if trouble else []) as box:
-        csv, tally = walk(unit, box)
+        csv, counters = walk(unit, box)
         # For forex a bar of either calendar's day counts; the sandbox has New York's.
         bars = box.market.days(symbol, unit.start, unit.end, adjusted=adjusted)
         assert csv.decode() == csv_of(bars)
-        assert tally.requests == len(box.requests)
+        assert counters.requests == len(box.requests)
         assert all(request.auth == "bearer" for request in box.requests)
         moments = [start_of(request.path_qs) for request in box.requests]
     if not bars:
@@ -305,7 +305,7 @@ def test_the_pages_of_any_range_are_the_truth(
     if trouble in {"", "duplicate", "overlap=7", "delayed", "next_key"}:
         assert len(moments) == -(-len(bars) // page_size)
     expected = (len(moments) - 1) * 7 if (trouble, page) == ("overlap=7", "*") else None
-    assert expected in {None, tally.doubles}
+    assert expected in {None, counters.doubles}
 
 
 def start_of(path_qs: str) -> int:
@@ -317,9 +317,9 @@ def start_of(path_qs: str) -> int:
 @pytest.mark.parametrize("host", ["https://api.polygon.io:443:443", "gopher://x", "http://127.0.0.1:9", "https://"])
 def test_a_broken_host_in_a_next_url_is_never_asked(host: str, sandbox: Callable[..., Sandbox]) -> None:
     box = sandbox(page_size=100, next_host=host)
-    csv, tally = walk(unit_of(), box)
+    csv, counters = walk(unit_of(), box)
     assert csv.decode() == csv_of(box.market.days("AAPL", DAY, DAY))
-    assert (tally.requests, dict(tally.retries)) == (len(box.requests), {})
+    assert (counters.requests, dict(counters.retries)) == (len(box.requests), {})
 
 
 def test_unadjusted_stays_unadjusted_on_later_pages(sandbox: Callable[..., Sandbox]) -> None:

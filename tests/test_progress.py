@@ -6,7 +6,7 @@ import pytest
 
 from polygon_async.cli import live
 from polygon_async.cli.live import _Pace, _requests, show
-from polygon_async.model.counters import Tally
+from polygon_async.model.counters import Counters
 from polygon_async.model.rate import parse_rate
 from polygon_async.model.units import State
 from polygon_async.polygon.pace.limiter import Pacer
@@ -30,37 +30,37 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 
 async def test_time_left_knows_the_rate_and_leaves_pauses_out(clock: Clock) -> None:
-    tally, pacer = Tally(), Pacer(5 / 60)
-    pace = _Pace(tally, 1001)
+    counters, pacer = Counters(), Pacer(5 / 60)
+    pace = _Pace(counters, 1001)
     assert pace.left(pacer) == "", "nothing has ended: nothing is known"
-    tally.ended[State.SAVED] += 1
-    tally.requests = 2
+    counters.ended[State.SAVED] += 1
+    counters.requests = 2
     clock.now += 12
     assert pace.left(pacer) == "6:40:00 left", "1,000 tickers of 2 requests, 12 s each"
     # Without a rate, what tickers took so far is all there is to go by; a pause is no part of it.
     fast = Pacer(None)
-    tally.ended[State.SAVED] += 9
-    tally.measures.seconds["pauses"] = 10.0
+    counters.ended[State.SAVED] += 9
+    counters.measures.seconds["pauses"] = 10.0
     clock.now += 8
     assert pace.left(fast) == "0:16:31 left"
-    tally.ended[State.SAVED] = 1001
+    counters.ended[State.SAVED] = 1001
     assert pace.left(fast) == ""
 
 
 async def test_what_everybody_waits_for_is_told() -> None:
-    tally, rate = Tally(), parse_rate("5/min")
+    counters, rate = Counters(), parse_rate("5/min")
     pacer = Pacer(5 / 60)
-    pace = _Pace(tally, 3)
-    assert _requests(pace, rate, pacer, tally) == "0.0/min of 5/min"
+    pace = _Pace(counters, 3)
+    assert _requests(pace, rate, pacer, counters) == "0.0/min of 5/min"
     await pacer.acquire()
-    assert _requests(pace, rate, pacer, tally).endswith(" of 5/min, next request in 12 s")
+    assert _requests(pace, rate, pacer, counters).endswith(" of 5/min, next request in 12 s")
     pacer.pause(41.0)
-    assert _requests(pace, rate, pacer, tally).endswith(", paused by the API for 41 s")
+    assert _requests(pace, rate, pacer, counters).endswith(", paused by the API for 41 s")
     stored = Pacer(50.0)
-    tally.in_flight |= {"A": "uploading", "B": "waiting for the bucket"}
-    assert _requests(pace, rate, stored, tally).endswith(", waiting for the bucket")
-    tally.in_flight["C"] = "asking"
-    assert _requests(pace, rate, stored, tally).endswith(" of 5/min")
+    counters.in_flight |= {"A": "uploading", "B": "waiting for the bucket"}
+    assert _requests(pace, rate, stored, counters).endswith(", waiting for the bucket")
+    counters.in_flight["C"] = "asking"
+    assert _requests(pace, rate, stored, counters).endswith(" of 5/min")
 
 
 @pytest.mark.parametrize(("quiet", "plain"), [(True, False), (False, True), (False, False)])

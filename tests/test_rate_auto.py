@@ -22,11 +22,11 @@ from test_pace import check_pace, in_virtual_time
 
 import polygon_async
 from polygon_async.cli.live import _Pace, _requests
-from polygon_async.model.counters import Tally
+from polygon_async.model.counters import Counters
 from polygon_async.model.rate import parse_rate, spell_rate
 from polygon_async.polygon.pace.auto import AutoPacer, Search
 from polygon_async.polygon.pace.limiter import Pacer
-from polygon_async.polygon.pace.memory import Lesson, Memory, cache_file
+from polygon_async.polygon.pace.memory import LearnedRate, RateMemory, cache_file
 from polygon_async.sandbox import Market
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ class Run:
     refused: list[float] = field(default_factory=list)
     rates: list[tuple[float, float]] = field(default_factory=list)
     """The rates in force, each with the moment from which it was."""
-    lesson: Lesson | None = None
+    lesson: LearnedRate | None = None
 
     def pace(self, begin: float, end: float) -> float:
         """Requests a second in a stretch."""
@@ -94,7 +94,7 @@ def run(
     *,
     workers: int = 8,
     latency: float = 0.15,
-    lesson: Lesson | None = None,
+    lesson: LearnedRate | None = None,
     retry_after: float | None = None,
 ) -> Run:
     """Workers who ask a plan for pages for so long, in no time."""
@@ -150,7 +150,7 @@ def test_a_plan_without_a_limit_is_used_to_what_the_vendor_advises() -> None:
     assert [rate for _, rate in happened.rates] == [3.5, 7, 14, 28, 56, 100]
     assert happened.rates[-1][0] < 8
     assert happened.pace(10, 60) == pytest.approx(100, rel=0.02)
-    assert happened.lesson == Lesson(per_second=100.0, ceiling=None)
+    assert happened.lesson == LearnedRate(per_second=100.0, ceiling=None)
 
 
 def test_the_rate_grows_only_where_it_is_the_limit() -> None:
@@ -215,17 +215,17 @@ def test_who_knows_the_plan_begins_there() -> None:
 
 
 def test_a_lesson_that_is_no_longer_true_is_unlearned() -> None:
-    free = Lesson(per_second=5 / 60.5, ceiling=6 / 60)
+    free = LearnedRate(per_second=5 / 60.5, ceiling=6 / 60)
     upgraded = run(Plan(), 950, workers=64, lesson=free)
     assert upgraded.rates[-1][1] == 100
     assert upgraded.rates[1][0] > 590
-    ended = run(Plan(5), 600, lesson=Lesson(per_second=100.0, ceiling=None))
+    ended = run(Plan(5), 600, lesson=LearnedRate(per_second=100.0, ceiling=None))
     assert ended.pace(300, 600) * 60 == pytest.approx(5, rel=0.05)
 
 
 def test_a_stray_refusal_costs_half_for_half_a_minute() -> None:
     async def story() -> list[float]:
-        search = Search(Lesson(per_second=100.0, ceiling=None))
+        search = Search(LearnedRate(per_second=100.0, ceiling=None))
         pacer = AutoPacer(search, sleep=asyncio.sleep)
         rates = []
         for number in range(8000):
@@ -258,7 +258,7 @@ def test_a_stray_refusal_costs_half_for_half_a_minute() -> None:
 def test_no_stretch_holds_more_than_its_rates_allow(
     limit: int, window: float, fixed: bool, says: str, workers: int, latency: float, start: float | None
 ) -> None:
-    lesson = Lesson(per_second=start, ceiling=None) if start else None
+    lesson = LearnedRate(per_second=start, ceiling=None) if start else None
     happened = run(Plan(limit, window, fixed=fixed, says=says), 90, workers=workers, latency=latency, lesson=lesson)
     assert max(rate for _, rate in happened.rates) <= 100
     check_pace(happened.sent, 100.0, tolerance=1e-6)
@@ -294,16 +294,16 @@ def test_a_change_gives_no_free_token(changes: list[tuple[float, float]]) -> Non
 
 def test_progress_says_the_rate_in_force(caplog: pytest.LogCaptureFixture) -> None:
     async def story() -> list[str]:
-        pacer, tally = AutoPacer(Search(), sleep=asyncio.sleep), Tally()
-        pace, seen = _Pace(tally, 1), []
+        pacer, counters = AutoPacer(Search(), sleep=asyncio.sleep), Counters()
+        pace, seen = _Pace(counters, 1), []
         for _ in range(6):
             await pacer.acquire()
-        seen.append(_requests(pace, parse_rate("auto"), pacer, tally))
+        seen.append(_requests(pace, parse_rate("auto"), pacer, counters))
         sent = now()
         await asyncio.sleep(0.7)
         pacer.refused(sent=sent, retry_after=None, said=FREE_PLAN_SAYS)
-        seen.append(_requests(pace, parse_rate("auto"), pacer, tally))
-        return [*seen, _requests(pace, parse_rate("7/s"), Pacer(7.0), tally)]
+        seen.append(_requests(pace, parse_rate("auto"), pacer, counters))
+        return [*seen, _requests(pace, parse_rate("7/s"), Pacer(7.0), counters)]
 
     with caplog.at_level("INFO", "polygon_async"):
         before, after, fixed = in_virtual_time(story())
@@ -326,15 +326,17 @@ def test_rates_are_told_to_two_digits(rate: float, text: str) -> None:
 # What is remembered
 
 
-LESSON = Lesson(per_second=12.5, ceiling=None)
+LESSON = LearnedRate(per_second=12.5, ceiling=None)
 
 
-def memory(path: Path | None, *, key: str = "a-key", url: str = "https://api.polygon.io", later: float = 0.0) -> Memory:
-    return Memory(path, key=key, base_url=url, clock=lambda: time.time() + later)
+def memory(
+    path: Path | None, *, key: str = "a-key", url: str = "https://api.polygon.io", later: float = 0.0
+) -> RateMemory:
+    return RateMemory(path, key=key, base_url=url, clock=lambda: time.time() + later)
 
 
-@pytest.mark.parametrize("lesson", [LESSON, Lesson(per_second=5 / 60.5, ceiling=0.1)])
-def test_a_lesson_is_remembered_for_its_key_and_host(tmp_path: Path, lesson: Lesson) -> None:
+@pytest.mark.parametrize("lesson", [LESSON, LearnedRate(per_second=5 / 60.5, ceiling=0.1)])
+def test_a_lesson_is_remembered_for_its_key_and_host(tmp_path: Path, lesson: LearnedRate) -> None:
     path = tmp_path / "not yet" / "rates.json"
     assert memory(path).recall() is None
     memory(path).keep(lesson)
@@ -387,7 +389,7 @@ def test_a_broken_file_is_no_error_and_is_replaced(tmp_path: Path, content: byte
 @pytest.mark.parametrize(("rate", "ceiling"), [(0, None), (-1, None), (5, 0), (5, -3)])
 def test_an_impossible_lesson_is_none(tmp_path: Path, rate: float, ceiling: float | None) -> None:
     path = tmp_path / "rates.json"
-    memory(path).keep(Lesson(per_second=rate, ceiling=ceiling))
+    memory(path).keep(LearnedRate(per_second=rate, ceiling=ceiling))
     assert memory(path).recall() is None
 
 

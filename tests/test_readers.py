@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from polygon_async.errors import Retryable
-from polygon_async.system.processes import Readers
-from polygon_async.system.threads import Offload
+from polygon_async.system.processes import Processes
+from polygon_async.system.threads import Threads
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -37,10 +37,10 @@ def wait_for(path: Path) -> None:
 
 async def test_of_bodies_that_wait_the_first_tickers_are_read_first(tmp_path: Path) -> None:
     path = tmp_path / "words"
-    async with Offload(2) as offload, Readers(1, offload=offload) as readers, asyncio.TaskGroup() as tasks:
+    async with Threads(2) as offload, Processes(1, offload=offload) as readers, asyncio.TaskGroup() as tasks:
         await readers(partial(os.getpid), size=LARGE)
-        for turn in (9, 9, 5, 1, 3, 1):
-            tasks.create_task(readers(partial(note, path, str(turn)), size=LARGE, turn=turn))
+        for priority in (9, 9, 5, 1, 3, 1):
+            tasks.create_task(readers(partial(note, path, str(priority)), size=LARGE, priority=priority))
         await asyncio.sleep(0)
         path.with_name("go").touch()
     # One is being read and one is on its way to the process before the others come.
@@ -49,7 +49,7 @@ async def test_of_bodies_that_wait_the_first_tickers_are_read_first(tmp_path: Pa
 
 async def test_a_body_that_is_being_read_is_read_to_its_end_when_nobody_waits_any_more(tmp_path: Path) -> None:
     path = tmp_path / "words"
-    async with Offload(2) as offload, Readers(1, offload=offload) as readers:
+    async with Threads(2) as offload, Processes(1, offload=offload) as readers:
         await readers(partial(os.getpid), size=LARGE)
         reading = asyncio.create_task(readers(partial(note, path, "read"), size=LARGE))
         waiting = [asyncio.create_task(readers(partial(note, path, "late"), size=LARGE)) for _ in range(3)]
@@ -65,7 +65,7 @@ async def test_a_body_that_is_being_read_is_read_to_its_end_when_nobody_waits_an
 
 
 async def test_a_process_that_dies_over_a_body_costs_one_attempt() -> None:
-    async with Offload(2) as offload, Readers(1, offload=offload) as readers:
+    async with Threads(2) as offload, Processes(1, offload=offload) as readers:
         first = await readers(os.getpid, size=LARGE)
         with pytest.raises(Retryable, match="has died"):
             await readers(partial(os._exit, 3), size=LARGE)
@@ -73,6 +73,6 @@ async def test_a_process_that_dies_over_a_body_costs_one_attempt() -> None:
 
 
 async def test_without_processes_and_for_small_bodies_threads_read() -> None:
-    async with Offload(2) as offload, Readers(1, offload=offload) as readers, Readers(0, offload=offload) as none:
+    async with Threads(2) as offload, Processes(1, offload=offload) as readers, Processes(0, offload=offload) as none:
         assert await readers(os.getpid, size=10) == os.getpid()
         assert await none(os.getpid, size=LARGE) == os.getpid()

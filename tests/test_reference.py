@@ -16,7 +16,7 @@ import pytest
 
 from polygon_async.errors import Refused, Retryable, WrongAnswer
 from polygon_async.polygon.exchanges import NAMES, mic_of, name_of
-from polygon_async.polygon.reference import Asked, Entry, read_entries
+from polygon_async.polygon.reference import Entry, TickerQuery, read_entries
 from polygon_async.polygon.universe import as_csv, once_each
 from polygon_async.sandbox.reference import LISTED
 from polygon_async.settings.universe import Defaults, from_csv
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 PAYLOADS = Path(__file__).parent / "payloads"
 HEADER = "ticker,name,exchange,currency,asset_type,type,list_date,delist_date"
-STOCKS = Asked(market="stocks", active=True)
+STOCKS = TickerQuery(market="stocks", active=True)
 PACE = ("--rate", "unlimited")
 
 
@@ -377,7 +377,7 @@ def test_a_body_that_is_no_list_is_an_error(body: bytes, error: type[Exception])
 
 
 def test_a_question_spells_its_filters() -> None:
-    asked = Asked(market="stocks", active=False, type="CS", exchange="XNAS", day=date(2024, 2, 29))
+    asked = TickerQuery(market="stocks", active=False, type="CS", exchange="XNAS", day=date(2024, 2, 29))
     assert asked.query() == (
         "market=stocks&type=CS&exchange=XNAS&date=2024-02-29&active=false&sort=ticker&order=asc&limit=1000"
     )

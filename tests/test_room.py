@@ -10,7 +10,7 @@ from conftest import csv_of, names
 from test_troubles import DAY, download
 
 from polygon_async.errors import DiskUnusable
-from polygon_async.run.directory import least_room
+from polygon_async.run.directory import space_needed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,7 +34,7 @@ async def test_too_little_room_is_told_before_anything_is_asked(
     sandbox: Callable[..., Sandbox], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     box = sandbox()
-    monkeypatch.setattr(shutil, "disk_usage", Disk(least_room(16) - 1))
+    monkeypatch.setattr(shutil, "disk_usage", Disk(space_needed(16) - 1))
     with pytest.raises(DiskUnusable, match=r"nearly full .* MB are free, 168 MB are needed"):
         await download(box, ["QQ"], tmp_path)
     assert box.requests == []

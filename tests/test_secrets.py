@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote, quote_plus
 
 import pytest
-from test_objects import Answered, Asked, decompressed, door, stored
+from test_objects import Answered, TickerQuery, decompressed, door, stored
 
 from polygon_async.errors import one_line
 from polygon_async.settings.environment import Environment
@@ -88,9 +88,9 @@ def test_the_key_goes_by_header_only(program: Program, sandbox: Callable[..., Sa
 def test_the_key_never_reaches_another_host(
     program: Program, sandbox: Callable[..., Sandbox], store: EmbeddedS3
 ) -> None:
-    seen: list[Asked] = []
+    seen: list[TickerQuery] = []
 
-    def rule(asked: Asked, _forward: Callable[[], Answered]) -> Answered:
+    def rule(asked: TickerQuery, _forward: Callable[[], Answered]) -> Answered:
         seen.append(asked)
         return Answered(200, {"Content-Length": "0"}, b"")
 
@@ -106,7 +106,7 @@ def test_the_key_never_reaches_another_host(
 def test_the_store_is_not_told_the_key(program: Program, sandbox: Callable[..., Sandbox], store: EmbeddedS3) -> None:
     box, seen = sandbox(), []
 
-    def rule(asked: Asked, forward: Callable[[], Answered]) -> Answered:
+    def rule(asked: TickerQuery, forward: Callable[[], Answered]) -> Answered:
         seen.append(asked)
         return forward()
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from polygon_async.ledger.entries import Order
+from polygon_async.ledger.entries import RunRequest
 from polygon_async.ledger.ledger import open_ledger
 from polygon_async.model.tickers import AssetType, Ticker
 from polygon_async.model.units import CsvFile, Receipt, Unit
@@ -92,7 +92,7 @@ def test_a_word_that_is_no_day_is_refused_with_what_is_taken(
 
 def test_only_what_is_where_it_was_to_go_and_was_over_is_held(tmp_path: Path) -> None:
     now = dt.datetime(2026, 3, 10, tzinfo=dt.UTC)
-    order = Order(
+    order = RunRequest(
         source="polygon", universe="u", first_day=THURSDAY, last_day=FRIDAY, adjusted=True, days_given=True, settings={}
     )
 

@@ -95,7 +95,7 @@ async def test_every_outcome_is_right_and_nothing_is_left(
     for case in cases:
         if case.way.state is State.FAILED:
             assert case.line.words in (reasons[case.symbol] or "")
-    assert summary.tally.requests == len(requests)
+    assert summary.counters.requests == len(requests)
 
     # What is there is the truth.
     files = {name: (tmp_path / name).read_text() for name in names(tmp_path)}

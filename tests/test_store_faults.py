@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 from proxy import Fault, proxy
-from test_objects import DESCRIPTION, SECONDS, Answered, Asked, door, refusal
+from test_objects import DESCRIPTION, SECONDS, Answered, TickerQuery, door, refusal
 from test_stores import IN_PARTS, open_uploads
 
 from polygon_async.errors import StorageUnusable, UploadFailed
 from polygon_async.store.bucket import open_bucket
-from polygon_async.system.threads import Offload
+from polygon_async.system.threads import Threads
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -52,7 +52,7 @@ async def seen_from(endpoint: str, box: Sandbox) -> AsyncIterator[Bucket]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("AWS_ENDPOINT_URL_S3", endpoint)
         async with (
-            Offload(4) as offload,
+            Threads(4) as offload,
             open_bucket(box.bucket, offload=offload, connections=4, part_sizes=IN_PARTS) as bucket,
         ):
             yield bucket
@@ -181,9 +181,9 @@ async def test_a_lost_answer_to_a_write_is_recognised_as_stored(
 async def test_a_completion_whose_upload_is_gone_counts_by_what_is_stored(
     box: Sandbox, store: EmbeddedS3, honest: Bucket, large: Path, *, replace: bool
 ) -> None:
-    lost: list[Asked] = []
+    lost: list[TickerQuery] = []
 
-    def rule(asked: Asked, forward: Callable[[], Answered]) -> Answered:
+    def rule(asked: TickerQuery, forward: Callable[[], Answered]) -> Answered:
         if asked.method == "POST" and "uploadId=" in asked.path and not lost:
             lost.append(asked)
             forward()

@@ -20,9 +20,9 @@ from test_objects import DESCRIPTION, SECONDS
 
 from polygon_async.errors import CompressionFailed, StorageUnusable, UploadFailed
 from polygon_async.store.bucket import KeyTaken, open_bucket
-from polygon_async.store.digests import Stretch, in_base64
+from polygon_async.store.digests import FileSlice, in_base64
 from polygon_async.store.multipart import PartSizes
-from polygon_async.system.threads import Offload
+from polygon_async.system.threads import Threads
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator, Mapping
@@ -85,7 +85,7 @@ async def opened(variables: Mapping[str, str], **options: Any) -> AsyncIterator[
         for name, value in variables.items():
             patch.setenv(name, value)
         async with (
-            Offload(4) as offload,
+            Threads(4) as offload,
             open_bucket(variables["S3_BUCKET"], offload=offload, connections=4, **options) as bucket,
         ):
             yield bucket
@@ -167,7 +167,7 @@ async def test_a_file_that_turns_out_unsound_becomes_no_object(
         raise CompressionFailed("lzop failed")
 
     with pytest.raises(CompressionFailed):
-        await bucket.store(file, description, replace=False, deadline=SECONDS, sound=unsound)
+        await bucket.store(file, description, replace=False, deadline=SECONDS, verified=unsound)
     assert await bucket.inspect(description.key) is None
     assert await open_uploads(bucket) == []
 
@@ -374,7 +374,7 @@ def test_a_stretch_of_a_file_reads_like_a_file_of_its_own(start: int, size: int,
     path = tmp_path / "f"
     path.write_bytes(b"0123456789")
     expected = b"0123456789"[start : start + size]
-    with Stretch(path, start, size) as stretch:
+    with FileSlice(path, start, size) as stretch:
         assert stretch.read() == expected
         assert (stretch.read(5), stretch.tell()) == (b"", size)
         assert stretch.seek(1) == min(1, size)

@@ -325,15 +325,15 @@ def test_the_others_are_done(played: dict[str, Played]) -> None:
 
 def test_every_request_is_counted_and_every_retry_has_its_reason(played: dict[str, Played]) -> None:
     for run in played.values():
-        tally = run.summary.tally
-        assert tally.requests == len(run.requests)
-        again = tally.requests - len({request.path_qs for request in run.requests})
+        counters = run.summary.counters
+        assert counters.requests == len(run.requests)
+        again = counters.requests - len({request.path_qs for request in run.requests})
         doubted = sum("empty" in request.trouble or "null_results" in request.trouble for request in run.requests)
-        assert sum(tally.retries.values()) <= again <= sum(tally.retries.values()) + doubted
-    assert set(played["429"].summary.tally.retries) == {"429"}
-    assert set(played["stall"].summary.tally.retries) == {"stall"}
+        assert sum(counters.retries.values()) <= again <= sum(counters.retries.values()) + doubted
+    assert set(played["429"].summary.counters.retries) == {"429"}
+    assert set(played["stall"].summary.counters.retries) == {"stall"}
     reasons = {"408", "499", "500", "502", "503", "504", "undecodable", "cut body", "reset"}
-    assert set(played["others"].summary.tally.retries) == reasons
+    assert set(played["others"].summary.counters.retries) == reasons
 
 
 def test_only_whole_files_and_lists_are_left(played: dict[str, Played]) -> None:
@@ -368,7 +368,7 @@ async def test_a_pause_that_is_asked_for_is_kept_by_all(
     symbols = [case.symbol for case in CASES[:8]]
     box = sandbox(f"{symbols[0]} {LATER} {trouble} 1x", page_size=SIZE, latency=0.03)
     summary = await download(box, symbols, tmp_path, concurrency=str(workers))
-    assert (summary.exit_code, dict(summary.tally.retries)) == (0, {"429": 1})
+    assert (summary.exit_code, dict(summary.counters.retries)) == (0, {"429": 1})
     at = next(place for place, request in enumerate(box.requests) if request.status == 429)
     # What was on its way arrives; then nobody's request does for as long as was asked (a date counts whole seconds).
     near = [request.time for request in box.requests[at : at + 2 * workers]]
@@ -381,8 +381,8 @@ async def test_within_patience_a_request_is_sent_as_often_as_it_takes(
     symbols = [case.symbol for case in CASES[:3]]
     box = sandbox(f"{symbols[0]} 1 status=503 1x", f"{symbols[1]} {LATER} status=500 2x", page_size=SIZE)
     summary = await download(box, symbols, tmp_path, patience="20")
-    assert (summary.exit_code, dict(summary.tally.retries)) == (0, {"503": 1, "500": 2})
-    assert summary.tally.requests == len(box.requests)
+    assert (summary.exit_code, dict(summary.counters.retries)) == (0, {"503": 1, "500": 2})
+    assert summary.counters.requests == len(box.requests)
 
 
 async def test_without_patience_a_request_is_sent_once(sandbox: Callable[..., Sandbox], tmp_path: Path) -> None:
@@ -391,7 +391,7 @@ async def test_without_patience_a_request_is_sent_once(sandbox: Callable[..., Sa
     summary = await download(box, [bad, *good], tmp_path, patience="0")
     assert [outcome.unit.ticker.symbol for outcome in summary.failed] == [bad]
     assert sum(request.ticker == bad for request in box.requests) == 1
-    assert not summary.tally.retries
+    assert not summary.counters.retries
 
 
 @pytest.mark.parametrize(
@@ -417,7 +417,7 @@ async def test_a_large_page_that_another_process_reads_ends_no_otherwise(
     assert all((words or "no error") in (outcome.error or "") for outcome in summary.failed)
     assert (path.read_text() if path.exists() else None) == (None if words else truth)
     assert {outcome.unit.ticker.symbol for outcome in summary.done} == ({"MSFT"} if words else {"AAPL", "MSFT"})
-    assert dict(summary.tally.retries).keys() <= {"undecodable"}
+    assert dict(summary.counters.retries).keys() <= {"undecodable"}
 
 
 async def test_one_bad_ticker_takes_nothing_from_the_others(sandbox: Callable[..., Sandbox], tmp_path: Path) -> None:

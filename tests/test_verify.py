@@ -12,7 +12,7 @@ import subprocess
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from test_objects import LZOP, Answered, Asked, Stored, decompressed, door, put, stored
+from test_objects import LZOP, Answered, Stored, TickerQuery, decompressed, door, put, stored
 
 from polygon_async.bars.check import CsvCheck
 from polygon_async.errors import CompressionFailed
@@ -308,7 +308,7 @@ def test_other_buckets_and_what_may_not_be_looked_at(
     ended = program("verify", "--json", box=box, env={"S3_BUCKET": store.create_bucket()})
     assert (ended.code, ended.summary["objects"]["checked"], ended.summary["objects"]["elsewhere"]) == (0, 0, 2)
 
-    def rule(asked: Asked, forward: Callable[[], Answered]) -> Answered:
+    def rule(asked: TickerQuery, forward: Callable[[], Answered]) -> Answered:
         if asked.method == "HEAD" and item.key in asked.path:
             return Answered(403, {"Content-Length": "0"}, b"")
         answered = forward()

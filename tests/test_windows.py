@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from polygon_async.bars.columns import CSV_HEADER
 from polygon_async.bars.page import Border
 from polygon_async.errors import TickerError
-from polygon_async.model.counters import Tally
+from polygon_async.model.counters import Counters
 from polygon_async.model.tickers import AssetType, Ticker
 from polygon_async.model.units import Unit
 from polygon_async.polygon.bar_requests import PageRequest
@@ -27,7 +27,7 @@ from polygon_async.polygon.windows import Cutter, Slots
 from polygon_async.sandbox import Sandbox
 from polygon_async.settings.environment import Environment
 from polygon_async.settings.settings import settings_from
-from polygon_async.system.threads import Offload
+from polygon_async.system.threads import Threads
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -48,15 +48,17 @@ def fetch(
     cutter: type[Cutter] = Cutter,
     rate: str = "unlimited",
     stop_after: int | None = None,
-) -> tuple[str, Tally]:
+) -> tuple[str, Counters]:
     """The CSV of a unit's pages, perhaps not all of them; nothing may be under way afterwards."""
 
-    async def rows() -> tuple[str, Tally]:
+    async def rows() -> tuple[str, Counters]:
         flags = {"rate": rate, "patience": "5", "concurrency": "8", "processes": "0"}
-        tally, csv, count = Tally(), bytearray(CSV_HEADER), 0
+        counters, csv, count = Counters(), bytearray(CSV_HEADER), 0
         async with (
-            Offload(2) as offload,
-            open_polygon(settings_from(flags, Environment(box.environment, {})), offload=offload, tally=tally) as (
+            Threads(2) as offload,
+            open_polygon(
+                settings_from(flags, Environment(box.environment, {})), offload=offload, counters=counters
+            ) as (
                 polygon,
                 _,
             ),
@@ -64,7 +66,7 @@ def fetch(
             tasks = asyncio.all_tasks()
             try:
                 async with contextlib.aclosing(
-                    pages(unit, polygon=polygon, tally=tally, slots=slots, cutter=cutter)
+                    pages(unit, client=polygon, counters=counters, slots=slots, cutter=cutter)
                 ) as chain:
                     async for page in chain:
                         csv += page.rows
@@ -73,7 +75,7 @@ def fetch(
                             break
             finally:
                 assert asyncio.all_tasks() == tasks
-        return csv.decode(), tally
+        return csv.decode(), counters
 
     return asyncio.run(rows())
 
@@ -112,15 +114,15 @@ def test_windows_of_any_size_bring_what_one_chain_brings(
 def test_windows_cost_at_most_a_tenth_more_requests(page_size: int, days: int) -> None:
     unit = unit_of("X:BTCUSD", dt.date(2026, 3, 2), days)
     with Sandbox(page_size=page_size) as box:
-        csv, tally = fetch(unit, box, Slots(8, busy=1))
+        csv, counters = fetch(unit, box, Slots(8, busy=1))
     fewest = math.ceil((csv.count("\n") - 1) / page_size)
-    assert fewest <= tally.requests <= math.floor(1.1 * fewest) + 1
+    assert fewest <= counters.requests <= math.floor(1.1 * fewest) + 1
 
 
 def test_what_fits_one_page_is_one_request() -> None:
     with Sandbox() as box:
-        _, tally = fetch(unit_of("AAPL", dt.date(2026, 3, 2), 5), box, Slots(8, busy=1))
-    assert tally.requests == 1
+        _, counters = fetch(unit_of("AAPL", dt.date(2026, 3, 2), 5), box, Slots(8, busy=1))
+    assert counters.requests == 1
 
 
 @pytest.mark.parametrize(
@@ -135,9 +137,9 @@ def test_what_fits_one_page_is_one_request() -> None:
 def test_nothing_is_cut_where_nobody_stands_idle(slots: Slots, rate: str) -> None:
     unit = unit_of("X:BTCUSD", dt.date(2026, 3, 2), 5)
     with Sandbox(page_size=500) as box:
-        csv, tally = fetch(unit, box, slots, rate=rate)
+        csv, counters = fetch(unit, box, slots, rate=rate)
         assert csv == csv_of(box.market.days("X:BTCUSD", unit.start, unit.end))
-        assert [request.page for request in box.requests] == list(range(1, tally.requests + 1))
+        assert [request.page for request in box.requests] == list(range(1, counters.requests + 1))
 
 
 @pytest.mark.parametrize(

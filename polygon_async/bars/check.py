@@ -11,7 +11,7 @@ from polygon_async.bars.columns import CSV_HEADER
 __all__ = ["CsvCheck"]
 
 _COLUMNS = 9
-_TIME = 6
+TIMESTAMP = 6
 """Where a row has its timestamp."""
 _LONGEST_ROW = 10_000
 """Bytes; what goes on for longer without a line's end is no CSV of bars, and is not kept."""
@@ -75,10 +75,10 @@ class CsvCheck:
         try:
             if any(len(row) != _COLUMNS for row in rows):
                 raise ValueError  # noqa: TRY301 (one way out for all that is no bar)
-            times = [int(row[_TIME]) for row in rows]
+            times = [int(row[TIMESTAMP]) for row in rows]
         except ValueError:
             self._break(number + next(index for index, row in enumerate(rows) if not _is_bar(row)))
-            times = [int(row[_TIME]) for row in rows if _is_bar(row)]
+            times = [int(row[TIMESTAMP]) for row in rows if _is_bar(row)]
             if not times:
                 return
         before = [times[0] - 1 if self.last is None else self.last, *times]
@@ -95,4 +95,4 @@ class CsvCheck:
 
 
 def _is_bar(row: list[bytes]) -> bool:
-    return len(row) == _COLUMNS and row[_TIME].isdigit()
+    return len(row) == _COLUMNS and row[TIMESTAMP].isdigit()

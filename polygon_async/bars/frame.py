@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-def _frame(csv: bytes) -> pd.DataFrame:
+def to_frame(csv: bytes) -> pd.DataFrame:
     import pandas as pd
 
     types = dict.fromkeys(("open", "high", "low", "close", "volume", "vwap"), "float64")

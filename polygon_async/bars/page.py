@@ -13,13 +13,13 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from polygon_async.bars.part import Place
+    from polygon_async.bars.part import Part
 
 __all__ = ["LONGEST_TAIL", "Border", "Page", "border_after"]
 
 LONGEST_TAIL = 100_000
 """Bytes of a page's rows (over a thousand) that are kept to recognise its doubles in the next one."""
-_TIME = 6
+TIMESTAMP = 6
 """Where a row has its timestamp."""
 
 
@@ -61,7 +61,7 @@ class Page:
     """Bars of this page that were dropped because the rows before hold the same."""
     next_url: str | None
     request_id: str | None
-    place: Place | None = None
+    place: Part | None = None
     """Where the part file has got to, when the rows are in it already and no longer here."""
     resume_at: int | None = None
     """The first moment (ms UTC) behind this page that has not been asked for; None at the range's end."""
@@ -75,7 +75,7 @@ def _new(table: _Table, border: Border) -> _Table:
     follows = border.last is None or not len(stamps) or stamps[0] > border.last
     if follows and (stamps[1:] > stamps[:-1]).all():
         return table
-    known = {int(row.split(b",")[_TIME]): row for row in border.tail.splitlines()}
+    known = {int(row.split(b",")[TIMESTAMP]): row for row in border.tail.splitlines()}
     rows: list[bytes] = []
     last = border.last
     for t, row in zip(stamps.tolist(), table.rows.splitlines(), strict=True):
@@ -87,7 +87,7 @@ def _new(table: _Table, border: Border) -> _Table:
             raise WrongAnswer(f"the bar at {_when(t)} comes after the one at {_when(last)}")
         elif not _same(row, known[t]):
             raise WrongAnswer(f"there are two different bars at {_when(t)}")
-    new = np.array([int(row.split(b",")[_TIME]) for row in rows], dtype=np.int64)
+    new = np.array([int(row.split(b",")[TIMESTAMP]) for row in rows], dtype=np.int64)
     return _Table(b"\n".join((*rows, b"")), new)
 
 

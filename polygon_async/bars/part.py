@@ -18,13 +18,13 @@ if TYPE_CHECKING:
     from io import BufferedIOBase
     from pathlib import Path
 
-__all__ = ["Digests", "Place", "append_rows", "digests", "finish", "remove"]
+__all__ = ["Digests", "Part", "append_rows", "digests", "finish", "remove"]
 
 _CHUNK = 2**20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
+class Part:
     """Where a part file has got to: the next rows go there.
 
     A plain value, so that whichever process reads a page can write its rows itself.
@@ -46,7 +46,7 @@ class Digests(NamedTuple):
     """In hex."""
 
 
-def append_rows(place: Place, rows: bytes) -> Place:
+def append_rows(place: Part, rows: bytes) -> Part:
     """Write the rows of one page; the first ones make the file and come after the header.
 
     Doing it again, from the same place, is doing it once.
@@ -68,10 +68,10 @@ def append_rows(place: Place, rows: bytes) -> Place:
                 view, offset = view[written:], offset + written
         finally:
             os.close(number)
-    return Place(path=place.path, size=place.size + len(data), crc=isal_zlib.crc32(data, place.crc))
+    return Part(path=place.path, size=place.size + len(data), crc=isal_zlib.crc32(data, place.crc))
 
 
-def finish(place: Place, whole: Path, *, modified: float) -> str:
+def finish(place: Part, whole: Path, *, modified: float) -> str:
     """Make the part the whole file, dated `modified` (s UTC); returns its sha256 (hex).
 
     It is read once more, and on the disk, before it has its final name: a file under that name is always whole.

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from polygon_async.bars.columns import CSV_HEADER
 from polygon_async.bars.page import LONGEST_TAIL, border_after
-from polygon_async.bars.part import Place, digests
+from polygon_async.bars.part import Part, digests
 from polygon_async.model.layout import csv_name, part_name
 from polygon_async.model.units import CsvFile
 
@@ -22,15 +22,15 @@ if TYPE_CHECKING:
     from polygon_async.bars.part import Digests
     from polygon_async.model.units import Progress, Unit
 
-__all__ = ["Resumption", "remove_csv", "resumption", "whole_csv"]
+__all__ = ["ResumePoint", "remove_csv", "resumption", "whole_csv"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Resumption:
+class ResumePoint:
     """A part file that holds what the ledger says, and what comes next."""
 
     progress: Progress
-    place: Place
+    place: Part
     border: Border
 
 
@@ -46,7 +46,7 @@ def remove_csv(known: CsvFile) -> None:
         known.path.unlink(missing_ok=True)
 
 
-def resumption(unit: Unit, directory: Path, progress: Progress) -> Resumption | CsvFile | None:
+def resumption(unit: Unit, directory: Path, progress: Progress) -> ResumePoint | CsvFile | None:
     """What is left of a unit that was being fetched: its part, or its CSV when only the ledger had not heard of it.
 
     None where the files are not what the ledger says.
@@ -54,8 +54,8 @@ def resumption(unit: Unit, directory: Path, progress: Progress) -> Resumption | 
     part, whole = directory / part_name(unit), directory / csv_name(unit.ticker.symbol)
     found = _digests(part, progress.size, longer=True)
     if found is not None and found.crc == progress.crc:
-        place = Place(path=part, size=progress.size, crc=progress.crc)
-        return Resumption(progress=progress, place=place, border=border_after(progress.last, _end(place)))
+        place = Part(path=part, size=progress.size, crc=progress.crc)
+        return ResumePoint(progress=progress, place=place, border=border_after(progress.last, _end(place)))
     if found is None and progress.resume_at is None:
         found = _digests(whole, progress.size)
         if found is not None and found.crc == progress.crc:
@@ -72,7 +72,7 @@ def _digests(path: Path, size: int, *, longer: bool = False) -> Digests | None:
     return None
 
 
-def _end(place: Place) -> bytes:
+def _end(place: Part) -> bytes:
     """The last rows of a part, as many as tell doubles."""
     start = max(len(CSV_HEADER), place.size - LONGEST_TAIL)
     with place.path.open("rb") as file:

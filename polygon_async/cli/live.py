@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from rich.console import Console, RenderableType
     from rich.live import Live
 
-    from polygon_async.model.counters import Tally, Watcher
+    from polygon_async.model.counters import Counters, Watcher
     from polygon_async.model.rate import Rate
     from polygon_async.polygon.pace.limiter import Pacer
 
@@ -55,8 +55,8 @@ def show(rate: Rate, *, quiet: bool, plain: bool) -> tuple[logging.Handler, Watc
 class _Pace:
     """Requests a second over the last while, and the time that is left at the pace of tickers so far."""
 
-    def __init__(self, tally: Tally, total: int) -> None:
-        self._tally = tally
+    def __init__(self, counters: Counters, total: int) -> None:
+        self._counters = counters
         self._total = total
         self._began = time.monotonic()
         self._samples: deque[tuple[float, int]] = deque([(self._began, 0)])
@@ -64,50 +64,50 @@ class _Pace:
     @property
     def per_second(self) -> float:
         now = time.monotonic()
-        self._samples.append((now, self._tally.requests))
+        self._samples.append((now, self._counters.requests))
         while len(self._samples) > 2 and self._samples[1][0] < now - _SECONDS_OF_PACE:
             self._samples.popleft()
         then, count = self._samples[0]
-        return (self._tally.requests - count) / max(now - then, 1e-3)
+        return (self._counters.requests - count) / max(now - then, 1e-3)
 
     def left(self, pacer: Pacer) -> str:
         """The time that is left, by what tickers took so far: requests, which the rate spaces, and time."""
-        ended = self._tally.ended.total()
+        ended = self._counters.ended.total()
         if not ended or ended == self._total:
             return ""
         # Those that have got some bars have had half of what they need, by and large.
-        half = sum(doing != ASKING for doing in self._tally.in_flight.values()) / 2
+        half = sum(doing != ASKING for doing in self._counters.in_flight.values()) / 2
         share = (self._total - ended - half) / (ended + half)
-        by_rate = self._tally.requests * share / pacer.per_second if pacer.per_second else 0.0
-        active = time.monotonic() - self._began - self._tally.measures.seconds["pauses"] + pacer.paused_for
+        by_rate = self._counters.requests * share / pacer.per_second if pacer.per_second else 0.0
+        active = time.monotonic() - self._began - self._counters.measures.seconds["pauses"] + pacer.paused_for
         by_time = active * share if ended >= _ENOUGH or not by_rate else 0.0
         minutes, rest = divmod(round(max(by_rate, by_time, 0.0) + pacer.paused_for), 60)
         hours, minutes = divmod(minutes, 60)
         return f"{hours}:{minutes:02}:{rest:02} left"
 
 
-def _counts(tally: Tally, total: int) -> str:
-    ended = tally.ended
+def _counts(counters: Counters, total: int) -> str:
+    ended = counters.ended
     parts = [f"{ended.total():,} of {total:,} tickers"]
     parts += [f"{ended[state]:,} {state}" for state in (State.FAILED, State.NO_DATA) if ended[state]]
     return ", ".join(parts)
 
 
-def _requests(pace: _Pace, rate: Rate, pacer: Pacer, tally: Tally) -> str:
+def _requests(pace: _Pace, rate: Rate, pacer: Pacer, counters: Counters) -> str:
     per_second = pace.per_second
     spelt = f"{per_second:.1f}/s" if per_second >= 1 else f"{per_second * 60:.1f}/min"
     now = f" (now {spell_rate(pacer.per_second)})" if rate.is_auto and pacer.per_second else ""
-    return f"{spelt} of {rate.text}{now}{_waiting(pacer, tally)}"
+    return f"{spelt} of {rate.text}{now}{_waiting(pacer, counters)}"
 
 
-def _waiting(pacer: Pacer, tally: Tally) -> str:
+def _waiting(pacer: Pacer, counters: Counters) -> str:
     """What everybody waits for, where it is worth saying."""
     if pacer.paused_for >= _SLOW:
         return f", paused by the API for {pacer.paused_for:.0f} s"
     if pacer.next_in >= _SLOW:
         return f", next request in {pacer.next_in:.0f} s"
-    uploading = sum(doing in _STORING for doing in tally.in_flight.values())
-    if uploading and uploading == len(tally.in_flight):
+    uploading = sum(doing in _STORING for doing in counters.in_flight.values())
+    if uploading and uploading == len(counters.in_flight):
         return ", waiting for the bucket"
     return ""
 
@@ -119,26 +119,36 @@ class _Lines:
         self._rate = rate
 
     @contextlib.asynccontextmanager
-    async def watch(self, tally: Tally, pacer: Pacer, total: int) -> AsyncIterator[None]:
+    async def watch(self, counters: Counters, pacer: Pacer, total: int) -> AsyncIterator[None]:
         """Log a line every half minute."""
-        task = asyncio.create_task(self._write(tally, pacer, total))
+        task = asyncio.create_task(self._write(counters, pacer, total))
         try:
             yield
         finally:
             task.cancel()
             await asyncio.wait([task])
 
-    async def _write(self, tally: Tally, pacer: Pacer, total: int) -> None:
-        pace = _Pace(tally, total)
+    async def _write(self, counters: Counters, pacer: Pacer, total: int) -> None:
+        pace = _Pace(counters, total)
         while True:
             await asyncio.sleep(_SECONDS_BETWEEN_LINES)
-            requests = _requests(pace, self._rate, pacer, tally)
+            requests = _requests(pace, self._rate, pacer, counters)
             still = pace.left(pacer)
             left = f", {still}" if still else ""
-            facts = {"bars": tally.bars, "requests": tally.requests, "tickers": total, "ended": tally.ended.total()}
+            facts = {
+                "bars": counters.bars,
+                "requests": counters.requests,
+                "tickers": total,
+                "ended": counters.ended.total(),
+            }
             extra = {"event": "progress", "facts": facts}
             log.info(
-                "%s, %s bars, requests %s%s", _counts(tally, total), f"{tally.bars:,}", requests, left, extra=extra
+                "%s, %s bars, requests %s%s",
+                _counts(counters, total),
+                f"{counters.bars:,}",
+                requests,
+                left,
+                extra=extra,
             )
 
 
@@ -164,36 +174,36 @@ class _View:
         self._console = console
 
     @contextlib.asynccontextmanager
-    async def watch(self, tally: Tally, pacer: Pacer, total: int) -> AsyncIterator[None]:
+    async def watch(self, counters: Counters, pacer: Pacer, total: int) -> AsyncIterator[None]:
         """Keep the view on the screen; it goes when the run ends, as the summary says it all."""
         from rich.live import Live
 
-        pace = _Pace(tally, total)
+        pace = _Pace(counters, total)
         with Live(console=self._console, auto_refresh=False, transient=True, redirect_stdout=False) as live:
-            task = asyncio.create_task(self._redraw(live, tally, pacer, pace, total))
+            task = asyncio.create_task(self._redraw(live, counters, pacer, pace, total))
             try:
                 yield
             finally:
                 task.cancel()
                 await asyncio.wait([task])
 
-    async def _redraw(self, live: Live, tally: Tally, pacer: Pacer, pace: _Pace, total: int) -> None:
+    async def _redraw(self, live: Live, counters: Counters, pacer: Pacer, pace: _Pace, total: int) -> None:
         while True:
-            live.update(self._picture(tally, pacer, pace, total), refresh=True)
+            live.update(self._picture(counters, pacer, pace, total), refresh=True)
             await asyncio.sleep(0.25)
 
-    def _picture(self, tally: Tally, pacer: Pacer, pace: _Pace, total: int) -> RenderableType:
+    def _picture(self, counters: Counters, pacer: Pacer, pace: _Pace, total: int) -> RenderableType:
         from rich.console import Group
         from rich.progress_bar import ProgressBar
         from rich.table import Table
         from rich.text import Text
 
         head = Table.grid(padding=(0, 2))
-        bar = ProgressBar(total, tally.ended.total(), width=20)
-        head.add_row(Text(_counts(tally, total)), bar, Text(pace.left(pacer), style="dim"))
-        requests = _requests(pace, self._rate, pacer, tally)
-        facts = Text(f"{tally.bars:,} bars, requests {requests}", no_wrap=True, overflow="ellipsis")
-        flights = list(tally.in_flight.items())
+        bar = ProgressBar(total, counters.ended.total(), width=20)
+        head.add_row(Text(_counts(counters, total)), bar, Text(pace.left(pacer), style="dim"))
+        requests = _requests(pace, self._rate, pacer, counters)
+        facts = Text(f"{counters.bars:,} bars, requests {requests}", no_wrap=True, overflow="ellipsis")
+        flights = list(counters.in_flight.items())
         lines = [
             Text(f"  {symbol:<12} {doing}", style="dim", no_wrap=True, overflow="ellipsis")
             for symbol, doing in flights[:_MOST_IN_FLIGHT]

@@ -11,11 +11,11 @@ if TYPE_CHECKING:
 
     from polygon_async.model.units import CsvFile, Progress, Receipt
 
-__all__ = ["Held", "Order", "Run", "Standing", "UnitState"]
+__all__ = ["Held", "Run", "RunRequest", "UnitRecord", "UnitState"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Order:
+class RunRequest:
     """What a run is asked for, as far as it decides which earlier run it goes on with."""
 
     source: str
@@ -67,7 +67,7 @@ class UnitState:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Standing:
+class UnitRecord:
     """What the ledger holds of a unit, and of its upload to one destination."""
 
     state: str

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from polygon_async import __version__
 from polygon_async.ledger.database import connected, said_of
-from polygon_async.ledger.entries import Held, Run, Standing, UnitState
+from polygon_async.ledger.entries import Held, Run, UnitRecord, UnitState
 from polygon_async.model.days import from_text, to_text
 from polygon_async.model.layout import LEDGER, TIMEFRAME, csv_name
 from polygon_async.model.tickers import Listing
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from polygon_async.ledger.entries import Order
+    from polygon_async.ledger.entries import RunRequest
     from polygon_async.model.units import Unit
 
 __all__ = ["Ledger", "open_ledger"]
@@ -52,7 +52,7 @@ class Ledger:
         self._connection = connection
         self._path = path
 
-    def begin(self, order: Order, *, now: datetime, force: bool) -> Run:
+    def begin(self, order: RunRequest, *, now: datetime, force: bool) -> Run:
         """Begin a run, or go on with the last one of this order that did not come to its end.
 
         One without days of its own goes on with the days that it had.
@@ -90,7 +90,7 @@ class Ledger:
         values = {"state": state, "ended": _now(), "id": run.id}
         self._do("UPDATE run SET state = :state, ended = :ended WHERE id = :id", values)
 
-    def standings(self, units: Sequence[Unit], *, source: str, destination: str | None) -> dict[str, Standing]:
+    def standings(self, units: Sequence[Unit], *, source: str, destination: str | None) -> dict[str, UnitRecord]:
         """What is known of units that differ in their ticker only, by its symbol."""
         if not units:
             return {}
@@ -247,7 +247,7 @@ class Ledger:
                 values,
             )
 
-    def _unfinished(self, order: Order) -> sqlite3.Row | None:
+    def _unfinished(self, order: RunRequest) -> sqlite3.Row | None:
         """The newest run of this order, where it did not come to its end."""
         days = {"first_day": order.first_day.isoformat(), "last_day": order.last_day.isoformat()}
         same_days = " AND first_day = :first_day AND last_day = :last_day" if order.days_given else ""
@@ -303,7 +303,7 @@ def _identity(unit: Unit, source: str) -> dict[str, object]:
     }
 
 
-def _standing(row: sqlite3.Row, directory: Path) -> Standing:
+def _standing(row: sqlite3.Row, directory: Path) -> UnitRecord:
     progress = csv = receipt = None
     if row["state"] == UnitState.FETCHING and row["size"]:
         progress = Progress(**{**{name: row[name] for name in _PROGRESS}, "days": from_text(row["days"])})
@@ -320,7 +320,7 @@ def _standing(row: sqlite3.Row, directory: Path) -> Standing:
             confirmed_by=row["confirmed_by"],
             existed=True,
         )
-    return Standing(
+    return UnitRecord(
         state=row["state"],
         run=row["run"],
         day=date.fromisoformat(row["day"]),

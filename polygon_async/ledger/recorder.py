@@ -8,25 +8,25 @@ from typing import TYPE_CHECKING
 
 from polygon_async.ledger.ledger import open_ledger
 from polygon_async.model.units import today
-from polygon_async.system.threads import Offload
+from polygon_async.system.threads import Threads
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping, Sequence
     from datetime import datetime
     from pathlib import Path
 
-    from polygon_async.ledger.entries import Held, Order, Run, Standing
+    from polygon_async.ledger.entries import Held, Run, RunRequest, UnitRecord
     from polygon_async.ledger.ledger import Ledger
     from polygon_async.model.tickers import Listing
     from polygon_async.model.units import CsvFile, Progress, Receipt, Unit
 
-__all__ = ["Records", "open_records"]
+__all__ = ["Recorder", "open_recorder"]
 
 
 @contextlib.asynccontextmanager
-async def open_records(
-    directory: Path, order: Order, *, destination: str | None, now: datetime, force: bool
-) -> AsyncIterator[Records]:
+async def open_recorder(
+    directory: Path, order: RunRequest, *, destination: str | None, now: datetime, force: bool
+) -> AsyncIterator[Recorder]:
     """The records of a run that begins, or goes on, in the ledger of an output directory.
 
     Args:
@@ -39,27 +39,27 @@ async def open_records(
     Raises:
         DiskUnusable: the ledger cannot be used.
     """
-    async with Offload(1) as thread, contextlib.AsyncExitStack() as stack:
+    async with Threads(1) as thread, contextlib.AsyncExitStack() as stack:
         opened = open_ledger(directory)
         ledger = await thread(opened.__enter__)
         stack.push_async_callback(thread.surely, partial(opened.__exit__, None, None, None))
         run = await thread(ledger.begin, order, now=now, force=force)
-        records = Records(ledger, thread, source=order.source, run=run, destination=destination)
+        recorder = Recorder(ledger, thread, source=order.source, run=run, destination=destination)
         ended = "stopped"
         try:
-            yield records
-            ended = records.ended
+            yield recorder
+            ended = recorder.ended
         finally:
             await thread.surely(partial(ledger.end, run, ended))
 
 
-class Records:
+class Recorder:
     """One run's entries in the ledger.
 
     An entry is made even when its maker is cancelled meanwhile: it tells what has happened already.
     """
 
-    def __init__(self, ledger: Ledger, thread: Offload, *, source: str, run: Run, destination: str | None) -> None:
+    def __init__(self, ledger: Ledger, thread: Threads, *, source: str, run: Run, destination: str | None) -> None:
         self._ledger = ledger
         self._thread = thread
         self._source = source
@@ -68,7 +68,7 @@ class Records:
         self.ended = "done"
         """How the run has ended, when it has: `done`, `interrupted` or `stopped`."""
 
-    async def standings(self, units: Sequence[Unit]) -> dict[str, Standing]:
+    async def standings(self, units: Sequence[Unit]) -> dict[str, UnitRecord]:
         """What is known of units that differ in their ticker only, by its symbol."""
         return await self._thread(self._ledger.standings, units, source=self._source, destination=self._destination)
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from polygon_async.model.units import State
     from polygon_async.polygon.pace.limiter import Pacer
 
-__all__ = ["ASKING", "Latencies", "Measures", "Series", "Tally", "Watcher"]
+__all__ = ["ASKING", "Counters", "Latencies", "Measures", "Series", "Watcher"]
 
 _STEP = math.log(1.05)
 _MOST_SPANS = 240
@@ -112,7 +112,7 @@ class Measures:
 
 
 @dataclass(slots=True)
-class Tally:
+class Counters:
     """Counters of one run; raised on the event loop only."""
 
     requests: int = 0
@@ -141,5 +141,5 @@ class Tally:
 class Watcher(Protocol):
     """Whoever shows a run to a person while it goes on."""
 
-    def watch(self, tally: Tally, pacer: Pacer, total: int) -> AbstractAsyncContextManager[object]:
+    def watch(self, counters: Counters, pacer: Pacer, total: int) -> AbstractAsyncContextManager[object]:
         """A context that lasts as long as the run's work; `total` is its number of tickers."""

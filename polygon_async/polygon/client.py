@@ -26,19 +26,19 @@ from polygon_async.errors import (
 )
 from polygon_async.polygon.pace.patience import Patience
 from polygon_async.polygon.reading import read_packed
-from polygon_async.polygon.refusals import _broken, _retry_after, _said
+from polygon_async.polygon.refusals import broken_connection, error_text, retry_after_seconds
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
 
-    from polygon_async.model.counters import Tally
+    from polygon_async.model.counters import Counters
     from polygon_async.polygon.pace.limiter import Pacer
     from polygon_async.polygon.pace.outage import Outage
-    from polygon_async.system.processes import Readers
-    from polygon_async.system.threads import Offload
+    from polygon_async.system.processes import Processes
+    from polygon_async.system.threads import Threads
 
-__all__ = ["Polygon", "Question"]
+__all__ = ["Client", "Request"]
 
 log = logging.getLogger(__name__)
 
@@ -52,7 +52,7 @@ _LONGEST_ANSWER = 20
 """Stall time-outs that one answer may take in all, however it trickles."""
 
 
-class Question(Protocol):
+class Request(Protocol):
     """One request, as far as the edge is concerned."""
 
     @property
@@ -64,7 +64,7 @@ class Question(Protocol):
         """Percent-encoded, without the key."""
 
 
-class Polygon:
+class Client:
     """One session with the API: every request pays a token, carries the key by header, and is retried with patience.
 
     Args:
@@ -88,9 +88,9 @@ class Polygon:
         key: str,
         pacer: Pacer,
         outage: Outage,
-        offload: Offload,
-        readers: Readers,
-        tally: Tally,
+        offload: Threads,
+        readers: Processes,
+        counters: Counters,
         patience: float,
         stall_timeout: float,
         connections: int,
@@ -106,7 +106,7 @@ class Polygon:
         self._outage = outage
         self._offload = offload
         self._readers = readers
-        self._tally = tally
+        self._counters = counters
         self._patience = patience
         self._stall_timeout = stall_timeout
         self._connections = connections
@@ -114,7 +114,7 @@ class Polygon:
         self._session: aiohttp.ClientSession | None = None
         self._latency = 0.0
 
-    async def __aenter__(self) -> Polygon:
+    async def __aenter__(self) -> Client:
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=self._connections, keepalive_timeout=75),
             timeout=aiohttp.ClientTimeout(
@@ -148,12 +148,12 @@ class Polygon:
         per_second = self._pacer.per_second
         return math.inf if per_second is None else per_second * self._latency
 
-    async def get(self, request: Question, *, read: Callable[[bytes], _T], turn: int = 0) -> _T:
+    async def get(self, request: Request, *, read: Callable[[bytes], _T], priority: int = 0) -> _T:
         """What `read` makes of the body of the answer to `request`.
 
         `read` runs in an executor, perhaps in another process (it can be pickled), and within the
         retries: it raises Retryable where another attempt may bring a better body. Where bodies wait to be
-        read, one with a lower `turn` comes first.
+        read, one with a lower `priority` comes first.
 
         Raises:
             TickerError: refused, untrue, or still failing when patience was used up.
@@ -195,11 +195,11 @@ class Polygon:
             waited = await self._pacer.acquire()
             patience.excuse(waited)
             if retried:
-                self._tally.retries[retried.pop()] += 1
+                self._counters.retries[retried.pop()] += 1
             now = asyncio.get_running_loop().time()
-            span = self._tally.measures.sent(now, waited=waited, allowed=self._pacer.per_second)
+            span = self._counters.measures.sent(now, waited=waited, allowed=self._pacer.per_second)
             try:
-                return await self._ask(request, read, turn)
+                return await self._ask(request, read, priority)
             except Retryable as error:
                 span.refused += error.reason == "429"
                 span.failed += error.reason != "429"
@@ -216,23 +216,23 @@ class Polygon:
         self._outage.answered()
         return result
 
-    async def _ask(self, request: Question, read: Callable[[bytes], _T], turn: int) -> _T:
+    async def _ask(self, request: Request, read: Callable[[bytes], _T], priority: int) -> _T:
         """One attempt."""
         assert self._session is not None  # noqa: S101 (for the type checker; used inside `async with` only)
         sent = asyncio.get_running_loop().time()
-        self._tally.requests += 1
+        self._counters.requests += 1
         url = URL(f"{self._base_url}{request.path}?{request.query}", encoded=True)
         try:
             async with self._session.get(
                 url, headers=self._headers, proxy=self._proxy, allow_redirects=False
             ) as response:
-                self._tally.answers[response.status] += 1
+                self._counters.answers[response.status] += 1
                 body = await _body(response)
         except (aiohttp.ClientError, OSError, TimeoutError, ssl.SSLError) as error:
-            raise _broken(error, URL(self._base_url).host or "") from error
+            raise broken_connection(error, URL(self._base_url).host or "") from error
         encoding = response.headers.get("Content-Encoding", "")
         took = asyncio.get_running_loop().time() - sent
-        measures = self._tally.measures
+        measures = self._counters.measures
         measures.seconds["network"] += took
         measures.latencies.note(took)
         self._latency += (took - self._latency) * (_NEW_WEIGHT if self._latency else 1)
@@ -242,10 +242,12 @@ class Polygon:
                 kind = one_line(response.headers.get("Content-Type", "nothing"))
                 raise Retryable(f"HTTP 200 with {kind} instead of JSON", reason="undecodable")
             try:
-                return await self._readers(partial(read_packed, read, body, encoding), size=len(body), turn=turn)
+                return await self._readers(
+                    partial(read_packed, read, body, encoding), size=len(body), priority=priority
+                )
             finally:
                 measures.seconds["reading"] += asyncio.get_running_loop().time() - sent - took
-        said = await self._offload(_said, body, encoding, response.headers.get("X-Request-Id"))
+        said = await self._offload(error_text, body, encoding, response.headers.get("X-Request-Id"))
         raise self._no(response, said, sent)
 
     def _no(self, response: aiohttp.ClientResponse, said: str, sent: float) -> Exception:
@@ -253,7 +255,7 @@ class Polygon:
         status = response.status
         text = f"HTTP {status}: {said}"
         if status in _RETRIED or status >= 500:
-            retry_after = _retry_after(response.headers)
+            retry_after = retry_after_seconds(response.headers)
             if status == 429:
                 self._pacer.refused(sent=sent, retry_after=retry_after, said=said)
             elif retry_after:

@@ -24,7 +24,7 @@ _REST = b'"vwochltn{}[]'
 # Where open, high, low, close, volume, vwap, timestamp and transactions stand in that form.
 _PLACES = np.array([2, 4, 5, 3, 0, 1, 6, 7])
 _COLUMNS = len(_PLACES)
-_TIME = 6
+TIMESTAMP = 6
 _TIME_DIGITS = 13
 # Integers, as products of doubles go to BLAS, whose threads spin on another core for longer than a page takes.
 _POWERS = 10 ** np.arange(_TIME_DIGITS - 1, -1, -1, dtype=np.int64)
@@ -56,7 +56,7 @@ def plain_rows(results: bytes) -> tuple[bytes, NDArray[np.int64]] | None:
     starts += 1
     starts = starts.reshape(count, _COLUMNS)[:, _PLACES]
     lengths = ends.reshape(count, _COLUMNS)[:, _PLACES] - starts
-    stamps = _stamps(letters, starts[:, _TIME], lengths[:, _TIME])
+    stamps = _stamps(letters, starts[:, TIMESTAMP], lengths[:, TIMESTAMP])
     return None if stamps is None else (_rows(letters, starts, lengths), stamps)
 
 

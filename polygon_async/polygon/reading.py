@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from polygon_async.bars.page import Border, Page
-    from polygon_async.bars.part import Place
+    from polygon_async.bars.part import Part
     from polygon_async.model.units import Unit
 
 __all__ = ["place_page", "read_packed"]
@@ -29,7 +29,7 @@ def read_packed(read: Callable[[bytes], _T], body: bytes, encoding: str) -> _T:
     return read(unpack(body, encoding))
 
 
-def place_page(body: bytes, *, unit: Unit, border: Border, place: Place) -> Page:
+def place_page(body: bytes, *, unit: Unit, border: Border, place: Part) -> Page:
     """Read a page as `read_page` does, and append its rows to the part file: they travel no further.
 
     Raises:

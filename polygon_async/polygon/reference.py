@@ -18,9 +18,18 @@ from polygon_async.polygon.envelope import Head, check_head, decode
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
-    from polygon_async.polygon.client import Polygon
+    from polygon_async.polygon.client import Client
 
-__all__ = ["Asked", "Entry", "EntryPage", "entry_of", "entry_pages", "list_date", "read_entries", "with_list_dates"]
+__all__ = [
+    "Entry",
+    "EntryPage",
+    "TickerQuery",
+    "entry_of",
+    "entry_pages",
+    "list_date",
+    "read_entries",
+    "with_list_dates",
+]
 
 _PATH = "/v3/reference/tickers"
 _LIMIT = 1000
@@ -28,7 +37,7 @@ _LIMIT = 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
+class TickerQuery:
     """One question to the list."""
 
     market: str
@@ -96,20 +105,20 @@ class EntryPage(msgspec.Struct, frozen=True):
     """How a message about it ends."""
 
 
-async def entry_pages(asked: Asked, *, polygon: Polygon) -> AsyncGenerator[EntryPage]:
+async def entry_pages(asked: TickerQuery, *, client: Client) -> AsyncGenerator[EntryPage]:
     """All pages of an answer, one after another; doubles are still in them.
 
     A page that goes on must bring a ticker that none before it had, and may not lead to where the
     walk has been: cursors are opaque, and have been seen to stand still and to lead in circles.
 
     Raises:
-        TickerError, RunError: as `Polygon.get`; an answer cannot be true, or does not move forward.
+        TickerError, RunError: as `Client.get`; an answer cannot be true, or does not move forward.
     """
     request = _Request(_PATH, asked.query())
     been = {request.query}
     seen: set[Entry] = set()
     while True:
-        page = await polygon.get(request, read=partial(read_entries, asked=asked))
+        page = await client.get(request, read=partial(read_entries, asked=asked))
         before = len(seen)
         seen.update(page.entries)
         if page.next_url is not None and len(seen) == before:
@@ -117,7 +126,7 @@ async def entry_pages(asked: Asked, *, polygon: Polygon) -> AsyncGenerator[Entry
         yield page
         if page.next_url is None:
             return
-        request = _next(page, base_path=polygon.base_path)
+        request = _next(page, base_path=client.base_path)
         if request.query in been:
             raise WrongAnswer(f"the next_url does not move forward: the walk has been there{page.said_by}")
         been.add(request.query)
@@ -130,7 +139,7 @@ def _next(page: EntryPage, *, base_path: str) -> _Request:
     return _Request(path, query)
 
 
-def read_entries(body: bytes, *, asked: Asked) -> EntryPage:
+def read_entries(body: bytes, *, asked: TickerQuery) -> EntryPage:
     """Read one page of the list.
 
     Args:
@@ -152,7 +161,7 @@ def read_entries(body: bytes, *, asked: Asked) -> EntryPage:
     return EntryPage(entries, answer.next_url, answer.said_by)
 
 
-def _check(entry: Entry, asked: Asked, answer: _Answer) -> None:
+def _check(entry: Entry, asked: TickerQuery, answer: _Answer) -> None:
     """See that an entry is what was asked for, as far as it says what it is."""
     if not entry.ticker:
         raise WrongAnswer(f"the list holds an entry without a ticker{answer.said_by}")
@@ -186,7 +195,7 @@ class _Details(Head):
 _details = msgspec.json.Decoder(_Details)
 
 
-async def entry_of(ticker: str, *, day: date | None, polygon: Polygon) -> Entry | None:
+async def entry_of(ticker: str, *, day: date | None, client: Client) -> Entry | None:
     """A ticker's own page of the list; None where it was not traded on that day.
 
     Args:
@@ -195,19 +204,19 @@ async def entry_of(ticker: str, *, day: date | None, polygon: Polygon) -> Entry 
         polygon: Whom to ask.
 
     Raises:
-        TickerError, RunError: as `Polygon.get`, but for a page that is not there.
+        TickerError, RunError: as `Client.get`, but for a page that is not there.
     """
     query = "" if day is None else urlencode({"date": day.isoformat()})
     request = _Request(f"{_PATH}/{quote(ticker, safe=':=+')}", query)
     try:
-        return await polygon.get(request, read=partial(_read_details, ticker=ticker))
+        return await client.get(request, read=partial(_read_details, ticker=ticker))
     except Refused as error:
         if error.status == 404:
             return None
         raise
 
 
-async def list_date(entry: Entry, *, day: date | None, polygon: Polygon) -> str | None:
+async def list_date(entry: Entry, *, day: date | None, client: Client) -> str | None:
     """The day on which a ticker was listed, which only its own page of the list tells; None where it has none.
 
     Args:
@@ -216,11 +225,11 @@ async def list_date(entry: Entry, *, day: date | None, polygon: Polygon) -> str 
         polygon: Whom to ask.
 
     Raises:
-        TickerError, RunError: as `Polygon.get`, but for a page that is not there.
+        TickerError, RunError: as `Client.get`, but for a page that is not there.
     """
     if day is None and entry.delisted_utc:
         day = date.fromisoformat(entry.delisted_utc[:10]) - timedelta(days=1)
-    found = await entry_of(entry.ticker, day=day, polygon=polygon)
+    found = await entry_of(entry.ticker, day=day, client=client)
     return None if found is None else found.list_date
 
 
@@ -233,7 +242,7 @@ def _read_details(body: bytes, *, ticker: str) -> Entry:
     return answer.results
 
 
-async def with_list_dates(entries: list[Entry], *, day: date | None, polygon: Polygon, workers: int) -> list[Entry]:
+async def with_list_dates(entries: list[Entry], *, day: date | None, client: Client, workers: int) -> list[Entry]:
     """The same entries with their list dates, asked for by so many workers at once.
 
     Raises:
@@ -244,7 +253,7 @@ async def with_list_dates(entries: list[Entry], *, day: date | None, polygon: Po
 
     async def work() -> None:
         for place, entry in places:
-            found = entry.list_date or await list_date(entry, day=day, polygon=polygon)
+            found = entry.list_date or await list_date(entry, day=day, client=client)
             dated[place] = msgspec.structs.replace(entry, list_date=found)
 
     try:

@@ -26,7 +26,7 @@ class _ErrorBody(msgspec.Struct):
     request_id: str | None = None
 
 
-def _broken(error: Exception, host: str) -> Exception:
+def broken_connection(error: Exception, host: str) -> Exception:
     """What it means that no whole answer came."""
     text = one_line(str(error) or type(error).__name__)
     match error:
@@ -50,7 +50,7 @@ def _broken(error: Exception, host: str) -> Exception:
             return Retryable(f"the connection to {host} broke ({text})", reason="reset")
 
 
-def _said(body: bytes, encoding: str, request_id: str | None) -> str:
+def error_text(body: bytes, encoding: str, request_id: str | None) -> str:
     """What an error body says, in a line."""
     try:
         text = unpack(body, encoding)
@@ -67,7 +67,7 @@ def _said(body: bytes, encoding: str, request_id: str | None) -> str:
     return f"{said}{said_by(found)}"
 
 
-def _retry_after(headers: Mapping[str, str]) -> float | None:
+def retry_after_seconds(headers: Mapping[str, str]) -> float | None:
     """Seconds that the answer asks to wait, told as seconds or as a date; None where it doesn't."""
     text = headers.get("Retry-After", "").strip()
     if text.isascii() and text.replace(".", "", 1).isdigit():

@@ -95,31 +95,31 @@ def currency_of(entry: Entry) -> str:
     return next((text.upper() for text in told if text and _CURRENCY.fullmatch(text)), "")
 
 
-async def _gather(order: _Order, settings: Settings) -> tuple[list[Entry], dict[str, Any]]:
+async def gather(order: _Order, settings: Settings) -> tuple[list[Entry], dict[str, Any]]:
     """The tickers, and what a program may want to know of how they came together."""
-    from polygon_async.model.counters import Tally
+    from polygon_async.model.counters import Counters
     from polygon_async.polygon.reference import entry_pages, with_list_dates
     from polygon_async.polygon.session import open_polygon
     from polygon_async.polygon.universe import once_each
     from polygon_async.settings.universe import Choice, is_symbol
-    from polygon_async.system.threads import Offload
+    from polygon_async.system.threads import Threads
 
-    tally = Tally()
+    counters = Counters()
     found: list[Entry] = []
-    async with Offload(2) as offload, open_polygon(settings, offload=offload, tally=tally) as (polygon, _):
+    async with Threads(2) as offload, open_polygon(settings, offload=offload, counters=counters) as (client, _):
         for asked in order.questions:
-            async for page in entry_pages(asked, polygon=polygon):
+            async for page in entry_pages(asked, client=client):
                 found += page.entries
                 log.info("%s tickers so far", f"{len(found):,}")
         unique = once_each(found)
         usable = [entry for entry in unique if is_symbol(entry.ticker)]
         entries = _chosen(usable, Choice(match=settings.match, limit=settings.limit))
         if order.list_dates:
-            entries = await with_list_dates(entries, day=order.day, polygon=polygon, workers=settings.concurrency)
+            entries = await with_list_dates(entries, day=order.day, client=client, workers=settings.concurrency)
     unusable = [one_line(repr(entry.ticker)) for entry in unique if not is_symbol(entry.ticker)]
     if unusable:
         log.warning("left out, as no file or key could have such a name: %s", ", ".join(unusable))
-    facts = {"doubles": len(found) - len(unique), "left_out": len(unusable), "requests": tally.requests}
+    facts = {"doubles": len(found) - len(unique), "left_out": len(unusable), "requests": counters.requests}
     return entries, facts
 
 

@@ -21,11 +21,11 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
     from polygon_async.bars.page import Page
-    from polygon_async.bars.part import Place
-    from polygon_async.model.counters import Tally
+    from polygon_async.bars.part import Part
+    from polygon_async.model.counters import Counters
     from polygon_async.model.units import Unit
     from polygon_async.polygon.bar_requests import PageRequest
-    from polygon_async.polygon.client import Polygon
+    from polygon_async.polygon.client import Client
     from polygon_async.polygon.windows import Slots
 
 __all__ = ["pages"]
@@ -37,14 +37,14 @@ _MOST_EMPTY_PAGES = 10_000
 async def pages(
     unit: Unit,
     *,
-    polygon: Polygon,
-    tally: Tally,
+    client: Client,
+    counters: Counters,
     slots: Slots | None = None,
     cutter: type[Cutter] = Cutter,
-    place: Place | None = None,
+    place: Part | None = None,
     resume_at: int | None = None,
     border: Border | None = None,
-    turn: int = 0,
+    priority: int = 0,
 ) -> AsyncGenerator[Page]:
     """The unit's pages that hold bars, in order, each checked against those before.
 
@@ -65,10 +65,10 @@ async def pages(
         turn: Of bodies that wait to be read, one with a lower turn comes first.
 
     Raises:
-        TickerError, RunError: as `Polygon.get`.
+        TickerError, RunError: as `Client.get`.
     """
     # Whoever goes on may have spent what cutting may cost before.
-    walk = _Walk(unit, polygon=polygon, tally=tally, turn=turn, spare=1.0 if resume_at is None else 0.0)
+    walk = _Walk(unit, client=client, counters=counters, priority=priority, spare=1.0 if resume_at is None else 0.0)
     first = _Step(unit, first_request(unit), Border(), place)
     if resume_at is not None:
         first = _Step(unit, later_request(unit, resume_at), border or Border(), place)
@@ -89,7 +89,7 @@ class _Step:
     unit: Unit
     request: PageRequest
     border: Border
-    place: Place | None = None
+    place: Part | None = None
     """Where its rows go; None where that is not known yet, or nowhere."""
     empty_pages: int = 0
     """So many pages right before it had no bars."""
@@ -98,11 +98,11 @@ class _Step:
 class _Walk:
     """A walk through one unit's range."""
 
-    def __init__(self, unit: Unit, *, polygon: Polygon, tally: Tally, turn: int, spare: float) -> None:
+    def __init__(self, unit: Unit, *, client: Client, counters: Counters, priority: int, spare: float) -> None:
         self._unit = unit
-        self._polygon = polygon
-        self._tally = tally
-        self._turn = turn
+        self._client = client
+        self._counters = counters
+        self._turn = priority
         self._spare = spare
 
     async def pages(self, first: _Step, slots: Slots | None, cutter: type[Cutter]) -> AsyncGenerator[Page]:
@@ -123,7 +123,7 @@ class _Walk:
 
     def _is_divisible(self, slots: Slots) -> bool:
         """Whether the rest may be cut: where there is room, and no doubt about where the range ends."""
-        return len(self._unit.last_minutes()) == 1 and slots.has_room(self._polygon.parallel)
+        return len(self._unit.last_minutes()) == 1 and slots.has_room(self._client.parallel)
 
     async def _side_by_side(self, step: _Step, slots: Slots, cut: Cutter) -> AsyncGenerator[Page]:
         """The pages from `step` on, in order, asked for in windows as far as there is room.
@@ -168,7 +168,7 @@ class _Walk:
                 await asyncio.gather(*(task for _, task in flights), return_exceptions=True)
 
     def _may_cut(self, slots: Slots, cut: Cutter) -> bool:
-        return cut.can_afford and slots.has_room(self._polygon.parallel)
+        return cut.can_afford and slots.has_room(self._client.parallel)
 
     def _fly(self, step: _Step) -> tuple[_Step, asyncio.Task[Page]]:
         # A task group cannot span the yields of a generator; whoever flies them sees to their end.
@@ -178,9 +178,9 @@ class _Walk:
         read = partial(read_page, unit=step.unit, border=step.border)
         if step.place is not None:
             read = partial(place_page, unit=step.unit, border=step.border, place=step.place)
-        page = await self._polygon.get(step.request, read=read, turn=self._turn)
-        self._tally.pages += 1
-        self._tally.doubles += page.doubles
+        page = await self._client.get(step.request, read=read, priority=self._turn)
+        self._counters.pages += 1
+        self._counters.doubles += page.doubles
         return page
 
     def _next(self, done: _Step, page: Page) -> _Step | None:
@@ -196,7 +196,7 @@ class _Walk:
                 next_url=page.next_url,
                 border=page.border,
                 empty=not page.bars,
-                base_path=self._polygon.base_path,
+                base_path=self._client.base_path,
             )
         except WrongAnswer as error:
             raise WrongAnswer(f"{error}{said_by(page.request_id)}", request=done.request.path) from error.__cause__

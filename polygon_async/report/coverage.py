@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from polygon_async.model.sessions import Coverage, Sessions
     from polygon_async.model.tickers import Ticker
     from polygon_async.model.units import Outcome
-    from polygon_async.system.threads import Offload
+    from polygon_async.system.threads import Threads
 
 __all__ = ["Covered", "cover", "prepare"]
 
@@ -45,7 +45,7 @@ class Covered:
     found: Coverage
 
 
-async def cover(outcomes: Sequence[Outcome], *, offload: Offload) -> list[Covered]:
+async def cover(outcomes: Sequence[Outcome], *, offload: Threads) -> list[Covered]:
     """The coverage of every outcome whose days are known."""
     try:
         return await offload(_covered, outcomes)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from polygon_async.model.units import Unit
     from polygon_async.settings.settings import Settings
-    from polygon_async.system.threads import Offload
+    from polygon_async.system.threads import Threads
 
 __all__ = ["Density", "Estimate", "Span", "estimate", "expect"]
 
@@ -164,7 +164,7 @@ def _around(low: float, high: float) -> Span:
 
 
 async def expect(
-    units: Sequence[Unit], densities: Mapping[str, float], settings: Settings, *, offload: Offload
+    units: Sequence[Unit], densities: Mapping[str, float], settings: Settings, *, offload: Threads
 ) -> Estimate | None:
     """What a plan would have said of these units with what the ledger knew; None where the sessions are not known."""
     known = {symbol: Density(bars=bars, basis="ledger") for symbol, bars in densities.items()}

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from prometheus_client import Metric
 
-    from polygon_async.model.counters import Tally
+    from polygon_async.model.counters import Counters
     from polygon_async.polygon.pace.limiter import Pacer
     from polygon_async.report.summary import Summary
 
@@ -46,7 +46,7 @@ class MetricsFile:
         self._last_success = _last_success(path)
         self._running = True
         self._exit_code: int | None = None
-        self._tally: Tally | None = None
+        self._counters: Counters | None = None
         self._pacer: Pacer | None = None
         self._total = 0
         try:
@@ -56,9 +56,9 @@ class MetricsFile:
             raise ConfigError(f"--metrics-file {one_line(path)}: it cannot be written ({said})") from error
 
     @contextlib.asynccontextmanager
-    async def watch(self, tally: Tally, pacer: Pacer, total: int) -> AsyncIterator[None]:
+    async def watch(self, counters: Counters, pacer: Pacer, total: int) -> AsyncIterator[None]:
         """Write the run's metrics every few seconds."""
-        self._tally, self._pacer, self._total = tally, pacer, total
+        self._counters, self._pacer, self._total = counters, pacer, total
         stop = asyncio.Event()
         task = asyncio.create_task(self._write(stop))
         try:
@@ -104,35 +104,35 @@ class MetricsFile:
             yield _gauge(name, "When the last run with exit code 0 ended.", [((), self._last_success)])
         if self._exit_code is not None:
             yield _gauge("exit_code", "How the run ended.", [((), float(self._exit_code))])
-        if self._tally is not None:
-            yield from _counted(self._tally)
-            yield from self._states(self._tally)
+        if self._counters is not None:
+            yield from _counted(self._counters)
+            yield from self._states(self._counters)
         if self._pacer is not None:
             allowed = self._pacer.per_second
             rate = float("inf") if allowed is None else allowed
             yield _gauge("allowed_requests_per_second", "The pace; +Inf for no limit.", [((), rate)])
 
-    def _states(self, tally: Tally) -> Iterator[Metric]:
-        states = {str(state): count for state, count in tally.ended.items()}
-        states["in flight"] = len(tally.in_flight)
+    def _states(self, counters: Counters) -> Iterator[Metric]:
+        states = {str(state): count for state, count in counters.ended.items()}
+        states["in flight"] = len(counters.in_flight)
         states["waiting"] = max(0, self._total - sum(states.values()))
         rows = [((state.replace(" ", "_"),), float(count)) for state, count in states.items()]
         yield _gauge("tickers", "Tickers by state.", rows, "state")
-        queues = [((name,), float(length())) for name, length in tally.queues.items()]
+        queues = [((name,), float(length())) for name, length in counters.queues.items()]
         yield _gauge("queue_length", "What waits in each queue.", queues, "queue")
 
 
-def _counted(tally: Tally) -> Iterator[Metric]:
-    measures = tally.measures
-    yield _counter("requests", "Requests sent, retries included.", [((), tally.requests)])
-    answers = [((str(status),), count) for status, count in tally.answers.items()]
+def _counted(counters: Counters) -> Iterator[Metric]:
+    measures = counters.measures
+    yield _counter("requests", "Requests sent, retries included.", [((), counters.requests)])
+    answers = [((str(status),), count) for status, count in counters.answers.items()]
     yield _counter("answers", "Answers by HTTP status.", answers, "status")
-    retries = [((reason.replace(" ", "_"),), count) for reason, count in tally.retries.items()]
+    retries = [((reason.replace(" ", "_"),), count) for reason, count in counters.retries.items()]
     yield _counter("retries", "Retries by reason.", retries, "reason")
-    yield _counter("pages", "Pages read.", [((), tally.pages)])
-    yield _counter("bars", "Bars written to files.", [((), tally.bars)])
-    yield _counter("csv_bytes", "Bytes written to CSVs.", [((), tally.csv_bytes)])
-    yield _counter("stored_bytes", "Bytes of objects that were read back.", [((), tally.stored_bytes)])
+    yield _counter("pages", "Pages read.", [((), counters.pages)])
+    yield _counter("bars", "Bars written to files.", [((), counters.bars)])
+    yield _counter("csv_bytes", "Bytes written to CSVs.", [((), counters.csv_bytes)])
+    yield _counter("stored_bytes", "Bytes of objects that were read back.", [((), counters.stored_bytes)])
     spent = [((what,), seconds) for what, seconds in measures.seconds.items()]
     yield _counter("spent_seconds", "Seconds of all tickers together, by what they were spent on.", spent, "on")
     shares = {"0.5": 0.5, "0.95": 0.95, "0.99": 0.99}

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from polygon_async.report.coverage import Covered
     from polygon_async.report.summary import Summary
 
-__all__ = ["publish", "redacted", "report_of"]
+__all__ = ["redacted", "report_of", "write_report"]
 
 _MOST_SLOW = 15
 _MOST_COVERED = 60
@@ -38,7 +38,7 @@ def report_of(summary: Summary, settings: Mapping[str, object], covered: Sequenc
     """
     told = summary.as_json()
     kept = {name: value for name, value in told.items() if name not in {"done", "no_data", "failed", "unfinished"}}
-    measures = summary.tally.measures
+    measures = summary.counters.measures
     timed = sorted((o for o in summary.outcomes if o.seconds is not None), key=lambda o: -(o.seconds or 0))
     return {
         **kept,
@@ -126,7 +126,7 @@ def _covered(each: Covered) -> dict[str, object]:
     }
 
 
-def publish(report: Mapping[str, Any], directory: Path) -> Path:
+def write_report(report: Mapping[str, Any], directory: Path) -> Path:
     """Write a report as JSON and as a page, each whole or not at all; returns the page's path.
 
     Raises:

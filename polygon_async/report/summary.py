@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from datetime import date, datetime
     from pathlib import Path
 
-    from polygon_async.model.counters import Tally
+    from polygon_async.model.counters import Counters
     from polygon_async.model.sessions import Coverage
     from polygon_async.model.tickers import Ticker
     from polygon_async.model.units import Outcome
@@ -37,7 +37,7 @@ class Summary:
     """The universe of the run, in order."""
     outcomes: Sequence[Outcome]
     """One for every unit that ended, in the order in which they did."""
-    tally: Tally
+    counters: Counters
     start: date
     end: date
     adjusted: bool
@@ -116,12 +116,12 @@ class Summary:
             "doubles": sum(o.csv.doubles for o in self.done if o.csv),
             "csv_bytes": sum(o.csv.size for o in self.done if o.csv),
             "stored_bytes": sum(o.receipt.size for o in self.done if o.receipt),
-            "requests": self.tally.requests,
+            "requests": self.counters.requests,
             "estimate": self.estimate and self.estimate.as_json(),
-            "answers": {str(status): count for status, count in sorted(self.tally.answers.items())},
-            "retries": dict(sorted(self.tally.retries.items())),
+            "answers": {str(status): count for status, count in sorted(self.counters.answers.items())},
+            "retries": dict(sorted(self.counters.retries.items())),
             "seconds": round(self.seconds, 3),
-            **self.tally.measures.as_json(),
+            **self.counters.measures.as_json(),
             "done": [_done_json(outcome, self.coverages.get(outcome.unit.ticker.symbol)) for outcome in self.done],
             "no_data": [outcome.unit.ticker.symbol for outcome in self.no_data],
             "failed": [{"ticker": o.unit.ticker.symbol, "error": o.error or ""} for o in self.failed],

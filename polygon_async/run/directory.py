@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from polygon_async.model.tickers import Ticker
-    from polygon_async.system.threads import Offload
+    from polygon_async.system.threads import Threads
 
-__all__ = ["check_room", "claim", "least_room", "watch_room"]
+__all__ = ["check_space", "claim", "space_needed", "watch_space"]
 
 _FOR_THE_REST = 32 * 2**20
 _FOR_A_TICKER = 8 * 2**20
@@ -77,12 +77,12 @@ def _refuse_twins(directory: Path, tickers: Sequence[Ticker]) -> None:
             )
 
 
-def least_room(concurrency: int) -> int:
+def space_needed(concurrency: int) -> int:
     """Bytes that must be free: enough for what so many tickers write between two looks, and for the ledger."""
     return min(_FOR_THE_REST + concurrency * _FOR_A_TICKER, _AT_MOST)
 
 
-def check_room(directory: Path, least: int) -> None:
+def check_space(directory: Path, least: int) -> None:
     """Look once. Blocking.
 
     Raises:
@@ -97,12 +97,12 @@ def check_room(directory: Path, least: int) -> None:
         )
 
 
-async def watch_room(directory: Path, least: int, *, offload: Offload) -> None:
+async def watch_space(directory: Path, least: int, *, offload: Threads) -> None:
     """Look every second, for ever.
 
     Raises:
         DiskUnusable: less than `least` bytes are free; what is under way still fits.
     """
     while True:
-        await offload(check_room, directory, least)
+        await offload(check_space, directory, least)
         await asyncio.sleep(_SECONDS_BETWEEN_LOOKS)

@@ -6,7 +6,7 @@ import contextlib
 from functools import partial
 from typing import TYPE_CHECKING
 
-from polygon_async.bars.part import Place, append_rows, finish, remove
+from polygon_async.bars.part import Part, append_rows, finish, remove
 from polygon_async.errors import TickerError
 from polygon_async.model.layout import csv_name, part_name
 from polygon_async.model.units import CsvFile, Progress
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from polygon_async.bars.page import Page
-    from polygon_async.bars.resume import Resumption
-    from polygon_async.model.counters import Tally
+    from polygon_async.bars.resume import ResumePoint
+    from polygon_async.model.counters import Counters
     from polygon_async.model.units import Unit
-    from polygon_async.polygon.client import Polygon
+    from polygon_async.polygon.client import Client
     from polygon_async.polygon.windows import Slots
-    from polygon_async.system.threads import Offload
+    from polygon_async.system.threads import Threads
 
 __all__ = ["fetch_csv"]
 
@@ -36,12 +36,12 @@ async def fetch_csv(
     directory: Path,
     *,
     modified: float,
-    polygon: Polygon,
-    offload: Offload,
-    tally: Tally,
+    client: Client,
+    offload: Threads,
+    counters: Counters,
     slots: Slots | None = None,
-    turn: int = 0,
-    resumed: Resumption | None = None,
+    priority: int = 0,
+    resumed: ResumePoint | None = None,
     note: Callable[[Progress], Awaitable[None]] = _note_nothing,
 ) -> CsvFile | None:
     """Fetch all bars of `unit` into its CSV in `directory`; None where there are none.
@@ -56,19 +56,19 @@ async def fetch_csv(
     """
     symbol = unit.ticker.symbol
     path = directory / csv_name(symbol)
-    place = Place(path=directory / part_name(unit)) if resumed is None else resumed.place
+    place = Part(path=directory / part_name(unit)) if resumed is None else resumed.place
     progress = None if resumed is None else resumed.progress
     try:
         if progress is None or progress.resume_at is not None:
             chain = pages(
                 unit,
-                polygon=polygon,
-                tally=tally,
+                client=client,
+                counters=counters,
                 slots=slots,
                 place=place,
                 resume_at=None if progress is None else progress.resume_at,
                 border=None if resumed is None else resumed.border,
-                turn=turn,
+                priority=priority,
             )
             async with contextlib.aclosing(chain):
                 async for page in chain:
@@ -77,9 +77,9 @@ async def fetch_csv(
                     place = await offload(append_rows, place, page.rows) if placed is None else placed
                     progress = _after(progress, page, place)
                     await note(progress)
-                    tally.bars += page.bars
-                    tally.csv_bytes += place.size - before
-                    tally.in_flight[symbol] = f"{progress.bars:,} bars"
+                    counters.bars += page.bars
+                    counters.csv_bytes += place.size - before
+                    counters.in_flight[symbol] = f"{progress.bars:,} bars"
         if progress is None:
             return None
         sha256 = await offload(finish, place, path, modified=modified)
@@ -99,7 +99,7 @@ async def fetch_csv(
     )
 
 
-def _after(progress: Progress | None, page: Page, place: Place) -> Progress:
+def _after(progress: Progress | None, page: Page, place: Part) -> Progress:
     """How far a part has got with one more page."""
     return Progress(
         size=place.size,

@@ -11,28 +11,28 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from polygon_async.errors import DiskUnusable, Interrupted, RunError, first_of
-from polygon_async.ledger.entries import Order
-from polygon_async.ledger.recorder import open_records
-from polygon_async.model.counters import Tally, Watcher
+from polygon_async.ledger.entries import RunRequest
+from polygon_async.ledger.recorder import open_recorder
+from polygon_async.model.counters import Counters, Watcher
 from polygon_async.model.units import today
 from polygon_async.polygon.session import open_polygon
 from polygon_async.report.coverage import cover, prepare
 from polygon_async.report.estimate import expect
-from polygon_async.report.run_report import publish, redacted, report_of
+from polygon_async.report.run_report import redacted, report_of, write_report
 from polygon_async.report.summary import Summary
-from polygon_async.run.directory import check_room, claim, least_room, watch_room
+from polygon_async.run.directory import check_space, claim, space_needed, watch_space
 from polygon_async.run.workers import Work
 from polygon_async.store.bucket import open_bucket
 from polygon_async.store.delivery import Delivery
 from polygon_async.store.lzop import find_lzop
-from polygon_async.system.threads import Offload
+from polygon_async.system.threads import Threads
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Sequence
     from contextlib import AbstractAsyncContextManager
 
     from polygon_async.ledger.entries import Run
-    from polygon_async.ledger.recorder import Records
+    from polygon_async.ledger.recorder import Recorder
     from polygon_async.model.tickers import Ticker
     from polygon_async.report.coverage import Covered
     from polygon_async.settings.settings import Settings
@@ -69,14 +69,14 @@ async def download(
     loop = asyncio.get_running_loop()
     began = loop.time()
     lzop = find_lzop() if settings.upload else None
-    tally = Tally()
-    tally.measures.began = began
-    least = least_room(settings.concurrency)
+    counters = Counters()
+    counters.measures.began = began
+    least = space_needed(settings.concurrency)
     with claim(settings.output_dir, tickers):
-        await asyncio.to_thread(check_room, settings.output_dir, least)
+        await asyncio.to_thread(check_space, settings.output_dir, least)
         async with contextlib.AsyncExitStack() as stack:
-            offload = await stack.enter_async_context(Offload())
-            polygon, pacer = await stack.enter_async_context(open_polygon(settings, offload=offload, tally=tally))
+            offload = await stack.enter_async_context(Threads())
+            client, pacer = await stack.enter_async_context(open_polygon(settings, offload=offload, counters=counters))
             bucket = None
             if settings.upload:
                 bucket = await stack.enter_async_context(
@@ -85,17 +85,17 @@ async def download(
                     )
                 )
                 await _unless(stop, bucket.check())
-            records = await stack.enter_async_context(_open_records(settings, tickers, bucket))
-            settings = replace(settings, start=records.run.first_day, end=records.run.last_day)
-            _tell(settings, records.run, len(tickers))
+            recorder = await stack.enter_async_context(_open_records(settings, tickers, bucket))
+            settings = replace(settings, start=recorder.run.first_day, end=recorder.run.last_day)
+            _tell(settings, recorder.run, len(tickers))
             work = Work(
                 settings=settings,
                 tickers=tickers,
                 redact=redact,
-                tally=tally,
-                polygon=polygon,
+                counters=counters,
+                client=client,
                 offload=offload,
-                records=records,
+                recorder=recorder,
                 deliver=None
                 if bucket is None or lzop is None
                 else Delivery(
@@ -105,28 +105,28 @@ async def download(
                     offload=offload,
                     replace=settings.force,
                     patience=settings.patience,
-                    seconds=tally.measures.seconds,
+                    seconds=counters.measures.seconds,
                 ),
             )
             for watcher in watchers:
-                await stack.enter_async_context(watcher.watch(tally, pacer, len(tickers)))
-            densities = asyncio.ensure_future(records.densities())
+                await stack.enter_async_context(watcher.watch(counters, pacer, len(tickers)))
+            densities = asyncio.ensure_future(recorder.densities())
             calendar = asyncio.ensure_future(offload(prepare, tickers))
             stack.push_async_callback(asyncio.wait, [calendar, densities])
-            watch = watch_room(settings.output_dir, least, offload=offload)
+            watch = watch_space(settings.output_dir, least, offload=offload)
             interrupted, error = await _to_its_end(_beside(watch, work()), stop)
-            records.ended = "interrupted" if interrupted else "stopped" if error else "done"
+            recorder.ended = "interrupted" if interrupted else "stopped" if error else "done"
             await calendar
             covered = [] if interrupted else await cover(work.outcomes, offload=offload)
             expected = None if interrupted else await expect(work.todo, await densities, settings, offload=offload)
             summary = Summary(
                 tickers=tickers,
                 outcomes=work.outcomes,
-                tally=tally,
+                counters=counters,
                 start=settings.start,
                 end=settings.end,
                 adjusted=settings.adjusted,
-                collected=records.run.collected,
+                collected=recorder.run.collected,
                 seconds=loop.time() - began,
                 directory=settings.output_dir,
                 interrupted=interrupted,
@@ -137,7 +137,7 @@ async def download(
                 has_earlier=work.has_earlier,
             )
             try:
-                await _write_down(summary, settings, covered, records=records, offload=offload, redact=redact)
+                await _write_down(summary, settings, covered, recorder=recorder, offload=offload, redact=redact)
             except DiskUnusable as full:
                 summary = replace(summary, error=summary.error or str(full))
     return summary
@@ -148,16 +148,16 @@ async def _write_down(
     settings: Settings,
     covered: Sequence[Covered],
     *,
-    records: Records,
-    offload: Offload,
+    recorder: Recorder,
+    offload: Threads,
     redact: Redactor,
 ) -> None:
     """What is left of a run that has ended: its lists, its report, and what the ledger learns from it."""
     await offload(summary.write_lists)
-    await records.covered([(each.outcome.unit, each.found.as_json()) for each in covered])
+    await recorder.covered([(each.outcome.unit, each.found.as_json()) for each in covered])
     report = await offload(lambda: redacted(report_of(summary, settings.as_json(), covered), redact))
-    await records.reported(report)
-    await offload(publish, report, settings.output_dir)
+    await recorder.reported(report)
+    await offload(write_report, report, settings.output_dir)
 
 
 async def _to_its_end(work: Coroutine[Any, Any, None], stop: asyncio.Event) -> tuple[bool, str | None]:
@@ -173,8 +173,8 @@ async def _to_its_end(work: Coroutine[Any, Any, None], stop: asyncio.Event) -> t
 
 def _open_records(
     settings: Settings, tickers: Sequence[Ticker], bucket: Bucket | None
-) -> AbstractAsyncContextManager[Records]:
-    order = Order(
+) -> AbstractAsyncContextManager[Recorder]:
+    order = RunRequest(
         source=settings.source,
         universe=hashlib.sha256("\n".join(sorted(ticker.symbol for ticker in tickers)).encode()).hexdigest(),
         first_day=settings.start,
@@ -183,7 +183,7 @@ def _open_records(
         days_given=settings.days_given,
         settings=settings.as_json(),
     )
-    return open_records(
+    return open_recorder(
         settings.output_dir,
         order,
         destination=None if bucket is None else bucket.destination,

@@ -12,25 +12,25 @@ from typing import TYPE_CHECKING, Any
 from polygon_async.bars.page import Border
 from polygon_async.errors import TickerError
 from polygon_async.ledger.ledger import open_ledger
-from polygon_async.model.counters import Tally
+from polygon_async.model.counters import Counters
 from polygon_async.model.layout import LEDGER
 from polygon_async.model.rate import spell_rate
 from polygon_async.model.units import today
 from polygon_async.polygon.bar_pages import read_page
 from polygon_async.polygon.bar_requests import first_request
-from polygon_async.polygon.pace.memory import Memory, cache_file
+from polygon_async.polygon.pace.memory import RateMemory, cache_file
 from polygon_async.polygon.session import open_polygon
 from polygon_async.report.estimate import Density, Span, estimate
 from polygon_async.report.words import duration, size
 from polygon_async.run.tags import most_lookups
 from polygon_async.run.todo import counts, ended_before, units_of
-from polygon_async.system.threads import Offload
+from polygon_async.system.threads import Threads
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from polygon_async.ledger.entries import Held, Standing
+    from polygon_async.ledger.entries import Held, UnitRecord
     from polygon_async.model.tickers import Ticker
     from polygon_async.model.units import Unit
     from polygon_async.report.estimate import Estimate
@@ -158,7 +158,7 @@ async def make_plan(settings: Settings, tickers: Sequence[Ticker], *, offline: b
         RunError: the API refuses the key, or cannot be reached.
         ValueError: an exchange's calendar does not reach there.
     """
-    async with Offload(2) as offload:
+    async with Threads(2) as offload:
         units, done, known = await offload(_known, settings, tickers)
         sampled = 0
         if not offline:
@@ -194,7 +194,7 @@ def _known(settings: Settings, tickers: Sequence[Ticker]) -> tuple[list[Unit], i
         if settings.since_last:
             held = ledger.held(source=source, destination=destination, adjusted=settings.adjusted)
         units, done = units_of(tickers, settings, held)
-        standings: dict[str, Standing] = {}
+        standings: dict[str, UnitRecord] = {}
         if not settings.force:
             for start in {unit.start for unit in units}:
                 alike = [unit for unit in units if unit.start == start]
@@ -205,7 +205,7 @@ def _known(settings: Settings, tickers: Sequence[Ticker]) -> tuple[list[Unit], i
     return left, len(done) + len(units) - len(left), known
 
 
-def _is_fetched(unit: Unit, standing: Standing | None, settings: Settings) -> bool:
+def _is_fetched(unit: Unit, standing: UnitRecord | None, settings: Settings) -> bool:
     """Whether nothing has to be asked of the API: it has ended, or its CSV is there to be uploaded."""
     if standing is None or ended_before(unit, standing, run=None, upload=settings.upload) is not None:
         return standing is not None
@@ -220,30 +220,30 @@ def _spread(units: Sequence[Unit], most: int) -> list[Unit]:
     return [units[number * (len(units) - 1) // (most - 1)] for number in range(most)]
 
 
-async def _measured(units: Sequence[Unit], settings: Settings, offload: Offload) -> tuple[dict[str, Density], int]:
+async def _measured(units: Sequence[Unit], settings: Settings, offload: Threads) -> tuple[dict[str, Density], int]:
     """The densities of a few tickers, from the first page of each; and the requests that this took."""
-    tally = Tally()
+    counters = Counters()
     if not units:
         return {}, 0
 
     async def measure(unit: Unit) -> Density | None:
         try:
-            page = await polygon.get(first_request(unit), read=partial(read_page, unit=unit, border=Border()))
+            page = await client.get(first_request(unit), read=partial(read_page, unit=unit, border=Border()))
         except TickerError as error:
             log.warning("%s cannot be measured: %s", unit.ticker.symbol, error)
             return None
         return Density(bars=page.bars / page.days.bit_count(), basis="sample") if page.bars else None
 
-    async with open_polygon(settings, offload=offload, tally=tally) as (polygon, _):
+    async with open_polygon(settings, offload=offload, counters=counters) as (client, _):
         found = [await measure(unit) for unit in units]
     known = {unit.ticker.symbol: density for unit, density in zip(units, found, strict=True) if density is not None}
-    return known, tally.requests
+    return known, counters.requests
 
 
 def _rates(settings: Settings) -> tuple[float, ...]:
     if not settings.rate.is_auto:
         return () if settings.rate.per_second is None else (settings.rate.per_second,)
-    recalled = Memory(cache_file(), key=settings.api_key, base_url=settings.base_url).recall()
+    recalled = RateMemory(cache_file(), key=settings.api_key, base_url=settings.base_url).recall()
     return () if recalled is None else (recalled.per_second,)
 
 

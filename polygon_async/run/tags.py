@@ -12,19 +12,19 @@ from typing import TYPE_CHECKING
 from polygon_async.errors import TickerError, WrongAnswer
 from polygon_async.model.layout import is_tag_value
 from polygon_async.model.tickers import AssetType, Listing
-from polygon_async.polygon.reference import Asked, entry_of, entry_pages
+from polygon_async.polygon.reference import TickerQuery, entry_of, entry_pages
 from polygon_async.polygon.universe import currency_of, exchange_of, once_each
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from datetime import date
 
-    from polygon_async.ledger.recorder import Records
+    from polygon_async.ledger.recorder import Recorder
     from polygon_async.model.tickers import Ticker
-    from polygon_async.polygon.client import Polygon
+    from polygon_async.polygon.client import Client
     from polygon_async.polygon.reference import Entry
 
-__all__ = ["Listings", "most_lookups"]
+__all__ = ["TagLookup", "most_lookups"]
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +35,7 @@ _WALK_FROM = 15
 """Tickers from which on walking the list, of a dozen pages, takes fewer requests than asking for each."""
 
 
-class Listings:
+class TagLookup:
     """What the reference data tells of a run's tickers; each is asked for when its tags are needed, and once a month.
 
     Where the universe tells both, or the ticker is no stock, nothing is asked: pairs carry their
@@ -48,11 +48,11 @@ class Listings:
         records: Where the answers are kept.
     """
 
-    def __init__(self, tickers: Iterable[Ticker], *, day: date, polygon: Polygon, records: Records) -> None:
+    def __init__(self, tickers: Iterable[Ticker], *, day: date, client: Client, recorder: Recorder) -> None:
         self._wanted = {ticker.symbol for ticker in tickers if _is_open(ticker)}
         self._day = day
-        self._polygon = polygon
-        self._records = records
+        self._client = client
+        self._recorder = recorder
         self._known: dict[str, Listing] | None = None
         self._first = asyncio.Lock()
         self._has_failed = False
@@ -66,7 +66,7 @@ class Listings:
             day: One on which it was traded.
 
         Raises:
-            RunError: as `Polygon.get`.
+            RunError: as `Client.get`.
         """
         if ticker.symbol not in self._wanted:
             return ticker
@@ -75,9 +75,9 @@ class Listings:
         listing = known.get(ticker.symbol)
         if listing is None and self._is_asked:
             with self._failures(ticker.symbol):
-                listing = _listing(await entry_of(ticker.symbol, day=day, polygon=self._polygon))
+                listing = _listing(await entry_of(ticker.symbol, day=day, client=self._client))
                 known[ticker.symbol] = listing
-                await self._records.listed({ticker.symbol: listing})
+                await self._recorder.listed({ticker.symbol: listing})
         if listing is None:
             return ticker
         return replace(
@@ -89,13 +89,13 @@ class Listings:
     async def _prepared(self) -> dict[str, Listing]:
         """What earlier runs have learned, and where much is missing, the list."""
         if self._known is None:
-            known = await self._records.listings(since=time.time() - _SECONDS_KEPT)
+            known = await self._recorder.listings(since=time.time() - _SECONDS_KEPT)
             missing = self._wanted - known.keys()
             if len(missing) > _WALK_FROM:
                 found: dict[str, Listing] | None = None
                 with self._failures(f"{len(missing):,} tickers"):
                     found = await self._walked(missing)
-                    await self._records.listed(found)
+                    await self._recorder.listed(found)
                 known |= found or {}
                 # Where the list cannot be had, asking for so many one by one is no way out.
                 self._is_asked &= found is not None
@@ -116,8 +116,8 @@ class Listings:
 
     async def _walked_once(self, missing: set[str], *, active: bool) -> dict[str, Listing]:
         kept: list[Entry] = []
-        asked = Asked(market="stocks", active=active, day=self._day)
-        async with contextlib.aclosing(entry_pages(asked, polygon=self._polygon)) as pages:
+        asked = TickerQuery(market="stocks", active=active, day=self._day)
+        async with contextlib.aclosing(entry_pages(asked, client=self._client)) as pages:
             async for page in pages:
                 kept += [entry for entry in page.entries if entry.ticker in missing]
         return {entry.ticker: _listing(entry) for entry in once_each(kept)}

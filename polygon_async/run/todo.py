@@ -11,7 +11,7 @@ from polygon_async.model.units import Outcome, State, Unit
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from polygon_async.ledger.entries import Held, Standing
+    from polygon_async.ledger.entries import Held, UnitRecord
     from polygon_async.model.tickers import Ticker
     from polygon_async.settings.settings import Settings
 
@@ -41,12 +41,12 @@ def units_of(
     return units, done
 
 
-def counts(unit: Unit, standing: Standing, *, run: int | None) -> bool:
+def counts(unit: Unit, standing: UnitRecord, *, run: int | None) -> bool:
     """Whether the range was over when it was fetched; what was not yet counts for the run that fetched it."""
     return standing.run == run or unit.end < standing.day
 
 
-def ended_before(unit: Unit, standing: Standing | None, *, run: int | None, upload: bool) -> Outcome | None:
+def ended_before(unit: Unit, standing: UnitRecord | None, *, run: int | None, upload: bool) -> Outcome | None:
     """How the unit ended in an earlier run, where nothing is left to do."""
     if standing is None or not counts(unit, standing, run=run):
         return None

@@ -18,23 +18,23 @@ from polygon_async.model.layout import lzo_name, part_name
 from polygon_async.model.units import NEW_YORK, CsvFile, Outcome, State, Unit, today
 from polygon_async.polygon.windows import Slots
 from polygon_async.run.fetch import fetch_csv
-from polygon_async.run.tags import Listings
+from polygon_async.run.tags import TagLookup
 from polygon_async.run.todo import counts, ended_before, units_of
 from polygon_async.system.files import disk_errors
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
-    from polygon_async.bars.resume import Resumption
-    from polygon_async.ledger.entries import Standing
-    from polygon_async.ledger.recorder import Records
-    from polygon_async.model.counters import Tally
+    from polygon_async.bars.resume import ResumePoint
+    from polygon_async.ledger.entries import UnitRecord
+    from polygon_async.ledger.recorder import Recorder
+    from polygon_async.model.counters import Counters
     from polygon_async.model.tickers import Ticker
-    from polygon_async.polygon.client import Polygon
+    from polygon_async.polygon.client import Client
     from polygon_async.settings.settings import Settings
     from polygon_async.store.delivery import Delivery
     from polygon_async.system.redaction import Redactor
-    from polygon_async.system.threads import Offload
+    from polygon_async.system.threads import Threads
 
 __all__ = ["Work"]
 
@@ -51,10 +51,10 @@ class Work:
     settings: Settings
     tickers: Sequence[Ticker]
     redact: Redactor
-    tally: Tally
-    polygon: Polygon
-    offload: Offload
-    records: Records
+    counters: Counters
+    client: Client
+    offload: Threads
+    recorder: Recorder
     deliver: Delivery | None
     """None: the CSVs are all that is wanted."""
     outcomes: list[Outcome] = field(default_factory=list)
@@ -63,10 +63,10 @@ class Work:
     """What was not done before."""
     has_earlier: bool = field(init=False, default=False)
     """Whether the ledger holds bars from before the range, where only what is new was asked for."""
-    _queue: asyncio.Queue[tuple[int, Unit, Standing | None] | None] = field(init=False)
-    _handoff: asyncio.Queue[tuple[Unit, CsvFile, Standing | None] | None] = field(init=False)
+    _queue: asyncio.Queue[tuple[int, Unit, UnitRecord | None] | None] = field(init=False)
+    _handoff: asyncio.Queue[tuple[Unit, CsvFile, UnitRecord | None] | None] = field(init=False)
     _slots: Slots = field(init=False)
-    _listings: Listings = field(init=False)
+    _listings: TagLookup = field(init=False)
     _refused: int = 0
     _began: dict[str, float] = field(init=False, default_factory=dict)
     """When fetching a ticker began, by the loop's time."""
@@ -75,7 +75,7 @@ class Work:
         # Bounded, so that a slow bucket slows the fetching and no files pile up.
         self._queue = asyncio.Queue(self.settings.concurrency)
         self._handoff = asyncio.Queue(self.settings.concurrency)
-        self.tally.queues |= {"fetch": self._queue.qsize, "upload": self._handoff.qsize}
+        self.counters.queues |= {"fetch": self._queue.qsize, "upload": self._handoff.qsize}
 
     async def __call__(self) -> None:
         """Do all of it, but for what earlier runs have done.
@@ -86,7 +86,7 @@ class Work:
         todo = await self._what_is_left()
         # Nothing is looked up for tickers that nobody tags.
         tagged = [unit.ticker for unit, _ in todo] if self.deliver and self.settings.reference else []
-        self._listings = Listings(tagged, day=self.settings.end, polygon=self.polygon, records=self.records)
+        self._listings = TagLookup(tagged, day=self.settings.end, client=self.client, recorder=self.recorder)
         self._slots = Slots(self.settings.concurrency, waiting=len(todo))
         workers = range(min(self.settings.concurrency, len(todo)))
         async with asyncio.TaskGroup() as storing:
@@ -95,22 +95,22 @@ class Work:
             async with asyncio.TaskGroup() as fetching:
                 for _ in workers:
                     fetching.create_task(self._fetch_all())
-                for turn, (unit, standing) in enumerate(todo):
-                    await self._queue.put((turn, unit, standing))
+                for priority, (unit, standing) in enumerate(todo):
+                    await self._queue.put((priority, unit, standing))
                 for _ in workers:
                     await self._queue.put(None)
             for _ in workers if self.deliver else ():
                 await self._handoff.put(None)
 
-    async def _what_is_left(self) -> list[tuple[Unit, Standing | None]]:
+    async def _what_is_left(self) -> list[tuple[Unit, UnitRecord | None]]:
         """The units that are not done, with what is known of them; those that are end here."""
         units, done = await self._units()
-        standings: dict[str, Standing] = {}
+        standings: dict[str, UnitRecord] = {}
         if not self.settings.force:
             for start in {unit.start for unit in units}:
-                standings |= await self.records.standings([unit for unit in units if unit.start == start])
+                standings |= await self.recorder.standings([unit for unit in units if unit.start == start])
         known = [(unit, standings.get(unit.ticker.symbol)) for unit in units]
-        run, upload = self.records.run.id, self.deliver is not None
+        run, upload = self.recorder.run.id, self.deliver is not None
         before = [ended_before(unit, standing, run=run, upload=upload) for unit, standing in known]
         done += [outcome for outcome in before if outcome is not None]
         await self.offload(self._tidy, [*units, *(outcome.unit for outcome in done)], done)
@@ -123,7 +123,7 @@ class Work:
 
     async def _units(self) -> tuple[list[Unit], list[Outcome]]:
         """The run's units; and how those ended whose tickers have everything already, where only what is new counts."""
-        held = await self.records.held(adjusted=self.settings.adjusted) if self.settings.since_last else {}
+        held = await self.recorder.held(adjusted=self.settings.adjusted) if self.settings.since_last else {}
         self.has_earlier = any(ticker.symbol in held for ticker in self.tickers)
         return units_of(self.tickers, self.settings, held)
 
@@ -138,21 +138,21 @@ class Work:
     async def _fetch_all(self) -> None:
         """One fetch worker: units from the queue, until there are no more."""
         while (queued := await self._queue.get()) is not None:
-            turn, unit, standing = queued
+            priority, unit, standing = queued
             self._began[unit.ticker.symbol] = asyncio.get_running_loop().time()
-            async with self._ending(unit, note=self.records.failed):
-                csv, earlier = await self._csv(unit, turn, standing)
+            async with self._ending(unit, note=self.recorder.failed):
+                csv, earlier = await self._csv(unit, priority, standing)
                 if csv is None:
                     self._end(Outcome(unit=unit, state=State.NO_DATA))
                 elif self.deliver is None:
                     self._end(Outcome(unit=unit, state=State.SAVED, csv=csv, earlier=earlier))
                 else:
-                    self.tally.in_flight[unit.ticker.symbol] = "waiting for the bucket"
+                    self.counters.in_flight[unit.ticker.symbol] = "waiting for the bucket"
                     await self._handoff.put((unit, csv, standing))
 
-    async def _csv(self, unit: Unit, turn: int, standing: Standing | None) -> tuple[CsvFile | None, bool]:
+    async def _csv(self, unit: Unit, priority: int, standing: UnitRecord | None) -> tuple[CsvFile | None, bool]:
         """The unit's CSV, None where the range is empty; and whether an earlier run had fetched it."""
-        self.tally.in_flight[unit.ticker.symbol] = ASKING
+        self.counters.in_flight[unit.ticker.symbol] = ASKING
         with self._slots.begun():
             found = await self._found(unit, standing)
             if isinstance(found, CsvFile):
@@ -160,38 +160,38 @@ class Work:
             csv = await fetch_csv(
                 unit,
                 self.settings.output_dir,
-                modified=self.records.run.collected.replace(second=0).timestamp(),
-                polygon=self.polygon,
+                modified=self.recorder.run.collected.replace(second=0).timestamp(),
+                client=self.client,
                 offload=self.offload,
-                tally=self.tally,
+                counters=self.counters,
                 slots=self._slots,
-                turn=turn,
+                priority=priority,
                 resumed=found,
-                note=partial(self.records.progressed, unit),
+                note=partial(self.recorder.progressed, unit),
             )
         if csv is None:
-            await self.records.empty(unit)
+            await self.recorder.empty(unit)
         else:
-            await self.records.fetched(unit, csv)
+            await self.recorder.fetched(unit, csv)
         return csv, False
 
-    async def _found(self, unit: Unit, standing: Standing | None) -> CsvFile | Resumption | None:
+    async def _found(self, unit: Unit, standing: UnitRecord | None) -> CsvFile | ResumePoint | None:
         """What earlier runs have left of the unit and can be used; the ledger then knows that it goes on, or begins."""
         directory = self.settings.output_dir
-        if standing is not None and counts(unit, standing, run=self.records.run.id):
+        if standing is not None and counts(unit, standing, run=self.recorder.run.id):
             if standing.csv is not None and await self.offload(whole_csv, standing.csv):
                 return standing.csv
             # Adjusted prices change with every split: what was begun on another day may not fit what would follow.
             if standing.progress is not None and (not unit.adjusted or standing.day == today()):
                 found = await self.offload(resumption, unit, directory, standing.progress)
                 if isinstance(found, CsvFile):
-                    await self.records.fetched(unit, found)
+                    await self.recorder.fetched(unit, found)
                 elif found is not None:
-                    await self.records.resumed(unit)
+                    await self.recorder.resumed(unit)
                     log.info("%s goes on after %s bars", unit.ticker.symbol, f"{found.progress.bars:,}")
                 if found is not None:
                     return found
-        await self.records.begun(unit)
+        await self.recorder.begun(unit)
         await self.offload(remove, directory / part_name(unit))
         return None
 
@@ -199,7 +199,7 @@ class Work:
         """One uploader: whole CSVs from the hand-off, until there are no more."""
         while (handed := await self._handoff.get()) is not None:
             unit, csv, standing = handed
-            async with self._ending(unit, csv, note=self.records.not_uploaded):
+            async with self._ending(unit, csv, note=self.recorder.not_uploaded):
                 self._end(await self._stored(unit, csv, self._collected(csv, standing)))
 
     async def _stored(self, unit: Unit, csv: CsvFile, collected: datetime) -> Outcome:
@@ -207,20 +207,20 @@ class Work:
         traded = datetime.fromtimestamp(csv.last / 1000, NEW_YORK).date()
         unit = replace(unit, ticker=await self._listings.described(unit.ticker, day=traded))
         # Written down before the object is: whoever goes on after a kill looks under the same key.
-        await self.records.uploading(unit, csv, collected)
-        doing = partial(self.tally.in_flight.__setitem__, unit.ticker.symbol)
-        receipt, description = await self.deliver(unit, csv, collected=collected, doing=doing)
-        await self.records.uploaded(unit, receipt, description.tags)
-        self.tally.stored_bytes += receipt.size
+        await self.recorder.uploading(unit, csv, collected)
+        on_stage = partial(self.counters.in_flight.__setitem__, unit.ticker.symbol)
+        receipt, description = await self.deliver(unit, csv, collected=collected, on_stage=on_stage)
+        await self.recorder.uploaded(unit, receipt, description.tags)
+        self.counters.stored_bytes += receipt.size
         if not self.settings.keep_csv:
             with disk_errors(csv.path):
                 await self.offload(csv.path.unlink, missing_ok=True)
         return Outcome(unit=unit, state=State.UPLOADED, csv=csv, receipt=receipt)
 
-    def _collected(self, csv: CsvFile, standing: Standing | None) -> datetime:
+    def _collected(self, csv: CsvFile, standing: UnitRecord | None) -> datetime:
         """The time in the object's key: the run's, or that of an earlier one which may have written it already."""
         begun = standing is not None and standing.csv is not None and standing.csv.sha256 == csv.sha256
-        return (standing.collected if begun and standing else None) or self.records.run.collected
+        return (standing.collected if begun and standing else None) or self.recorder.run.collected
 
     @contextlib.asynccontextmanager
     async def _ending(
@@ -241,8 +241,8 @@ class Work:
         if (began := self._began.pop(symbol, None)) is not None:
             outcome = replace(outcome, seconds=asyncio.get_running_loop().time() - began)
         self.outcomes.append(outcome)
-        self.tally.ended[outcome.state] += 1
-        self.tally.in_flight.pop(symbol, None)
+        self.counters.ended[outcome.state] += 1
+        self.counters.in_flight.pop(symbol, None)
         facts = _facts(outcome)
         if outcome.state is State.FAILED:
             log.error("%s failed: %s", symbol, outcome.error, extra={"event": "ticker_failed", "facts": facts})

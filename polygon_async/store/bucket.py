@@ -12,8 +12,8 @@ from urllib.parse import urlsplit
 
 from polygon_async.errors import PolygonAsyncError, StorageUnusable, UploadFailed
 from polygon_async.model.units import Receipt
-from polygon_async.store.client import impatient, open_client
-from polygon_async.store.digests import Content, is_sound
+from polygon_async.store.client import limit_attempts, open_client
+from polygon_async.store.digests import FileDigests, is_verified
 from polygon_async.store.errors import DENIED, RUN_STOPPERS, code_of, local_trouble, status_of, store_errors, words_of
 from polygon_async.store.multipart import PARTS_IN_FLIGHT, PartSizes
 from polygon_async.store.objects import ObjectDescription, StoredObject
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from types_aiobotocore_s3 import S3Client
 
-    from polygon_async.system.threads import Offload
+    from polygon_async.system.threads import Threads
 
 __all__ = ["Bucket", "KeyTaken", "ObjectDescription", "StoredObject", "open_bucket"]
 
@@ -55,7 +55,7 @@ class KeyTaken(PolygonAsyncError):
 async def open_bucket(
     name: str,
     *,
-    offload: Offload,
+    offload: Threads,
     connections: int,
     on_secret: Callable[[str | None], object] = lambda _: None,
     part_sizes: PartSizes = PartSizes(),  # noqa: B008 (frozen)
@@ -79,7 +79,7 @@ async def open_bucket(
 class Bucket:
     """Stores objects once, and says so only of those that it has read back."""
 
-    def __init__(self, client: S3Client, name: str, *, offload: Offload, part_sizes: PartSizes) -> None:
+    def __init__(self, client: S3Client, name: str, *, offload: Threads, part_sizes: PartSizes) -> None:
         self._client = client
         self._offload = offload
         self._part_sizes = part_sizes
@@ -107,7 +107,7 @@ class Bucket:
 
         try:
             async with asyncio.timeout(_PREFLIGHT_SECONDS):
-                with impatient(self._client, "ListObjectsV2", attempts=_PREFLIGHT_ATTEMPTS):
+                with limit_attempts(self._client, "ListObjectsV2", attempts=_PREFLIGHT_ATTEMPTS):
                     await self._client.list_objects_v2(Bucket=self.name, MaxKeys=1)
         except TimeoutError as error:
             raise StorageUnusable(
@@ -132,7 +132,7 @@ class Bucket:
         *,
         replace: bool,
         deadline: float,
-        sound: Callable[[], Awaitable[object]] = is_sound,
+        verified: Callable[[], Awaitable[object]] = is_verified,
     ) -> Receipt:
         """Store the file `path` under the description's key, with tags and metadata, and read it back.
 
@@ -154,7 +154,7 @@ class Bucket:
         """
         try:
             async with asyncio.timeout(deadline):
-                receipt = await self._store(path, description, replace=replace, sound=sound)
+                receipt = await self._store(path, description, replace=replace, verified=verified)
         except TimeoutError as error:
             raise UploadFailed(f"{self._where(description.key)} was not confirmed within {deadline:.0f} s") from error
         self._has_stored = True
@@ -215,13 +215,13 @@ class Bucket:
                 raise UploadFailed(f"{self._where(key)} does not keep its tags")
 
     async def _store(
-        self, path: Path, description: ObjectDescription, *, replace: bool, sound: Callable[[], Awaitable[object]]
+        self, path: Path, description: ObjectDescription, *, replace: bool, verified: Callable[[], Awaitable[object]]
     ) -> Receipt:
         where = self._where(description.key)
         with self._errors(f"reading {path.name}"):
             size = (await self._offload(path.stat)).st_size
         part_size = self._part_sizes.of(size)
-        content = Content(path, size=size, part_size=part_size, offload=self._offload, sound=sound)
+        content = FileDigests(path, size=size, part_size=part_size, offload=self._offload, verified=verified)
         if replace:
             with self._errors(f"looking at {where}"):
                 stored = await self._look(description.key)
@@ -245,7 +245,7 @@ class Bucket:
             checksum=proof.etag,
         )
 
-    async def _reconcile(self, content: Content, description: ObjectDescription) -> _Proof | None:
+    async def _reconcile(self, content: FileDigests, description: ObjectDescription) -> _Proof | None:
         """Where something stands in the way: by what it is proven to be this object; None when it was replaced.
 
         The same CSV compressed at another time, or by another lzop, gives other bytes, which are replaced.
@@ -279,7 +279,7 @@ class Bucket:
         if stored and any(stored.metadata.get(name) != description.metadata[name] for name in _IDENTITY):
             raise KeyTaken(f"{self._where(description.key)} is another download's")
 
-    async def _prove(self, stored: StoredObject | None, content: Content, description: ObjectDescription) -> _Proof:
+    async def _prove(self, stored: StoredObject | None, content: FileDigests, description: ObjectDescription) -> _Proof:
         """By what an object is proven to be the one that was to be written.
 
         Raises:

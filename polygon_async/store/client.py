@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from botocore.awsrequest import AWSRequest
     from types_aiobotocore_s3 import S3Client
 
-__all__ = ["impatient", "open_client"]
+__all__ = ["limit_attempts", "open_client"]
 
 
 @contextlib.asynccontextmanager
@@ -65,7 +65,7 @@ def _sign_the_checksum(request: AWSRequest, **_: object) -> None:
 
 
 @contextlib.contextmanager
-def impatient(client: S3Client, operation: str, *, attempts: int) -> Iterator[None]:
+def limit_attempts(client: S3Client, operation: str, *, attempts: int) -> Iterator[None]:
     """Give up requests of one kind after so few attempts that brought no answer: botocore's own waits grow long.
 
     Its settings hold for a client, and a client of its own for this would take long to make.

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from polygon_async.model.units import CsvFile, Receipt, Unit
     from polygon_async.store.bucket import Bucket
-    from polygon_async.system.threads import Offload
+    from polygon_async.system.threads import Threads
 
 __all__ = ["Delivery", "describe", "seconds_for"]
 
@@ -52,7 +52,7 @@ class Delivery:
     lzop: str
     directory: Path
     """Of the compressed files, while they live."""
-    offload: Offload
+    offload: Threads
     replace: bool
     """Overwrite what is there."""
     patience: float
@@ -61,7 +61,7 @@ class Delivery:
     """What was spent on `lzop` and on `upload`, of all CSVs together."""
 
     async def __call__(
-        self, unit: Unit, csv: CsvFile, *, collected: datetime, doing: Callable[[str], object]
+        self, unit: Unit, csv: CsvFile, *, collected: datetime, on_stage: Callable[[str], object]
     ) -> tuple[Receipt, ObjectDescription]:
         """Compress and upload one CSV; the compressed file is gone afterwards, whatever happened.
 
@@ -77,13 +77,13 @@ class Delivery:
         target = self.directory / lzo_name(unit.ticker.symbol)
         compression = Compression(self.lzop, csv.path, target)
         try:
-            doing("lzop")
+            on_stage("lzop")
             with self._spent_on("lzop"):
                 await self.offload.until_done(compression.compress, hurry=compression.stop)
-            doing("uploading")
+            on_stage("uploading")
             with self._spent_on("upload"):
-                async with self._tested(compression) as sound:
-                    return await self._stored(unit, csv, target, collected, sound)
+                async with self._tested(compression) as verified:
+                    return await self._stored(unit, csv, target, collected, verified)
         finally:
             with contextlib.suppress(OSError):
                 await self.offload.surely(partial(target.unlink, missing_ok=True))
@@ -114,7 +114,7 @@ class Delivery:
                 test.exception()  # looked at, so that nobody complains
 
     async def _stored(
-        self, unit: Unit, csv: CsvFile, file: Path, collected: datetime, sound: Callable[[], Awaitable[None]]
+        self, unit: Unit, csv: CsvFile, file: Path, collected: datetime, verified: Callable[[], Awaitable[None]]
     ) -> tuple[Receipt, ObjectDescription]:
         with disk_errors(file):
             size = (await self.offload(file.stat)).st_size
@@ -123,7 +123,7 @@ class Delivery:
             description = describe(unit, csv, collected + timedelta(minutes=minute))
             with contextlib.suppress(KeyTaken):
                 receipt = await self.bucket.store(
-                    file, description, replace=self.replace, deadline=deadline, sound=sound
+                    file, description, replace=self.replace, deadline=deadline, verified=verified
                 )
                 return receipt, description
         raise UploadFailed(f"other downloads' objects have every key of {unit.ticker.symbol} from {collected} on")

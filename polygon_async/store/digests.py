@@ -15,26 +15,26 @@ if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
     from polygon_async.store.objects import StoredObject
-    from polygon_async.system.threads import Offload
+    from polygon_async.system.threads import Threads
 
-__all__ = ["Algorithm", "Content", "Stretch", "in_base64", "is_sound"]
+__all__ = ["Algorithm", "FileDigests", "FileSlice", "in_base64", "is_verified"]
 
 Algorithm = Literal["md5", "sha256"]
 
 _CHUNK = 2**20
 
 
-async def is_sound() -> None:
+async def is_verified() -> None:
     """What a file is taken for that nobody has doubts about."""
 
 
-class Content:
+class FileDigests:
     """What is in a file, whole and part by part.
 
     A digest is worked out in a thread when it is first asked for, and once: MD5 costs more than
     everything else that is done to a compressed file, and only some stores ask for it.
 
-    `part_size` is None for a file that goes into the store in one piece. `sound` comes back when the
+    `part_size` is None for a file that goes into the store in one piece. `verified` comes back when the
     file has been found to be what it should be, or raises what it is instead: nobody may see it in
     the store before that.
     """
@@ -45,11 +45,11 @@ class Content:
         *,
         size: int,
         part_size: int | None,
-        offload: Offload,
-        sound: Callable[[], Awaitable[object]] = is_sound,
+        offload: Threads,
+        verified: Callable[[], Awaitable[object]] = is_verified,
     ) -> None:
         self._offload = offload
-        self.sound = sound
+        self.verified = verified
         self._known: dict[tuple[Algorithm, int | None], list[bytes]] = {}
         self.path = path
         self.size = size
@@ -63,11 +63,11 @@ class Content:
         """Those of its parts, in their order."""
         return await self._digests(algorithm, self.part_size)
 
-    async def open_part(self, index: int) -> Stretch:
+    async def open_part(self, index: int) -> FileSlice:
         """One part, counted from 0, to be read as it is sent; whoever asks for it closes it."""
         assert self.part_size is not None  # noqa: S101 (for the type checker; only files in parts are asked)
         start = index * self.part_size
-        return await self._offload(Stretch, self.path, start, min(self.part_size, self.size - start))
+        return await self._offload(FileSlice, self.path, start, min(self.part_size, self.size - start))
 
     async def told_by(self, stored: StoredObject) -> str | None:
         """By what the store shows that it has just this content: `checksum` or `etag`; None where nothing shows it."""
@@ -114,7 +114,7 @@ def _digests_of(path: Path, algorithm: Algorithm, part_size: int | None) -> list
                 return digests
 
 
-class Stretch(io.RawIOBase):
+class FileSlice(io.RawIOBase):
     """A stretch of a file, read as one of its own; whatever its size, memory holds only what was asked for."""
 
     def __init__(self, path: Path, start: int, size: int) -> None:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from types_aiobotocore_s3 import S3Client
 
-    from polygon_async.store.digests import Algorithm, Content
+    from polygon_async.store.digests import Algorithm, FileDigests
 
 __all__ = ["PARTS_IN_FLIGHT", "PartSizes", "open_upload", "send_parts"]
 
@@ -60,11 +60,11 @@ async def open_upload(client: S3Client, **request: Any) -> AsyncIterator[dict[st
 
 
 async def send_parts(
-    client: S3Client, upload: dict[str, Any], content: Content, *, algorithm: Algorithm, room: asyncio.Semaphore
+    client: S3Client, upload: dict[str, Any], content: FileDigests, *, algorithm: Algorithm, slots: asyncio.Semaphore
 ) -> list[Any]:
     """Send all parts of a file, several at once; returns what completes the upload.
 
-    `room` bounds the parts that are under way, those of other files included.
+    `slots` bounds the parts that are under way, those of other files included.
 
     Raises:
         botocore's own errors: a part that could not be sent; the others are given up.
@@ -76,7 +76,7 @@ async def send_parts(
 
     async def send() -> None:
         for index in waiting:
-            async with room:
+            async with slots:
                 checksum: dict[str, Any] = {field: in_base64(digests[index])}
                 with await content.open_part(index) as body:
                     answer = await client.upload_part(**upload, PartNumber=index + 1, Body=body, **checksum)

@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from botocore.exceptions import ClientError
     from types_aiobotocore_s3 import S3Client
 
-    from polygon_async.store.digests import Algorithm, Content
+    from polygon_async.store.digests import Algorithm, FileDigests
     from polygon_async.store.objects import ObjectDescription, StoredObject
-    from polygon_async.system.threads import Offload
+    from polygon_async.system.threads import Threads
 
 __all__ = ["Writer"]
 
@@ -37,17 +37,17 @@ class Writer:
     """Writes under keys that are free, whether or not the store can see to that itself."""
 
     def __init__(
-        self, client: S3Client, bucket: str, *, look: Callable[[str], Awaitable[StoredObject | None]], offload: Offload
+        self, client: S3Client, bucket: str, *, look: Callable[[str], Awaitable[StoredObject | None]], offload: Threads
     ) -> None:
         self._client = client
         self._bucket = bucket
         self._look = look
         self._offload = offload
-        self._room = asyncio.Semaphore(PARTS_IN_FLIGHT)
+        self._slots = asyncio.Semaphore(PARTS_IN_FLIGHT)
         self._conditional = True
         self._has_said = False
 
-    async def write(self, content: Content, description: ObjectDescription, *, replace: bool) -> bool:
+    async def write(self, content: FileDigests, description: ObjectDescription, *, replace: bool) -> bool:
         """Write the object; False when there is one under its key already.
 
         It may then be this one: a lost answer to a write looks like that when the write is tried again.
@@ -75,7 +75,7 @@ class Writer:
         raise AssertionError("the last attempt returns or raises")
 
     async def _write(
-        self, content: Content, description: ObjectDescription, only_once: dict[str, Any], *, replace: bool
+        self, content: FileDigests, description: ObjectDescription, only_once: dict[str, Any], *, replace: bool
     ) -> None:
         if content.part_size is not None:
             await self._put_parts(content, description, only_once, replace=replace)
@@ -84,16 +84,16 @@ class Writer:
             await self._see_that_free(description.key)
         await self._put(content, description, only_once)
 
-    async def _put(self, content: Content, description: ObjectDescription, only_once: dict[str, Any]) -> None:
+    async def _put(self, content: FileDigests, description: ObjectDescription, only_once: dict[str, Any]) -> None:
         # As a header, worked out beforehand: stores that know no trailers take it, too.
         field = {"md5": "ContentMD5", "sha256": "ChecksumSHA256"}[self._algorithm]
         checksum: dict[str, Any] = {field: in_base64(await content.digest(self._algorithm))}
-        await content.sound()
+        await content.verified()
         with await self._offload(content.path.open, "rb") as body:
             await self._client.put_object(Body=body, **self._request(description), **checksum, **only_once)
 
     async def _put_parts(
-        self, content: Content, description: ObjectDescription, only_once: dict[str, Any], *, replace: bool
+        self, content: FileDigests, description: ObjectDescription, only_once: dict[str, Any], *, replace: bool
     ) -> None:
         """Send the parts and put them together; not every store heeds a condition at that last step, so it looks."""
         if not replace:
@@ -101,8 +101,8 @@ class Writer:
             await self._see_that_free(description.key)
         kind = {"ChecksumAlgorithm": "SHA256"} if self._algorithm == "sha256" else {}
         async with open_upload(self._client, **self._request(description), **kind) as upload:
-            parts = await send_parts(self._client, upload, content, algorithm=self._algorithm, room=self._room)
-            await content.sound()
+            parts = await send_parts(self._client, upload, content, algorithm=self._algorithm, slots=self._slots)
+            await content.verified()
             if not replace:
                 await self._see_that_free(description.key)
             try:

@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
     from types import TracebackType
 
-    from polygon_async.system.threads import Offload
+    from polygon_async.system.threads import Threads
 
-__all__ = ["Readers", "get_ready"]
+__all__ = ["Processes", "get_ready"]
 
 # glibc's malloc.h
 _M_TRIM_THRESHOLD = -1
@@ -38,7 +38,7 @@ log = logging.getLogger(__name__)
 _T = TypeVar("_T")
 
 
-class Readers:
+class Processes:
     """Worker processes for the large bodies; a small one is read in a thread before it could be sent.
 
     Reading holds the interpreter, so threads would take turns at it, and the event loop would wait
@@ -53,7 +53,7 @@ class Readers:
     _WORTH_SENDING = 64 * 1024
     """Bytes of a body, as it came."""
 
-    def __init__(self, processes: int, *, offload: Offload) -> None:
+    def __init__(self, processes: int, *, offload: Threads) -> None:
         self._processes = processes
         self._offload = offload
         # One more than there are processes, so that none waits for its next body to be sent.
@@ -61,7 +61,7 @@ class Readers:
         self._pool: ProcessPoolExecutor | None = None
         self._starting: asyncio.Task[None] | None = None
 
-    async def __aenter__(self) -> Readers:
+    async def __aenter__(self) -> Processes:
         return self
 
     async def __aexit__(
@@ -77,10 +77,10 @@ class Readers:
         if self._processes and self._starting is None:
             self._starting = asyncio.create_task(self._start())
 
-    async def __call__(self, work: Callable[[], _T], *, size: int, turn: int = 0) -> _T:
+    async def __call__(self, work: Callable[[], _T], *, size: int, priority: int = 0) -> _T:
         """The result of `work()`, which can be pickled and reads a body of `size` bytes.
 
-        Of the bodies that wait, one with a lower `turn` is read first.
+        Of the bodies that wait, one with a lower `priority` is read first.
 
         Raises:
             Retryable: the process has died over it (out of memory, perhaps).
@@ -94,7 +94,7 @@ class Readers:
         if (pool := self._pool) is None:
             return await self._offload(work)
         try:
-            async with self._turns.taken(turn):
+            async with self._turns.taken(priority):
                 return await result_of(pool.submit(work))
         except BrokenProcessPool as error:
             if self._pool is pool:
@@ -123,20 +123,20 @@ class _Turns:
         self._order = itertools.count()
 
     @contextlib.asynccontextmanager
-    async def taken(self, turn: int) -> AsyncIterator[None]:
+    async def taken(self, priority: int) -> AsyncIterator[None]:
         """Wait for one's turn, and have it for as long as the context lasts."""
-        await self._take(turn)
+        await self._take(priority)
         try:
             yield
         finally:
             self._give_back()
 
-    async def _take(self, turn: int) -> None:
+    async def _take(self, priority: int) -> None:
         if self._free:
             self._free -= 1
             return
         mine = asyncio.get_running_loop().create_future()
-        heapq.heappush(self._waiting, (turn, next(self._order), mine))
+        heapq.heappush(self._waiting, (priority, next(self._order), mine))
         try:
             await mine
         except asyncio.CancelledError:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
     from types import TracebackType
 
-__all__ = ["Offload", "result_of"]
+__all__ = ["Threads", "result_of"]
 
 _USUAL = min(32, (os.cpu_count() or 1) + 4)
 
@@ -22,7 +22,7 @@ _P = ParamSpec("_P")
 _T = TypeVar("_T")
 
 
-class Offload:
+class Threads:
     """A pool of threads whose work is never left behind.
 
     A thread cannot be cancelled. Whoever is cancelled while waiting for one waits for its end all
@@ -32,7 +32,7 @@ class Offload:
     def __init__(self, threads: int = _USUAL) -> None:
         self._threads = ThreadPoolExecutor(max_workers=threads, thread_name_prefix="offload")
 
-    async def __aenter__(self) -> Offload:
+    async def __aenter__(self) -> Threads:
         return self
 
     async def __aexit__(

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING
 
 from polygon_async.bars.resume import remove_csv, whole_csv
 from polygon_async.errors import TickerError, UploadFailed
-from polygon_async.ledger.entries import Order
+from polygon_async.ledger.entries import RunRequest
 from polygon_async.ledger.ledger import open_ledger
-from polygon_async.ledger.recorder import open_records
-from polygon_async.model.counters import Tally
+from polygon_async.ledger.recorder import open_recorder
+from polygon_async.model.counters import Counters
 from polygon_async.model.units import CsvFile, State
 from polygon_async.polygon.session import open_polygon
 from polygon_async.run.workers import Work
@@ -27,12 +27,12 @@ from polygon_async.verify.findings import Kind
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from polygon_async.ledger.recorder import Records
+    from polygon_async.ledger.recorder import Recorder
     from polygon_async.model.units import Unit
     from polygon_async.settings.settings import Settings
     from polygon_async.store.bucket import Bucket
     from polygon_async.system.redaction import Redactor
-    from polygon_async.system.threads import Offload
+    from polygon_async.system.threads import Threads
     from polygon_async.verify.findings import Checked, Expected
 
 __all__ = ["Repair"]
@@ -50,7 +50,7 @@ class Repair:
     settings: Settings
     bucket: Bucket
     lzop: str
-    offload: Offload
+    offload: Threads
     redact: Redactor
 
     async def __call__(self, checked: Sequence[Checked]) -> None:
@@ -102,7 +102,7 @@ class Repair:
         settings = replace(
             self.settings, start=unit.start, end=unit.end, adjusted=unit.adjusted, force=False, upload=True
         )
-        order = Order(
+        order = RunRequest(
             source=source,
             # No download is asked for by this name, so none goes on with a repair.
             universe="repair",
@@ -112,16 +112,16 @@ class Repair:
             days_given=True,
             settings=settings.as_json(),
         )
-        opened = open_records(
+        opened = open_recorder(
             settings.output_dir, order, destination=self.bucket.destination, now=first.collected, force=True
         )
-        async with opened as records:
+        async with opened as recorder:
             csvs = {expected.key: csv for expected in group if (csv := await self._local(expected)) is not None}
             absent = [expected for expected in group if expected.key not in csvs]
             if absent:
-                csvs |= await self._fetch(settings, absent, records)
+                csvs |= await self._fetch(settings, absent, recorder)
             await self._upload_all(
-                [(expected, csvs[expected.key]) for expected in group if expected.key in csvs], records
+                [(expected, csvs[expected.key]) for expected in group if expected.key in csvs], recorder
             )
 
     async def _local(self, expected: Expected) -> CsvFile | None:
@@ -132,7 +132,7 @@ class Repair:
         csv = recorded.csv_in(self.settings.output_dir, recorded.sha256)
         return csv if await self.offload(whole_csv, csv) else None
 
-    async def _fetch(self, settings: Settings, absent: Sequence[Expected], records: Records) -> dict[str, CsvFile]:
+    async def _fetch(self, settings: Settings, absent: Sequence[Expected], recorder: Recorder) -> dict[str, CsvFile]:
         """Fetch units again; those that could be, by their object's key."""
         names = ", ".join(expected.ticker.symbol for expected in absent)
         if not settings.api_key:
@@ -141,34 +141,34 @@ class Repair:
         if (source := _source(absent[0])) != settings.source:
             log.error("%s: fetched from %s and not from %s; set POLYGON_BASE_URL", names, source, settings.source)
             return {}
-        tally = Tally()
-        async with open_polygon(settings, offload=self.offload, tally=tally) as (polygon, _):
+        counters = Counters()
+        async with open_polygon(settings, offload=self.offload, counters=counters) as (client, _):
             work = Work(
                 settings=settings,
                 tickers=[expected.ticker for expected in absent],
                 redact=self.redact,
-                tally=tally,
-                polygon=polygon,
+                counters=counters,
+                client=client,
                 offload=self.offload,
-                records=records,
+                recorder=recorder,
                 deliver=None,
             )
             await work()
         found = {o.unit.ticker.symbol: o.csv for o in work.outcomes if o.state is State.SAVED and o.csv is not None}
         return {e.key: found[e.ticker.symbol] for e in absent if e.ticker.symbol in found}
 
-    async def _upload_all(self, todo: Sequence[tuple[Expected, CsvFile]], records: Records) -> None:
+    async def _upload_all(self, todo: Sequence[tuple[Expected, CsvFile]], recorder: Recorder) -> None:
         room = asyncio.Semaphore(self.settings.concurrency)
 
         async def upload(expected: Expected, csv: CsvFile) -> None:
             async with room:
-                await self._upload(expected, csv, records)
+                await self._upload(expected, csv, recorder)
 
         async with asyncio.TaskGroup() as tasks:
             for expected, csv in todo:
                 tasks.create_task(upload(expected, csv))
 
-    async def _upload(self, expected: Expected, csv: CsvFile, records: Records) -> None:
+    async def _upload(self, expected: Expected, csv: CsvFile, recorder: Recorder) -> None:
         """Under the same key, unless another unit's object has it by now."""
         deliver = Delivery(
             bucket=self.bucket,
@@ -181,12 +181,12 @@ class Repair:
         unit = _unit(expected)
         try:
             if csv.sha256 != expected.metadata["csv-sha256"]:
-                await records.uploading(unit, csv, expected.collected)
-            receipt, description = await deliver(unit, csv, collected=expected.collected, doing=lambda _: None)
+                await recorder.uploading(unit, csv, expected.collected)
+            receipt, description = await deliver(unit, csv, collected=expected.collected, on_stage=lambda _: None)
         except TickerError as error:
             log.error("%s is not uploaded: %s", unit.ticker.symbol, error)  # noqa: TRY400 (one line is enough)
             return
-        await records.uploaded(unit, receipt, description.tags)
+        await recorder.uploaded(unit, receipt, description.tags)
         log.info("%s is uploaded again, %s", unit.ticker.symbol, receipt.key)
         if not self.settings.keep_csv:
             await self.offload(remove_csv, csv)

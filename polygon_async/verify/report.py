@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 
     from polygon_async.verify.findings import Checked, Finding
 
-__all__ = ["Report"]
+__all__ = ["Verification"]
 
 _COLUMNS = ("ticker", "asset_type", "exchange", "currency", "from", "to", "adjusted", "error")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Report:
+class Verification:
     """A verification that has ended."""
 
     checked: Sequence[Checked]

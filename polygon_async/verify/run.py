@@ -13,11 +13,11 @@ from polygon_async.report.words import size
 from polygon_async.run.directory import claim
 from polygon_async.store.bucket import open_bucket
 from polygon_async.store.lzop import find_lzop
-from polygon_async.system.threads import Offload
+from polygon_async.system.threads import Threads
 from polygon_async.verify.expected import CLAIMED, as_recorded
 from polygon_async.verify.findings import Kind
 from polygon_async.verify.progress import counted
-from polygon_async.verify.report import Report
+from polygon_async.verify.report import Verification
 from polygon_async.verify.verifier import Count, Verifier
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ class _Subjects:
     """Units that an earlier verification has found lost."""
 
 
-async def verify(wanted: Wanted, *, redact: Redactor) -> Report:
+async def verify(wanted: Wanted, *, redact: Redactor) -> Verification:
     """Look at every object, repair what is wrong where that is wanted, and look at that again.
 
     Raises:
@@ -72,12 +72,12 @@ async def verify(wanted: Wanted, *, redact: Redactor) -> Report:
         raise first_of(group) from None
 
 
-async def _verify(wanted: Wanted, redact: Redactor) -> Report:
+async def _verify(wanted: Wanted, redact: Redactor) -> Verification:
     settings, count = wanted.settings, Count()
     began = asyncio.get_running_loop().time()
     lzop = find_lzop() if wanted.deep or wanted.repair else None
     async with AsyncExitStack() as stack:
-        offload = await stack.enter_async_context(Offload())
+        offload = await stack.enter_async_context(Threads())
         inventory = None if wanted.prefix is not None else await offload(read_inventory, settings.output_dir)
         bucket = await stack.enter_async_context(
             open_bucket(settings.bucket, offload=offload, connections=settings.concurrency, on_secret=redact.add)
@@ -108,7 +108,7 @@ async def _verify(wanted: Wanted, redact: Redactor) -> Report:
 
                 await Repair(settings=settings, bucket=bucket, lzop=lzop, offload=offload, redact=redact)(todo)
                 checked = await _again(checked, todo, verifier, offload, settings)
-    return Report(
+    return Verification(
         checked=sorted(checked, key=lambda each: each.key),
         before=sorted(first, key=lambda each: each.key),
         where=f"s3://{settings.bucket}/{wanted.prefix or ''}",
@@ -143,7 +143,7 @@ def _subjects(units: Iterable[RecordedUnit], destination: str, tickers: Sequence
 
 
 async def _again(
-    checked: Sequence[Checked], repaired: Sequence[Checked], verifier: Verifier, offload: Offload, settings: Settings
+    checked: Sequence[Checked], repaired: Sequence[Checked], verifier: Verifier, offload: Threads, settings: Settings
 ) -> list[Checked]:
     """All that was looked at, with a second look at what was repaired; its key may be another one now."""
     ids = {each.expected.recorded.id for each in repaired if each.expected and each.expected.recorded}

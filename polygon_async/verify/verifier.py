@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from polygon_async.store.bucket import Bucket
     from polygon_async.store.objects import StoredObject
-    from polygon_async.system.threads import Offload
+    from polygon_async.system.threads import Threads
     from polygon_async.verify.findings import Expected, Finding
 
 __all__ = ["Count", "Verifier"]
@@ -43,7 +43,7 @@ class Verifier:
     """Looks at objects, and into them."""
 
     bucket: Bucket
-    offload: Offload
+    offload: Threads
     lzop: str | None
     """None: the objects' content is not looked at."""
     concurrency: int

@@ -1,6 +1,6 @@
 """The first word of a command line in, the command that it names out; its module is imported only when it is called.
 
-Another command is a module here that offers what `Room` lists, and its line in `COMMANDS`.
+Another command is a module here that offers what `CommandModule` lists, and its line in `COMMANDS`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from polygon_async.settings.environment import Environment
     from polygon_async.system.redaction import Redactor
 
-__all__ = ["COMMANDS", "Call", "Command", "Room", "named"]
+__all__ = ["COMMANDS", "Call", "Command", "CommandModule", "named"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,7 +28,7 @@ class Call:
     """Knows the environment's secrets already."""
 
 
-class Room(Protocol):
+class CommandModule(Protocol):
     """What a command's module offers."""
 
     DESCRIPTION: str
@@ -54,9 +54,9 @@ class Command:
     line: str
     """What it does, as the list of commands says it."""
 
-    def room(self) -> Room:
+    def room(self) -> CommandModule:
         """Its module, which has its name."""
-        return cast("Room", import_module(f"{__name__}.{self.name}"))
+        return cast("CommandModule", import_module(f"{__name__}.{self.name}"))
 
 
 COMMANDS = (

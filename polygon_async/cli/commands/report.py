@@ -44,7 +44,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 def run(call: Call) -> int:
     """Write it, and say where it is."""
     from polygon_async.ledger.inventory import read_report
-    from polygon_async.report.run_report import publish, redacted
+    from polygon_async.report.run_report import redacted, write_report
 
     flags = call.flags
     log_to(logging.StreamHandler(), flags, call.redact)
@@ -55,5 +55,5 @@ def run(call: Call) -> int:
         raise ConfigError(f"--run {number!r}: it is a whole number, 1 or more")
     directory = Path(flags.output_dir or DEFAULTS["output_dir"])
     report = redacted(read_report(directory, None if number is None else int(number)), call.redact)
-    page = publish(report, directory)
+    page = write_report(report, directory)
     return 0 if say(json.dumps(report) if flags.json else str(page)) else COULD_NOT

@@ -17,7 +17,7 @@ from polygon_async.cli.logs import log_to
 from polygon_async.cli.terminal import COULD_NOT, refuse, run_cancellable, say, say_file
 from polygon_async.errors import ConfigError, one_line
 from polygon_async.polygon.exchanges import mic_of
-from polygon_async.polygon.universe import _gather
+from polygon_async.polygon.universe import gather
 from polygon_async.settings.settings import settings_from
 from polygon_async.settings.values import parse_date
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from datetime import date
 
     from polygon_async.cli.commands import Call
-    from polygon_async.polygon.reference import Asked
+    from polygon_async.polygon.reference import TickerQuery
 
 __all__ = ["DESCRIPTION", "EPILOG", "add_flags", "run"]
 
@@ -104,7 +104,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 class _Order:
     """What the flags ask for, checked."""
 
-    questions: tuple[Asked, ...]
+    questions: tuple[TickerQuery, ...]
     day: date | None
     output: Path | None
     """None: standard output."""
@@ -122,7 +122,7 @@ def run(call: Call) -> int:
     from polygon_async.polygon.universe import as_csv
     from polygon_async.system.files import disk_errors, replace_file
 
-    entries, facts = run_cancellable(_gather(order, settings))
+    entries, facts = run_cancellable(gather(order, settings))
     if not entries:
         return refuse("no ticker of the list fits; nothing was written", as_json=order.as_json, code=_NOTHING)
     text = as_csv(entries)
@@ -141,7 +141,7 @@ def _sentence(result: dict[str, Any]) -> str:
 
 
 def _order(flags: dict[str, Any]) -> _Order:
-    from polygon_async.polygon.reference import Asked
+    from polygon_async.polygon.reference import TickerQuery
 
     day = None if flags["date"] is None else _parsed("date", flags["date"], parse_date)
     actives = [True] * (flags["active"] or not flags["delisted"]) + [False] * flags["delisted"]
@@ -156,7 +156,7 @@ def _order(flags: dict[str, Any]) -> _Order:
         raise ConfigError("--json needs --output FILE: without it, standard output is the CSV's")
     return _Order(
         questions=tuple(
-            Asked(market=market, type=type_, exchange=exchange, active=active, day=day)
+            TickerQuery(market=market, type=type_, exchange=exchange, active=active, day=day)
             for market, type_, exchange, active in chosen
         ),
         day=day,

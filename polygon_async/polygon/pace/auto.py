@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING
 
 from polygon_async.model.rate import spell_rate
 from polygon_async.polygon.pace.limiter import Pacer, fine_sleep
-from polygon_async.polygon.pace.memory import Lesson
+from polygon_async.polygon.pace.memory import LearnedRate
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
-    from polygon_async.polygon.pace.memory import Memory
-    from polygon_async.system.threads import Offload
+    from polygon_async.polygon.pace.memory import RateMemory
+    from polygon_async.system.threads import Threads
 
 __all__ = ["AutoPacer", "Search", "open_auto_pacer"]
 
@@ -62,7 +62,7 @@ class Search:
         lesson: What an earlier run found.
     """
 
-    def __init__(self, lesson: Lesson | None = None) -> None:
+    def __init__(self, lesson: LearnedRate | None = None) -> None:
         self._proven = min(max(lesson.per_second, _LEAST), _MOST) if lesson else None
         self._ceiling = lesson.ceiling if lesson else None
         self.per_second = self._proven or _FIRST
@@ -180,7 +180,7 @@ class Search:
         self._learn()
 
     def _learn(self) -> None:
-        self.lesson = Lesson(per_second=self._proven or self.per_second, ceiling=self._ceiling)
+        self.lesson = LearnedRate(per_second=self._proven or self.per_second, ceiling=self._ceiling)
 
     def _begin(self, now: float) -> None:
         """Count anew, for the rate that is in force from now on."""
@@ -242,7 +242,7 @@ class AutoPacer(Pacer):
 
 @contextlib.asynccontextmanager
 async def open_auto_pacer(
-    memory: Memory, *, offload: Offload, on_pause: Callable[[float], object]
+    memory: RateMemory, *, offload: Threads, on_pause: Callable[[float], object]
 ) -> AsyncIterator[AutoPacer]:
     """A pacer that begins with what `memory` recalls, and what it learns is kept there while it goes on."""
     recalled = await offload(memory.recall)

@@ -21,7 +21,7 @@ from polygon_async.system.files import cache_directory
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-__all__ = ["Lesson", "Memory", "cache_file"]
+__all__ = ["LearnedRate", "RateMemory", "cache_file"]
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +33,7 @@ _SALT = b"polygon_async rates 1"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Lesson:
+class LearnedRate:
     """What was found out about a plan."""
 
     per_second: float
@@ -53,7 +53,7 @@ class _File(msgspec.Struct, kw_only=True):
     rates: dict[str, _Entry]
 
 
-class Memory:
+class RateMemory:
     """The lesson of one key at one host, in a file that holds those of others, too.
 
     A file that is missing, broken, or cannot be read or written is no error: the next run learns
@@ -72,13 +72,13 @@ class Memory:
         host = urlsplit(base_url).netloc.lower()
         self._name = hashlib.sha256(b"\0".join((_SALT, host.encode(), key.encode()))).hexdigest()[:24]
 
-    def recall(self) -> Lesson | None:
+    def recall(self) -> LearnedRate | None:
         """The lesson, where there is one that has not expired."""
         if self._path is None or (entry := self._entries(self._path).get(self._name)) is None:
             return None
-        return Lesson(per_second=entry.per_second, ceiling=entry.ceiling)
+        return LearnedRate(per_second=entry.per_second, ceiling=entry.ceiling)
 
-    def keep(self, lesson: Lesson) -> None:
+    def keep(self, lesson: LearnedRate) -> None:
         """Write the lesson down, whole or not at all; the other keys' lessons stay."""
         if self._path is None:
             return
