@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from polygon_async._version import __version__
+
 if TYPE_CHECKING:
     from polygon_async.api import download, fetch_bars
     from polygon_async.errors import ConfigError, PolygonAsyncError, RunError, TickerError
     from polygon_async.report.summary import Summary
-
-__version__ = "0.1.0"
 
 __all__ = [
     "ConfigError",

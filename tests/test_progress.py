@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from polygon_async.cli import live
-from polygon_async.cli.live import _Pace, _requests, show
+from polygon_async.cli.live import _requests, _Speed, show
 from polygon_async.model.counters import Counters
 from polygon_async.model.rate import parse_rate
 from polygon_async.model.units import State
@@ -31,7 +31,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 async def test_time_left_knows_the_rate_and_leaves_pauses_out(clock: Clock) -> None:
     counters, pacer = Counters(), Pacer(5 / 60)
-    pace = _Pace(counters, 1001)
+    pace = _Speed(counters, 1001)
     assert pace.left(pacer) == "", "nothing has ended: nothing is known"
     counters.ended[State.SAVED] += 1
     counters.requests = 2
@@ -50,7 +50,7 @@ async def test_time_left_knows_the_rate_and_leaves_pauses_out(clock: Clock) -> N
 async def test_what_everybody_waits_for_is_told() -> None:
     counters, rate = Counters(), parse_rate("5/min")
     pacer = Pacer(5 / 60)
-    pace = _Pace(counters, 3)
+    pace = _Speed(counters, 3)
     assert _requests(pace, rate, pacer, counters) == "0.0/min of 5/min"
     await pacer.acquire()
     assert _requests(pace, rate, pacer, counters).endswith(" of 5/min, next request in 12 s")

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from test_pace import check_pace, in_virtual_time
 
 import polygon_async
-from polygon_async.cli.live import _Pace, _requests
+from polygon_async.cli.live import _requests, _Speed
 from polygon_async.model.counters import Counters
 from polygon_async.model.rate import parse_rate, spell_rate
 from polygon_async.polygon.pace.auto import AutoPacer, Search
@@ -295,7 +295,7 @@ def test_a_change_gives_no_free_token(changes: list[tuple[float, float]]) -> Non
 def test_progress_says_the_rate_in_force(caplog: pytest.LogCaptureFixture) -> None:
     async def story() -> list[str]:
         pacer, counters = AutoPacer(Search(), sleep=asyncio.sleep), Counters()
-        pace, seen = _Pace(counters, 1), []
+        pace, seen = _Speed(counters, 1), []
         for _ in range(6):
             await pacer.acquire()
         seen.append(_requests(pace, parse_rate("auto"), pacer, counters))

@@ -21,9 +21,8 @@ if TYPE_CHECKING:
     from rich.console import Console, RenderableType
     from rich.live import Live
 
-    from polygon_async.model.counters import Counters, Watcher
+    from polygon_async.model.counters import Counters, Pace, Watcher
     from polygon_async.model.rate import Rate
-    from polygon_async.polygon.pace.limiter import Pacer
 
 __all__ = ["show"]
 
@@ -52,7 +51,7 @@ def show(rate: Rate, *, quiet: bool, plain: bool) -> tuple[logging.Handler, Watc
     return _AboveTheView(console), _View(rate, console)
 
 
-class _Pace:
+class _Speed:
     """Requests a second over the last while, and the time that is left at the pace of tickers so far."""
 
     def __init__(self, counters: Counters, total: int) -> None:
@@ -70,7 +69,7 @@ class _Pace:
         then, count = self._samples[0]
         return (self._counters.requests - count) / max(now - then, 1e-3)
 
-    def left(self, pacer: Pacer) -> str:
+    def left(self, pace: Pace) -> str:
         """The time that is left, by what tickers took so far: requests, which the rate spaces, and time."""
         ended = self._counters.ended.total()
         if not ended or ended == self._total:
@@ -78,10 +77,10 @@ class _Pace:
         # Those that have got some bars have had half of what they need, by and large.
         half = sum(doing != ASKING for doing in self._counters.in_flight.values()) / 2
         share = (self._total - ended - half) / (ended + half)
-        by_rate = self._counters.requests * share / pacer.per_second if pacer.per_second else 0.0
-        active = time.monotonic() - self._began - self._counters.measures.seconds["pauses"] + pacer.paused_for
+        by_rate = self._counters.requests * share / pace.per_second if pace.per_second else 0.0
+        active = time.monotonic() - self._began - self._counters.measures.seconds["pauses"] + pace.paused_for
         by_time = active * share if ended >= _ENOUGH or not by_rate else 0.0
-        minutes, rest = divmod(round(max(by_rate, by_time, 0.0) + pacer.paused_for), 60)
+        minutes, rest = divmod(round(max(by_rate, by_time, 0.0) + pace.paused_for), 60)
         hours, minutes = divmod(minutes, 60)
         return f"{hours}:{minutes:02}:{rest:02} left"
 
@@ -93,19 +92,19 @@ def _counts(counters: Counters, total: int) -> str:
     return ", ".join(parts)
 
 
-def _requests(pace: _Pace, rate: Rate, pacer: Pacer, counters: Counters) -> str:
-    per_second = pace.per_second
+def _requests(speed: _Speed, rate: Rate, pace: Pace, counters: Counters) -> str:
+    per_second = speed.per_second
     spelt = f"{per_second:.1f}/s" if per_second >= 1 else f"{per_second * 60:.1f}/min"
-    now = f" (now {spell_rate(pacer.per_second)})" if rate.is_auto and pacer.per_second else ""
-    return f"{spelt} of {rate.text}{now}{_waiting(pacer, counters)}"
+    now = f" (now {spell_rate(pace.per_second)})" if rate.is_auto and pace.per_second else ""
+    return f"{spelt} of {rate.text}{now}{_waiting(pace, counters)}"
 
 
-def _waiting(pacer: Pacer, counters: Counters) -> str:
+def _waiting(pace: Pace, counters: Counters) -> str:
     """What everybody waits for, where it is worth saying."""
-    if pacer.paused_for >= _SLOW:
-        return f", paused by the API for {pacer.paused_for:.0f} s"
-    if pacer.next_in >= _SLOW:
-        return f", next request in {pacer.next_in:.0f} s"
+    if pace.paused_for >= _SLOW:
+        return f", paused by the API for {pace.paused_for:.0f} s"
+    if pace.next_in >= _SLOW:
+        return f", next request in {pace.next_in:.0f} s"
     uploading = sum(doing in _STORING for doing in counters.in_flight.values())
     if uploading and uploading == len(counters.in_flight):
         return ", waiting for the bucket"
@@ -119,21 +118,21 @@ class _Lines:
         self._rate = rate
 
     @contextlib.asynccontextmanager
-    async def watch(self, counters: Counters, pacer: Pacer, total: int) -> AsyncIterator[None]:
+    async def watch(self, counters: Counters, pace: Pace, total: int) -> AsyncIterator[None]:
         """Log a line every half minute."""
-        task = asyncio.create_task(self._write(counters, pacer, total))
+        task = asyncio.create_task(self._write(counters, pace, total))
         try:
             yield
         finally:
             task.cancel()
             await asyncio.wait([task])
 
-    async def _write(self, counters: Counters, pacer: Pacer, total: int) -> None:
-        pace = _Pace(counters, total)
+    async def _write(self, counters: Counters, pace: Pace, total: int) -> None:
+        speed = _Speed(counters, total)
         while True:
             await asyncio.sleep(_SECONDS_BETWEEN_LINES)
-            requests = _requests(pace, self._rate, pacer, counters)
-            still = pace.left(pacer)
+            requests = _requests(speed, self._rate, pace, counters)
+            still = speed.left(pace)
             left = f", {still}" if still else ""
             facts = {
                 "bars": counters.bars,
@@ -174,25 +173,25 @@ class _View:
         self._console = console
 
     @contextlib.asynccontextmanager
-    async def watch(self, counters: Counters, pacer: Pacer, total: int) -> AsyncIterator[None]:
+    async def watch(self, counters: Counters, pace: Pace, total: int) -> AsyncIterator[None]:
         """Keep the view on the screen; it goes when the run ends, as the summary says it all."""
         from rich.live import Live
 
-        pace = _Pace(counters, total)
+        speed = _Speed(counters, total)
         with Live(console=self._console, auto_refresh=False, transient=True, redirect_stdout=False) as live:
-            task = asyncio.create_task(self._redraw(live, counters, pacer, pace, total))
+            task = asyncio.create_task(self._redraw(live, counters, pace, speed, total))
             try:
                 yield
             finally:
                 task.cancel()
                 await asyncio.wait([task])
 
-    async def _redraw(self, live: Live, counters: Counters, pacer: Pacer, pace: _Pace, total: int) -> None:
+    async def _redraw(self, live: Live, counters: Counters, pace: Pace, speed: _Speed, total: int) -> None:
         while True:
-            live.update(self._picture(counters, pacer, pace, total), refresh=True)
+            live.update(self._picture(counters, pace, speed, total), refresh=True)
             await asyncio.sleep(0.25)
 
-    def _picture(self, counters: Counters, pacer: Pacer, pace: _Pace, total: int) -> RenderableType:
+    def _picture(self, counters: Counters, pace: Pace, speed: _Speed, total: int) -> RenderableType:
         from rich.console import Group
         from rich.progress_bar import ProgressBar
         from rich.table import Table
@@ -200,8 +199,8 @@ class _View:
 
         head = Table.grid(padding=(0, 2))
         bar = ProgressBar(total, counters.ended.total(), width=20)
-        head.add_row(Text(_counts(counters, total)), bar, Text(pace.left(pacer), style="dim"))
-        requests = _requests(pace, self._rate, pacer, counters)
+        head.add_row(Text(_counts(counters, total)), bar, Text(speed.left(pace), style="dim"))
+        requests = _requests(speed, self._rate, pace, counters)
         facts = Text(f"{counters.bars:,} bars, requests {requests}", no_wrap=True, overflow="ellipsis")
         flights = list(counters.in_flight.items())
         lines = [

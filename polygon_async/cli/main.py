@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from polygon_async import __version__
+from polygon_async._version import __version__
 from polygon_async.cli.commands import COMMANDS, Call, named
 from polygon_async.cli.flags import parser_for
 from polygon_async.cli.terminal import INTERRUPTED, open_streams, refuse

@@ -13,7 +13,7 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn, TypeVar
 
-from polygon_async import __version__
+from polygon_async._version import __version__
 from polygon_async.errors import Interrupted
 
 if TYPE_CHECKING:

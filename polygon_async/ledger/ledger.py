@@ -15,7 +15,7 @@ from dataclasses import asdict
 from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING
 
-from polygon_async import __version__
+from polygon_async._version import __version__
 from polygon_async.ledger.database import connected, said_of
 from polygon_async.ledger.entries import Held, Run, UnitRecord, UnitState
 from polygon_async.model.days import from_text, to_text

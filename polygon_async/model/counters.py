@@ -12,9 +12,8 @@ if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
 
     from polygon_async.model.units import State
-    from polygon_async.polygon.pace.limiter import Pacer
 
-__all__ = ["ASKING", "Counters", "Latencies", "Measures", "Series", "Watcher"]
+__all__ = ["ASKING", "Counters", "Latencies", "Measures", "Pace", "Series", "Watcher"]
 
 _STEP = math.log(1.05)
 _MOST_SPANS = 240
@@ -138,8 +137,24 @@ class Counters:
     """Tickers that somebody works on, and at what."""
 
 
+class Pace(Protocol):
+    """What a view may know of the pace that all requests share."""
+
+    @property
+    def per_second(self) -> float | None:
+        """Requests a second that are allowed now; None for any number."""
+
+    @property
+    def paused_for(self) -> float:
+        """Seconds for which nobody may send anything."""
+
+    @property
+    def next_in(self) -> float:
+        """Seconds until the next request may go out."""
+
+
 class Watcher(Protocol):
     """Whoever shows a run to a person while it goes on."""
 
-    def watch(self, counters: Counters, pacer: Pacer, total: int) -> AbstractAsyncContextManager[object]:
+    def watch(self, counters: Counters, pace: Pace, total: int) -> AbstractAsyncContextManager[object]:
         """A context that lasts as long as the run's work; `total` is its number of tickers."""

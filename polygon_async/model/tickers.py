@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import enum
+import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["AssetType", "Listing", "Ticker"]
+__all__ = ["AssetType", "Listing", "Ticker", "is_symbol"]
+
+_SYMBOL = re.compile(r"[A-Za-z0-9.:_=+-]{1,64}")
 
 
 class AssetType(enum.StrEnum):
@@ -59,3 +62,8 @@ class Ticker:
     def market(self) -> AssetType:
         """What it is to the API, whatever the tags say: its days and its bars' fields depend on it."""
         return AssetType.of(self.symbol)
+
+
+def is_symbol(text: str) -> bool:
+    """Whether `text` can be a ticker: it becomes part of paths, file names and keys."""
+    return _SYMBOL.fullmatch(text) is not None and bool(text.strip("."))

@@ -14,7 +14,7 @@ import aiohttp
 import backoff
 from yarl import URL
 
-from polygon_async import __version__
+from polygon_async._version import __version__
 from polygon_async.errors import (
     KeyRefused,
     OutOfPatience,

@@ -34,7 +34,7 @@ async def open_polygon(
     """The REST edge as the settings want it, and the pacer that all its requests share."""
     async with (
         _open_pacer(settings, offload, counters) as pacer,
-        Processes(settings.processes, offload=offload) as readers,
+        Processes(settings.processes, offload=offload, preload="polygon_async.polygon.fast_pages") as readers,
         Client(
             base_url=settings.base_url,
             key=settings.api_key,

@@ -6,22 +6,23 @@ import csv
 import io
 import logging
 import re
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from polygon_async.errors import WrongAnswer, one_line
 from polygon_async.model.layout import is_tag_value
-from polygon_async.model.tickers import AssetType
+from polygon_async.model.tickers import AssetType, is_symbol
 from polygon_async.polygon.exchanges import name_of
+from polygon_async.polygon.reference import entry_pages, with_list_dates
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable, Sequence
+    from datetime import date
 
-    from polygon_async.cli.commands.universe import _Order
-    from polygon_async.polygon.reference import Entry
-    from polygon_async.settings.settings import Settings
-    from polygon_async.settings.universe import Choice
+    from polygon_async.polygon.client import Client
+    from polygon_async.polygon.reference import Entry, TickerQuery
 
-__all__ = ["COLUMNS", "as_csv", "currency_of", "exchange_of", "once_each"]
+__all__ = ["COLUMNS", "Universe", "as_csv", "currency_of", "exchange_of", "gather", "once_each"]
 
 log = logging.getLogger(__name__)
 
@@ -35,6 +36,18 @@ _ASSET_TYPES = {
     "crypto": AssetType.CRYPTO,
 }
 _CURRENCY = re.compile(r"[A-Za-z0-9]{3,6}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Universe:
+    """The tickers that fit, and how they came together."""
+
+    entries: Sequence[Entry]
+    """Each ticker once, in the order of their names."""
+    duplicates: int
+    """Entries that were dropped because the list repeats a ticker."""
+    left_out: int
+    """Tickers whose name no file or key could have."""
 
 
 def once_each(entries: Iterable[Entry]) -> list[Entry]:
@@ -95,37 +108,41 @@ def currency_of(entry: Entry) -> str:
     return next((text.upper() for text in told if text and _CURRENCY.fullmatch(text)), "")
 
 
-async def gather(order: _Order, settings: Settings) -> tuple[list[Entry], dict[str, Any]]:
-    """The tickers, and what a program may want to know of how they came together."""
-    from polygon_async.model.counters import Counters
-    from polygon_async.polygon.reference import entry_pages, with_list_dates
-    from polygon_async.polygon.session import open_polygon
-    from polygon_async.polygon.universe import once_each
-    from polygon_async.settings.universe import Choice, is_symbol
-    from polygon_async.system.threads import Threads
+async def gather(
+    queries: Iterable[TickerQuery],
+    *,
+    client: Client,
+    takes: Callable[[str, int], bool],
+    list_dates: bool,
+    day: date | None,
+    workers: int,
+) -> Universe:
+    """All tickers that fit one of the queries, each once.
 
-    counters = Counters()
+    Args:
+        queries: What the list is asked.
+        client: Whom to ask.
+        takes: Whether a ticker is wanted, by its symbol and the number of those before it.
+        list_dates: Whether each ticker's list date is asked for, a request for each.
+        day: As of which day; None for today.
+        workers: How many list dates are asked for at once.
+
+    Raises:
+        TickerError, RunError: as `Client.get`.
+    """
     found: list[Entry] = []
-    async with Threads(2) as offload, open_polygon(settings, offload=offload, counters=counters) as (client, _):
-        for asked in order.questions:
-            async for page in entry_pages(asked, client=client):
-                found += page.entries
-                log.info("%s tickers so far", f"{len(found):,}")
-        unique = once_each(found)
-        usable = [entry for entry in unique if is_symbol(entry.ticker)]
-        entries = _chosen(usable, Choice(match=settings.match, limit=settings.limit))
-        if order.list_dates:
-            entries = await with_list_dates(entries, day=order.day, client=client, workers=settings.concurrency)
+    for query in queries:
+        async for page in entry_pages(query, client=client):
+            found += page.entries
+            log.info("%s tickers so far", f"{len(found):,}")
+    unique = once_each(found)
+    entries: list[Entry] = []
+    for entry in unique:
+        if is_symbol(entry.ticker) and takes(entry.ticker, len(entries)):
+            entries.append(entry)
+    if list_dates:
+        entries = await with_list_dates(entries, day=day, client=client, workers=workers)
     unusable = [one_line(repr(entry.ticker)) for entry in unique if not is_symbol(entry.ticker)]
     if unusable:
         log.warning("left out, as no file or key could have such a name: %s", ", ".join(unusable))
-    facts = {"doubles": len(found) - len(unique), "left_out": len(unusable), "requests": counters.requests}
-    return entries, facts
-
-
-def _chosen(entries: list[Entry], choice: Choice) -> list[Entry]:
-    chosen: list[Entry] = []
-    for entry in entries:
-        if choice.takes(entry.ticker, len(chosen)):
-            chosen.append(entry)
-    return chosen
+    return Universe(entries=entries, duplicates=len(found) - len(unique), left_out=len(unusable))

@@ -10,14 +10,12 @@ from typing import TYPE_CHECKING, Any
 from polygon_async.model.sessions import Sessions, sessions
 from polygon_async.model.tickers import AssetType
 from polygon_async.model.units import today
-from polygon_async.run.tags import most_lookups
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from datetime import date
 
     from polygon_async.model.units import Unit
-    from polygon_async.settings.settings import Settings
     from polygon_async.system.threads import Threads
 
 __all__ = ["Density", "Estimate", "Span", "estimate", "expect"]
@@ -164,11 +162,10 @@ def _around(low: float, high: float) -> Span:
 
 
 async def expect(
-    units: Sequence[Unit], densities: Mapping[str, float], settings: Settings, *, offload: Threads
+    units: Sequence[Unit], densities: Mapping[str, float], *, lookups: int, offload: Threads
 ) -> Estimate | None:
     """What a plan would have said of these units with what the ledger knew; None where the sessions are not known."""
     known = {symbol: Density(bars=bars, basis="ledger") for symbol, bars in densities.items()}
-    lookups = most_lookups(unit.ticker for unit in units) if settings.upload and settings.reference else 0
     try:
         return await offload(estimate, units, known, lookups=lookups, today=today() - timedelta(days=1))
     except ValueError:

@@ -17,8 +17,7 @@ if TYPE_CHECKING:
 
     from prometheus_client import Metric
 
-    from polygon_async.model.counters import Counters
-    from polygon_async.polygon.pace.limiter import Pacer
+    from polygon_async.model.counters import Counters, Pace
     from polygon_async.report.summary import Summary
 
 __all__ = ["MetricsFile"]
@@ -47,7 +46,7 @@ class MetricsFile:
         self._running = True
         self._exit_code: int | None = None
         self._counters: Counters | None = None
-        self._pacer: Pacer | None = None
+        self._pace: Pace | None = None
         self._total = 0
         try:
             replace_file(path, self._text())
@@ -56,9 +55,9 @@ class MetricsFile:
             raise ConfigError(f"--metrics-file {one_line(path)}: it cannot be written ({said})") from error
 
     @contextlib.asynccontextmanager
-    async def watch(self, counters: Counters, pacer: Pacer, total: int) -> AsyncIterator[None]:
+    async def watch(self, counters: Counters, pace: Pace, total: int) -> AsyncIterator[None]:
         """Write the run's metrics every few seconds."""
-        self._counters, self._pacer, self._total = counters, pacer, total
+        self._counters, self._pace, self._total = counters, pace, total
         stop = asyncio.Event()
         task = asyncio.create_task(self._write(stop))
         try:
@@ -107,8 +106,8 @@ class MetricsFile:
         if self._counters is not None:
             yield from _counted(self._counters)
             yield from self._states(self._counters)
-        if self._pacer is not None:
-            allowed = self._pacer.per_second
+        if self._pace is not None:
+            allowed = self._pace.per_second
             rate = float("inf") if allowed is None else allowed
             yield _gauge("allowed_requests_per_second", "The pace; +Inf for no limit.", [((), rate)])
 

@@ -7,7 +7,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from polygon_async import __version__
+from polygon_async._version import __version__
 from polygon_async.ledger.entries import UnitState
 from polygon_async.report.words import day, duration, moment, size
 

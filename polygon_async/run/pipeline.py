@@ -21,6 +21,7 @@ from polygon_async.report.estimate import expect
 from polygon_async.report.run_report import redacted, report_of, write_report
 from polygon_async.report.summary import Summary
 from polygon_async.run.directory import check_space, claim, space_needed, watch_space
+from polygon_async.run.tags import most_lookups
 from polygon_async.run.workers import Work
 from polygon_async.store.bucket import open_bucket
 from polygon_async.store.delivery import Delivery
@@ -118,7 +119,10 @@ async def download(
             recorder.ended = "interrupted" if interrupted else "stopped" if error else "done"
             await calendar
             covered = [] if interrupted else await cover(work.outcomes, offload=offload)
-            expected = None if interrupted else await expect(work.todo, await densities, settings, offload=offload)
+            lookups = most_lookups(unit.ticker for unit in work.todo) if settings.upload and settings.reference else 0
+            expected = (
+                None if interrupted else await expect(work.todo, await densities, lookups=lookups, offload=offload)
+            )
             summary = Summary(
                 tickers=tickers,
                 outcomes=work.outcomes,

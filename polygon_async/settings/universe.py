@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from polygon_async.errors import ConfigError, one_line
 from polygon_async.model.layout import csv_name, is_tag_value, safe_name
-from polygon_async.model.tickers import AssetType, Ticker
+from polygon_async.model.tickers import AssetType, Ticker, is_symbol
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -19,9 +19,8 @@ if TYPE_CHECKING:
 
     from polygon_async.settings.settings import Settings
 
-__all__ = ["Choice", "Defaults", "from_csv", "from_csvs", "from_names", "is_symbol", "of"]
+__all__ = ["Choice", "Defaults", "from_csv", "from_csvs", "from_names", "of"]
 
-_SYMBOL = re.compile(r"[A-Za-z0-9.:_=+-]{1,64}")
 _TAG_COLUMNS = ("asset_type", "exchange", "currency")
 _NO_TAG_COLUMNS = frozenset({"ticker", "error"})
 _STANDARD_INPUT = "-"
@@ -188,11 +187,6 @@ def _tickers(rows: Sequence[_Row], defaults: Defaults, choice: Choice) -> list[T
         globs = " ".join(one_line(repr(glob)) for glob in choice.match)
         raise ConfigError(f"--match {globs}: no ticker of {len(seen):,} matches (upper and lower case differ)")
     return tickers
-
-
-def is_symbol(text: str) -> bool:
-    """Whether `text` can be a ticker: it becomes part of paths, file names and keys."""
-    return _SYMBOL.fullmatch(text) is not None and bool(text.strip("."))
 
 
 def _ticker(where: str, symbol: str, others: Mapping[str, str], defaults: Defaults) -> Ticker:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import heapq
+import importlib
 import itertools
 import logging
 import multiprocessing
@@ -48,13 +49,15 @@ class Processes:
     Args:
         processes: How many; 0 leaves everything to the threads.
         offload: The threads.
+        preload: The module that a process imports before its first work.
     """
 
     _WORTH_SENDING = 64 * 1024
     """Bytes of a body, as it came."""
 
-    def __init__(self, processes: int, *, offload: Threads) -> None:
+    def __init__(self, processes: int, *, offload: Threads, preload: str | None = None) -> None:
         self._processes = processes
+        self._preload = preload
         self._offload = offload
         # One more than there are processes, so that none waits for its next body to be sent.
         self._turns = _Turns(processes + 1)
@@ -103,7 +106,7 @@ class Processes:
 
     async def _start(self) -> None:
         try:
-            self._pool = await self._offload(_started_pool, self._processes)
+            self._pool = await self._offload(_started_pool, self._processes, self._preload)
         except (OSError, ImportError, BrokenProcessPool) as error:
             # Some containers have no semaphores, and scripts that lack their guard run anew in each process;
             # threads do the same work, more slowly.
@@ -153,13 +156,15 @@ class _Turns:
         self._free += 1
 
 
-def _started_pool(processes: int) -> ProcessPoolExecutor:
+def _started_pool(processes: int, preload: str | None) -> ProcessPoolExecutor:
     """A pool whose processes have imported what they need."""
     # A Ctrl-C in the terminal is for this process to answer: its children inherit this thread's deafness.
     # The tracker comes first, as starting it would undo that.
     resource_tracker.ensure_running()
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    pool = ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn"), initializer=get_ready)
+    pool = ProcessPoolExecutor(
+        processes, mp_context=multiprocessing.get_context("spawn"), initializer=get_ready, initargs=(preload,)
+    )
     try:
         for ready in [pool.submit(bool) for _ in range(processes)]:
             ready.result()
@@ -171,11 +176,12 @@ def _started_pool(processes: int) -> ProcessPoolExecutor:
     return pool
 
 
-def get_ready() -> None:
-    """What a reading process does first: see to it that it does not outlive its parent, and import what is slow."""
+def get_ready(preload: str | None) -> None:
+    """What such a process does first: see to it that it does not outlive its parent, and import what is slow."""
     threading.Thread(target=_die_with_parent, daemon=True).start()
     _keep_memory()
-    import polygon_async.polygon.fast_pages  # noqa: F401  # now, when nobody waits for it
+    if preload is not None:
+        importlib.import_module(preload)  # now, when nobody waits for it
 
 
 def _keep_memory() -> None:

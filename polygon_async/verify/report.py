@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from polygon_async import __version__
+from polygon_async._version import __version__
 from polygon_async.model.layout import VERIFY_CSV
 from polygon_async.report.lists import write_list
 from polygon_async.report.words import duration, size

@@ -40,7 +40,7 @@ def floor(packed: bytes, job: Job, receive: Callable[[], object], scratch: Path)
         scratch: Where files may be written.
     """
     # As in the processes that read pages, which keep their memory.
-    get_ready()
+    get_ready("polygon_async.polygon.fast_pages")
     unit = Unit(
         ticker=Ticker(job.tickers[0], AssetType.CRYPTO, "unknown", "USD"),
         start=job.start,

@@ -11,14 +11,14 @@ from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from polygon_async import __version__
+from polygon_async._version import __version__
 from polygon_async.cli.flags import LOGGING, add_shared
 from polygon_async.cli.logs import log_to
 from polygon_async.cli.terminal import COULD_NOT, refuse, run_cancellable, say, say_file
 from polygon_async.errors import ConfigError, one_line
 from polygon_async.polygon.exchanges import mic_of
-from polygon_async.polygon.universe import gather
 from polygon_async.settings.settings import settings_from
+from polygon_async.settings.universe import Choice
 from polygon_async.settings.values import parse_date
 
 if TYPE_CHECKING:
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
     from polygon_async.cli.commands import Call
     from polygon_async.polygon.reference import TickerQuery
+    from polygon_async.polygon.universe import Universe
+    from polygon_async.settings.settings import Settings
 
 __all__ = ["DESCRIPTION", "EPILOG", "add_flags", "run"]
 
@@ -122,16 +124,45 @@ def run(call: Call) -> int:
     from polygon_async.polygon.universe import as_csv
     from polygon_async.system.files import disk_errors, replace_file
 
-    entries, facts = run_cancellable(gather(order, settings))
-    if not entries:
+    universe, requests = run_cancellable(_gathered(order, settings))
+    if not universe.entries:
         return refuse("no ticker of the list fits; nothing was written", as_json=order.as_json, code=_NOTHING)
-    text = as_csv(entries)
+    text = as_csv(universe.entries)
     if order.output is None:
         return 0 if say_file(text) else COULD_NOT
     with disk_errors(order.output):
         replace_file(order.output, text)
-    result = {"version": __version__, "exit_code": 0, "output": str(order.output), "tickers": len(entries), **facts}
+    result = {
+        "version": __version__,
+        "exit_code": 0,
+        "output": str(order.output),
+        "tickers": len(universe.entries),
+        "doubles": universe.duplicates,
+        "left_out": universe.left_out,
+        "requests": requests,
+    }
     return 0 if say(json.dumps(result) if order.as_json else _sentence(result)) else COULD_NOT
+
+
+async def _gathered(order: _Order, settings: Settings) -> tuple[Universe, int]:
+    """The tickers, and how many requests they took."""
+    from polygon_async.model.counters import Counters
+    from polygon_async.polygon.session import open_polygon
+    from polygon_async.polygon.universe import gather
+    from polygon_async.system.threads import Threads
+
+    counters = Counters()
+    choice = Choice(match=settings.match, limit=settings.limit)
+    async with Threads(2) as offload, open_polygon(settings, offload=offload, counters=counters) as (client, _):
+        universe = await gather(
+            order.questions,
+            client=client,
+            takes=choice.takes,
+            list_dates=order.list_dates,
+            day=order.day,
+            workers=settings.concurrency,
+        )
+    return universe, counters.requests
 
 
 def _sentence(result: dict[str, Any]) -> str:
