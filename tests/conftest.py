@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
     from polygon_async.sandbox import Bar
 
+pytest_plugins = ("browser",)
+
 HEADER = "open,high,low,close,volume,vwap,timestamp,transactions,otc\n"
 _FOREIGN = ("AWS_", "POLYGON_", "MASSIVE_", "S3_", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "LZOP")
 

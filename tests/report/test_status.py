@@ -1,0 +1,121 @@
+"""What `status` tells is what the ledger knows: after a run, while one goes on, and of however many tickers."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+from stored import stored
+
+from polygon_async.ledger.inventory import read_inventory
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    import pytest
+    from conftest import Program
+
+    from polygon_async.sandbox import Sandbox
+
+RANGE = ("--from", "2026-03-02", "--to", "2026-03-02", "--rate", "unlimited")
+
+
+def names(directory: Path) -> set[str]:
+    """What is in a directory."""
+    return {path.name for path in directory.iterdir()}
+
+
+def test_a_run_that_has_ended_is_told(program: Program, sandbox: Callable[..., Sandbox]) -> None:
+    box = sandbox("BAD 1 plan403")
+    assert program("--tickers", "QQ", "BAD", "NODATA", *RANGE, box=box).code == 1
+    assert program("--tickers", "AAPL", "--no-upload", *RANGE, box=box).code == 0
+    (item,) = stored(box)
+    ended = program("status", "--json")
+    assert (ended.code, ended.err) == (0, "")
+    told = ended.summary
+    assert told["units"] == {"total": 4, "uploaded": 1, "saved": 1, "no_data": 1, "pending": 0, "failed": 1}
+    units = {unit["ticker"]: unit for unit in told["tickers"]}
+    quiet = units["QQ"]
+    csv = (program.directory / "output" / "QQ_historical.csv").read_bytes()
+    assert (quiet["bars"], quiet["csv_bytes"]) == (csv.count(b"\n") - 1, len(csv))
+    assert (quiet["key"], quiet["stored_bytes"]) == (item.key, len(item.body))
+    assert (quiet["from"], quiet["to"], quiet["first"][:10]) == ("2026-03-02", "2026-03-02", "2026-03-02")
+    assert told["bars"] == quiet["bars"] + units["AAPL"]["bars"]
+    assert told["stored_bytes"] == quiet["stored_bytes"]
+    assert [run["state"] for run in told["runs"]] == ["done", "done"]
+    assert units["BAD"]["error"].startswith("HTTP 403: ")
+
+    lines = program("status").out.splitlines()
+    assert lines[0] == "output/ledger.sqlite: 4 units: 1 uploaded, 1 saved, 1 no data, 1 failed"
+    assert lines[2].startswith("  runs      2, the last one done after ")
+    assert [line.split()[:2] for line in lines if line.startswith("BAD")] == [["BAD:", "HTTP"], ["BAD", "failed"]]
+    assert any(line.startswith("QQ") and "uploaded" in line and "2026-03-02 to 2026-03-02" in line for line in lines)
+    (only,) = program("status", "--json", "--tickers", "QQ").summary["tickers"]
+    assert only == quiet
+
+
+def test_a_run_that_goes_on_is_told(program: Program, sandbox: Callable[..., Sandbox]) -> None:
+    """Reading meanwhile takes nothing away from it, and what it wrote last is seen."""
+    box = sandbox("SLOW 1 stall")
+    with program.running("--tickers", "QQ", "SLOW", *RANGE, box=box) as process:
+        assert process.stderr is not None
+        assert any("QQ uploaded" in line for line in process.stderr)
+        told = program("status", "--json").summary
+        process.terminate()
+        process.communicate()
+    units = {unit["ticker"]: unit for unit in told["tickers"]}
+    assert (units["QQ"]["state"], units["SLOW"]["state"], units["SLOW"]["doing"]) == ("uploaded", "pending", "fetching")
+    assert told["runs"][-1]["state"] == "running"
+    assert "the last one interrupted after " in program("status").out
+
+
+def test_on_a_terminal_few_lines_are_shown(program: Program, sandbox: Callable[..., Sandbox]) -> None:
+    box = sandbox()
+    tickers = [f"NODATA{number:02}" for number in range(25)]
+    program("--tickers", *tickers, "--concurrency", "25", *RANGE, box=box)
+    assert sum(line.startswith("NODATA") for line in program("status").out.splitlines()) == 25
+
+    def shown(*arguments: str) -> list[str]:
+        """What a terminal gets."""
+        ours, its = os.openpty()
+        try:
+            command = [sys.executable, "-m", "polygon_async", "status", *arguments]
+            subprocess.run(command, cwd=program.directory, stdout=its, stderr=its, check=True, timeout=60)
+            return os.read(ours, 100_000).decode().splitlines()
+        finally:
+            os.close(ours)
+            os.close(its)
+
+    lines = shown()
+    assert sum(line.startswith("NODATA") for line in lines) == 20
+    assert lines[-1] == "and 5 more: --all"
+    assert sum(line.startswith("NODATA") for line in shown("--all")) == 25
+
+
+def test_what_cannot_be_told_is_one_line(program: Program) -> None:
+    ended = program("status")
+    assert (ended.code, ended.out) == (2, "")
+    advice = "there is no ledger; --output-dir names the directory of a download"
+    assert ended.err == f"polygon-async: error: output/ledger.sqlite: {advice}\n"
+    (program.directory / "output").mkdir()
+    (program.directory / "output" / "ledger.sqlite").write_bytes(b"")
+    assert "the ledger is empty" in program("status").error
+    (program.directory / "output" / "ledger.sqlite").write_bytes(b"no database, whatever it is called" * 100)
+    ended = program("status", "--json")
+    assert (ended.code, ended.err.count("\n")) == (2, 1)
+    assert "is damaged" in ended.summary["error"]
+
+
+def test_a_directory_that_cannot_be_written_is_no_hindrance(
+    program: Program, sandbox: Callable[..., Sandbox], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert program("--tickers", "NODATA", *RANGE, box=sandbox()).code == 1
+    output = program.directory / "output"
+    before = names(output)
+    # Whoever runs the tests may be allowed everything.
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    assert [unit.symbol for unit in read_inventory(output).units] == ["NODATA"]
+    assert names(output) == before
