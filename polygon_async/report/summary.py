@@ -1,4 +1,4 @@
-"""What a run came to: its text, its JSON, its exit code, and the lists that can be fed back in."""
+"""What a run came to, as a value: its text, its JSON, its exit code."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 from polygon_async._version import __version__
 from polygon_async.model.layout import FAILED_CSV, NO_DATA_CSV
 from polygon_async.model.units import State
-from polygon_async.report.lists import write_list
 from polygon_async.report.words import duration, moment, size
 
 if TYPE_CHECKING:
@@ -89,6 +88,11 @@ class Summary:
         return [ticker for ticker in self.tickers if ticker.symbol not in ended]
 
     @property
+    def was_stopped(self) -> bool:
+        """Whether it ended before everything was tried."""
+        return self.interrupted or self.error is not None
+
+    @property
     def late(self) -> list[Outcome]:
         """Units whose first bar comes more than a week after the range's start."""
         return [outcome for outcome in self.done if outcome.starts_late_by is not None]
@@ -150,9 +154,9 @@ class Summary:
         lines += _some("ends early", [_early_end(symbol, found) for symbol, found in self._ended_early()])
         lines += _some("no data", [outcome.unit.ticker.symbol for outcome in self.no_data], NO_DATA_CSV)
         lines += _some("failed", [f"{o.unit.ticker.symbol}: {o.error}" for o in self.failed], FAILED_CSV)
-        if self._was_stopped:
+        if self.was_stopped:
             lines.append("  go on     the same command again goes on where this run was")
-        if self.failed or self._was_stopped:
+        if self.failed or self.was_stopped:
             start = "last" if self.since_last else self.start
             again = f"--universe {self.directory / FAILED_CSV} --from {start} --to {self.end}"
             lines.append(f"  again     {again}{'' if self.adjusted else ' --no-adjusted'}")
@@ -172,31 +176,6 @@ class Summary:
     @property
     def _first_day(self) -> str:
         return "each from its last day on," if self.since_last else self.start.isoformat()
-
-    @property
-    def _was_stopped(self) -> bool:
-        return self.interrupted or self.error is not None
-
-    def write_lists(self) -> None:
-        """Write `failed.csv` and `no_data.csv` anew in the universe's own form; remove what has nothing to say.
-
-        After a run that was stopped, what it did not get to the end of stands in `failed.csv`, too, so
-        that the list is what is left to do.
-        """
-        failed = [(o.unit.ticker, o.error or "") for o in self.failed]
-        if self._was_stopped:
-            why = "interrupted" if self.interrupted else "the run was stopped"
-            failed += [(ticker, f"not finished: {why}") for ticker in self.unfinished]
-        self._write_list(self.directory / FAILED_CSV, failed)
-        self._write_list(self.directory / NO_DATA_CSV, [(o.unit.ticker, "no data in the range") for o in self.no_data])
-
-    def _write_list(self, path: Path, rows: Sequence[tuple[Ticker, str]]) -> None:
-        columns = list(dict.fromkeys(column for ticker in self.tickers for column in ticker.row))
-        table = [
-            {**{column: ticker.row.get(column, "") for column in columns}, "ticker": ticker.symbol, "error": error}
-            for ticker, error in rows
-        ]
-        write_list(path, ["ticker", *columns, "error"], table)
 
 
 def _early_end(symbol: str, coverage: Coverage) -> str:

@@ -18,6 +18,7 @@ from polygon_async.model.units import today
 from polygon_async.polygon.session import open_polygon
 from polygon_async.report.coverage import cover, prepare
 from polygon_async.report.estimate import expect
+from polygon_async.report.lists import write_lists
 from polygon_async.report.run_report import redacted, report_of, write_report
 from polygon_async.report.summary import Summary
 from polygon_async.run.directory import check_space, claim, space_needed, watch_space
@@ -157,7 +158,7 @@ async def _write_down(
     redact: Redactor,
 ) -> None:
     """What is left of a run that has ended: its lists, its report, and what the ledger learns from it."""
-    await offload(summary.write_lists)
+    await offload(write_lists, summary)
     await recorder.covered([(each.outcome.unit, each.found.as_json()) for each in covered])
     report = await offload(lambda: redacted(report_of(summary, settings.as_json(), covered), redact))
     await recorder.reported(report)
