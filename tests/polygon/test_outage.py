@@ -13,9 +13,9 @@ from trouble_cases import CASES, DAY, SIZE, download
 from virtual_time import in_virtual_time, now
 
 from polygon_async.errors import RunError
+from polygon_async.polygon import session
 from polygon_async.polygon.pace import outage
 from polygon_async.polygon.pace.outage import Outage
-from polygon_async.run import pipeline
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -175,7 +175,7 @@ def test_what_was_waited_is_told() -> None:
 @pytest.fixture
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
     """Outages that are declared and probed in tenths of a second."""
-    monkeypatch.setattr(pipeline, "Outage", partial(Outage, after=0.3))
+    monkeypatch.setattr(session, "Outage", partial(Outage, after=0.3))
     monkeypatch.setattr(outage, "_FIRST_PROBE", 0.1)
     monkeypatch.setattr(outage, "_LAST_PROBE", 0.2)
 
