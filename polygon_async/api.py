@@ -80,7 +80,10 @@ async def fetch_bars(
     (asked,) = universe.from_names([ticker], universe.Defaults())
     unit = Unit(ticker=asked, start=settings.start, end=settings.end, adjusted=adjusted)
     csv = bytearray(CSV_HEADER)
-    async with Threads(2) as offload, open_polygon(settings, offload=offload, counters=Counters()) as (client, _):
+    async with (
+        Threads(2) as offload,
+        open_polygon(settings.access, offload=offload, counters=Counters()) as (client, _),
+    ):
         async with contextlib.aclosing(pages(unit, client=client, counters=Counters())) as chain:
             async for page in chain:
                 csv += page.rows

@@ -28,6 +28,8 @@ STEPS: tuple[frozenset[str], ...] = tuple(
 )
 """From the top down; a wing imports from the steps below its own, and from itself."""
 SANDBOX = "sandbox"
+EDGES = frozenset({"polygon", "store", "bars"})
+"""They take plain values, so that a notebook or a cluster can use them, too."""
 
 
 def test_imports_run_downwards_only() -> None:
@@ -38,6 +40,12 @@ def test_imports_run_downwards_only() -> None:
         for target in imports(path)
         if target is None or (target != wing and (SANDBOX in (wing, target) or height[target] >= height[wing]))
     ]
+
+    assert not broken
+
+
+def test_the_edges_see_no_settings() -> None:
+    broken = [str(path.relative_to(HOUSE)) for path, wing in modules() if wing in EDGES and "settings" in imports(path)]
 
     assert not broken
 

@@ -78,7 +78,9 @@ async def download(
         await asyncio.to_thread(check_space, settings.output_dir, least)
         async with contextlib.AsyncExitStack() as stack:
             offload = await stack.enter_async_context(Threads())
-            client, pacer = await stack.enter_async_context(open_polygon(settings, offload=offload, counters=counters))
+            client, pacer = await stack.enter_async_context(
+                open_polygon(settings.access, offload=offload, counters=counters)
+            )
             bucket = None
             if settings.upload:
                 bucket = await stack.enter_async_context(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
 from polygon_async.errors import ConfigError, one_line
+from polygon_async.model.access import Access
 from polygon_async.model.layout import is_tag_value
 from polygon_async.model.rate import parse_rate
 from polygon_async.model.units import today
@@ -49,7 +50,8 @@ DEFAULTS: Mapping[str, str] = {
 """What holds where no flag, no variable and no `.env` says otherwise; as a user would write it."""
 
 _HOSTS = frozenset({"api.polygon.io", "api.massive.com"})
-
+_LONG = 7
+"""Days from which on pages are taken to be large."""
 
 _LAST = "last"
 """In the place of a first day: the day after what the ledger holds."""
@@ -111,6 +113,21 @@ class Settings:
         if host in _HOSTS:
             return "polygon"
         return "local" if is_loopback(host) else f"{parts.netloc}{parts.path}"
+
+    @property
+    def access(self) -> Access:
+        """The part of them that the REST API's client needs."""
+        return Access(
+            base_url=self.base_url,
+            api_key=self.api_key,
+            rate=self.rate,
+            patience=self.patience,
+            stall_timeout=self.stall_timeout,
+            outage_patience=self.outage_patience,
+            connections=self.concurrency,
+            processes=self.processes,
+            expects_large_pages=(self.end - self.start).days >= _LONG,
+        )
 
     def as_json(self) -> dict[str, object]:
         """All of them but the key, for whoever looks later."""

@@ -142,7 +142,7 @@ class Repair:
             log.error("%s: fetched from %s and not from %s; set POLYGON_BASE_URL", names, source, settings.source)
             return {}
         counters = Counters()
-        async with open_polygon(settings, offload=self.offload, counters=counters) as (client, _):
+        async with open_polygon(settings.access, offload=self.offload, counters=counters) as (client, _):
             work = Work(
                 settings=settings,
                 tickers=[expected.ticker for expected in absent],

@@ -57,7 +57,7 @@ def fetch(
         async with (
             Threads(2) as offload,
             open_polygon(
-                settings_from(flags, Environment(box.environment, {})), offload=offload, counters=counters
+                settings_from(flags, Environment(box.environment, {})).access, offload=offload, counters=counters
             ) as (
                 polygon,
                 _,

@@ -201,6 +201,17 @@ def test_settings_do_not_show_the_key() -> None:
     assert "s3cret" not in repr(settle(own={"POLYGON_API_KEY": "s3cret"}))
 
 
+def test_the_client_is_told_the_key_which_does_not_show_either() -> None:
+    access = settle(own={"POLYGON_API_KEY": "s3cret"}).access
+    assert access.api_key == "s3cret"
+    assert "s3cret" not in repr(access)
+
+
+@pytest.mark.parametrize(("last", "large"), [("2026-03-08", False), ("2026-03-09", True)])
+def test_large_pages_are_expected_of_ranges_of_over_a_week(last: str, *, large: bool) -> None:
+    assert settle({"from": "2026-03-02", "to": last}).access.expects_large_pages is large
+
+
 # Range
 
 
