@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from conftest import csv_of
 
-from polygon_async.model.units import State
+from polygon_async.model.states import OutcomeState
 from polygon_async.polygon.windows import Slots
 from polygon_async.run import pipeline
 from polygon_async.sandbox import Bar, Market, Sandbox
@@ -63,18 +63,18 @@ def lively_tickers() -> Iterator[str]:
 class Way:
     """How a ticker ends, and whether a request of it is sent again."""
 
-    state: State
+    state: OutcomeState
     asked_again: bool = False
     whole: bool = True
     """False where the CSV holds what came before the trouble."""
 
 
-UNHARMED = Way(State.SAVED)
-HEALED = Way(State.SAVED, asked_again=True)
-GIVEN_UP = Way(State.FAILED, asked_again=True)
-FAILED = Way(State.FAILED)
-EMPTY = Way(State.NO_DATA, asked_again=True)
-BELIEVED = Way(State.SAVED, whole=False)
+UNHARMED = Way(OutcomeState.SAVED)
+HEALED = Way(OutcomeState.SAVED, asked_again=True)
+GIVEN_UP = Way(OutcomeState.FAILED, asked_again=True)
+FAILED = Way(OutcomeState.FAILED)
+EMPTY = Way(OutcomeState.NO_DATA, asked_again=True)
+BELIEVED = Way(OutcomeState.SAVED, whole=False)
 
 
 @dataclass(frozen=True, slots=True)

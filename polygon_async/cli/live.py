@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from polygon_async.model.counters import ASKING
 from polygon_async.model.rate import spell_rate
-from polygon_async.model.units import State
+from polygon_async.model.states import OutcomeState
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -88,7 +88,7 @@ class _Speed:
 def _counts(counters: Counters, total: int) -> str:
     ended = counters.ended
     parts = [f"{ended.total():,} of {total:,} tickers"]
-    parts += [f"{ended[state]:,} {state}" for state in (State.FAILED, State.NO_DATA) if ended[state]]
+    parts += [f"{ended[state]:,} {state}" for state in (OutcomeState.FAILED, OutcomeState.NO_DATA) if ended[state]]
     return ", ".join(parts)
 
 

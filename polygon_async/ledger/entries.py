@@ -9,9 +9,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import date, datetime
 
+    from polygon_async.model.states import FetchState
     from polygon_async.model.units import CsvFile, Progress, Receipt
 
-__all__ = ["Held", "Run", "RunRequest", "UnitRecord", "UnitState"]
+__all__ = ["Held", "Run", "RunRequest", "UnitRecord"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,20 +58,11 @@ class Held:
     """None where no object was asked for."""
 
 
-class UnitState:
-    """The words for a unit's state."""
-
-    FETCHING = "fetching"
-    FETCHED = "fetched"
-    NO_DATA = "no data"
-    FAILED = "failed"
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UnitRecord:
     """What the ledger holds of a unit, and of its upload to one destination."""
 
-    state: str
+    state: FetchState
     run: int
     """The run that came last to this state."""
     day: date

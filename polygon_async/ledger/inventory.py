@@ -12,6 +12,7 @@ from polygon_async.errors import ConfigError
 from polygon_async.ledger.database import connected, said_of
 from polygon_async.model.layout import LEDGER, csv_name
 from polygon_async.model.sessions import Coverage
+from polygon_async.model.states import FetchState, RunState, UploadState
 from polygon_async.model.units import CsvFile
 
 if TYPE_CHECKING:
@@ -27,8 +28,7 @@ class Upload:
     """A unit's object in one destination, as the ledger has it."""
 
     destination: str
-    state: str
-    """`uploading`, `uploaded`, `failed` or `lost`."""
+    state: UploadState
     collected: datetime
     """UTC; the time in its key, or of the run that chose the key."""
     sha256: str
@@ -53,7 +53,7 @@ class RecordedUnit:
     first_day: date
     last_day: date
     adjusted: bool
-    state: str
+    state: FetchState
     run: int
     bars: int | None
     first: int | None
@@ -93,8 +93,7 @@ class RecordedRun:
     collected: datetime
     started: datetime
     ended: datetime | None
-    state: str
-    """`running` (or killed while it was), `done`, `interrupted` or `stopped`."""
+    state: RunState
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -162,10 +161,11 @@ def read_report(directory: Path, number: int | None) -> dict[str, Any]:
 
 
 def _unit(row: sqlite3.Row, uploads: tuple[Upload, ...]) -> RecordedUnit:
-    as_they_are = ("id", "source", "state", "run", "bars", "first", "last", "size", "doubles", "sha256", "error")
+    as_they_are = ("id", "source", "run", "bars", "first", "last", "size", "doubles", "sha256", "error")
     return RecordedUnit(
         **{name: row[name] for name in as_they_are},
         symbol=row["ticker"],
+        state=FetchState(row["state"]),
         first_day=date.fromisoformat(row["first_day"]),
         last_day=date.fromisoformat(row["last_day"]),
         adjusted=bool(row["adjusted"]),
@@ -175,9 +175,10 @@ def _unit(row: sqlite3.Row, uploads: tuple[Upload, ...]) -> RecordedUnit:
 
 
 def _upload(row: sqlite3.Row) -> Upload:
-    as_they_are = ("destination", "state", "sha256", "key", "size", "checksum", "error", "began")
+    as_they_are = ("destination", "sha256", "key", "size", "checksum", "error", "began")
     return Upload(
         **{name: row[name] for name in as_they_are},
+        state=UploadState(row["state"]),
         collected=datetime.fromtimestamp(row["collected"], UTC),
         tags=json.loads(row["tags"] or "{}"),
     )
@@ -192,5 +193,5 @@ def _run(row: sqlite3.Row) -> RecordedRun:
         collected=datetime.fromtimestamp(row["collected"], UTC),
         started=datetime.fromtimestamp(row["started"], UTC),
         ended=None if row["ended"] is None else datetime.fromtimestamp(row["ended"], UTC),
-        state=row["state"],
+        state=RunState(row["state"]),
     )

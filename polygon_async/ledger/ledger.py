@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING
 
 from polygon_async._version import __version__
 from polygon_async.ledger.database import connected, said_of
-from polygon_async.ledger.entries import Held, Run, UnitRecord, UnitState
+from polygon_async.ledger.entries import Held, Run, UnitRecord
 from polygon_async.model.days import from_text, to_text
 from polygon_async.model.layout import LEDGER, TIMEFRAME, csv_name
+from polygon_async.model.states import FetchState, RunState, UploadState
 from polygon_async.model.tickers import Listing
 from polygon_async.model.units import CsvFile, Progress, Receipt
 
@@ -76,7 +77,7 @@ class Ledger:
             "collected": int(run.collected.timestamp()),
             "started": time.time(),
             "ended": None,
-            "state": "running",
+            "state": RunState.RUNNING,
         }
         if run.resumed:
             kept = {name: values[name] for name in ("version", "settings", "ended", "state")}
@@ -85,8 +86,8 @@ class Ledger:
         number = self._do(f"INSERT INTO run ({_names(values)}) VALUES ({_places(values)})", values).lastrowid or 0
         return Run(**{**asdict(run), "id": number})
 
-    def end(self, run: Run, state: str) -> None:
-        """A run has ended: `done`, `interrupted` or `stopped`."""
+    def end(self, run: Run, state: RunState) -> None:
+        """A run has ended so."""
         values = {"state": state, "ended": _now(), "id": run.id}
         self._do("UPDATE run SET state = :state, ended = :ended WHERE id = :id", values)
 
@@ -111,14 +112,15 @@ class Ledger:
             " max(min(unit.last_day, date(unit.day, '-1 day'))) AS until"
             " FROM unit LEFT JOIN upload ON upload.unit = unit.id AND destination = :destination"
             " WHERE source = :source AND timeframe = :timeframe AND adjusted = :adjusted AND unit.state = :fetched"
-            " AND (:destination IS NULL OR (upload.state = 'uploaded' AND upload.sha256 = unit.sha256))"
+            " AND (:destination IS NULL OR (upload.state = :uploaded AND upload.sha256 = unit.sha256))"
             " GROUP BY unit.ticker",
             {
                 "source": source,
                 "timeframe": TIMEFRAME,
                 "adjusted": adjusted,
                 "destination": destination,
-                "fetched": UnitState.FETCHED,
+                "fetched": FetchState.FETCHED,
+                "uploaded": UploadState.UPLOADED,
             },
         )
         return {row["ticker"]: held for row in rows if (held := _held(row, self._path.parent)) is not None}
@@ -139,7 +141,7 @@ class Ledger:
 
     def begun(self, unit: Unit, *, source: str, run: Run, day: date) -> None:
         """Fetching a unit begins, from its start."""
-        values = {"state": UnitState.FETCHING, "run": run.id, "day": day.isoformat(), "began": _now()}
+        values = {"state": FetchState.FETCHING, "run": run.id, "day": day.isoformat(), "began": _now()}
         anew = values | dict.fromkeys((*_PROGRESS, "sha256", "error", "ended"))
         self._do(
             "INSERT INTO unit (source, ticker, timeframe, first_day, last_day, adjusted, attempts,"
@@ -150,7 +152,7 @@ class Ledger:
 
     def resumed(self, unit: Unit, *, source: str, run: Run) -> None:
         """Fetching a unit goes on from where it was."""
-        again = {"run": run.id, "state": UnitState.FETCHING, "error": None}
+        again = {"run": run.id, "state": FetchState.FETCHING, "error": None}
         self._update(unit, source, again, more=", attempts = attempts + 1")
 
     def progressed(self, unit: Unit, *, source: str, progress: Progress) -> None:
@@ -160,18 +162,18 @@ class Ledger:
     def fetched(self, unit: Unit, *, source: str, csv: CsvFile) -> None:
         """The CSV is whole."""
         facts = {name: getattr(csv, name) for name in ("bars", "first", "last", "doubles", "size", "sha256")}
-        done = {"state": UnitState.FETCHED, "resume_at": None, "error": None, "ended": _now()}
-        done |= {"days": to_text(csv.days), "coverage": None}
-        self._update(unit, source, facts | done)
+        nothing = dict.fromkeys(("resume_at", "error", "coverage"))
+        done = {"state": FetchState.FETCHED, "days": to_text(csv.days), "ended": _now()}
+        self._update(unit, source, {**facts, **done, **nothing})
 
     def empty(self, unit: Unit, *, source: str) -> None:
         """The range holds no bar."""
-        self._update(unit, source, {"state": UnitState.NO_DATA, "bars": 0, "error": None, "ended": _now()})
+        self._update(unit, source, {"state": FetchState.NO_DATA, "bars": 0, "error": None, "ended": _now()})
 
     def failed(self, unit: Unit, *, source: str, error: str) -> None:
         """Fetching has failed, and nothing of it is left."""
-        nothing = dict.fromkeys((*_PROGRESS, "sha256"))
-        self._update(unit, source, {**nothing, "state": UnitState.FAILED, "error": error, "ended": _now()})
+        values = {"state": FetchState.FAILED, "error": error, "ended": _now()}
+        self._update(unit, source, values | dict.fromkeys((*_PROGRESS, "sha256")))
 
     def uploading(
         self, unit: Unit, *, source: str, run: Run, destination: str, collected: datetime, csv: CsvFile
@@ -179,7 +181,7 @@ class Ledger:
         """An object is about to be written under the key of this time: it may be there from now on."""
         values = {
             "destination": destination,
-            "state": "uploading",
+            "state": UploadState.UPLOADING,
             "run": run.id,
             "collected": int(collected.timestamp()),
             "sha256": csv.sha256,
@@ -196,12 +198,12 @@ class Ledger:
     def uploaded(self, unit: Unit, *, source: str, destination: str, receipt: Receipt, tags: Mapping[str, str]) -> None:
         """The object was read back."""
         facts = {name: getattr(receipt, name) for name in ("bucket", "key", "size", "checksum", "confirmed_by")}
-        done = {"state": "uploaded", "tags": json.dumps(dict(tags)), "error": None, "ended": _now()}
+        done = {"state": UploadState.UPLOADED, "tags": json.dumps(dict(tags)), "error": None, "ended": _now()}
         self._set_upload(unit, source, destination, facts | done)
 
     def not_uploaded(self, unit: Unit, *, source: str, destination: str, error: str) -> None:
         """The object could not be stored, or not be confirmed."""
-        self._set_upload(unit, source, destination, {"state": "failed", "error": error, "ended": _now()})
+        self._set_upload(unit, source, destination, {"state": UploadState.FAILED, "error": error, "ended": _now()})
 
     def covered(self, coverages: Iterable[tuple[Unit, Mapping[str, object]]], *, source: str) -> None:
         """How units' bars lie in their sessions."""
@@ -218,12 +220,12 @@ class Ledger:
 
     def lost(self, unit: Unit, *, source: str, destination: str, collected: datetime, error: str) -> None:
         """An object that was read back is not what it was; `collected` is the time in its key."""
-        values = {"state": "lost", "collected": int(collected.timestamp()), "error": error, "ended": _now()}
+        values = {"state": UploadState.LOST, "collected": int(collected.timestamp()), "error": error, "ended": _now()}
         self._set_upload(unit, source, destination, values)
 
     def found(self, unit: Unit, *, source: str, destination: str) -> None:
         """An object that was lost is as it was read back."""
-        self._set_upload(unit, source, destination, {"state": "uploaded", "error": None, "ended": _now()})
+        self._set_upload(unit, source, destination, {"state": UploadState.UPLOADED, "error": None, "ended": _now()})
 
     def listings(self, *, source: str, since: float) -> dict[str, Listing]:
         """What the reference data said of tickers since a moment (s UTC)."""
@@ -262,7 +264,7 @@ class Ledger:
                 **days,
             },
         ).fetchone()
-        return row if row is not None and row["state"] != "done" else None
+        return row if row is not None and row["state"] != RunState.DONE else None
 
     def _update(self, unit: Unit, source: str, values: Mapping[str, object], *, more: str = "") -> None:
         self._do(f"UPDATE unit SET {_assignments(values)}{more} WHERE {_SAME}", {**values, **_identity(unit, source)})
@@ -305,13 +307,13 @@ def _identity(unit: Unit, source: str) -> dict[str, object]:
 
 def _standing(row: sqlite3.Row, directory: Path) -> UnitRecord:
     progress = csv = receipt = None
-    if row["state"] == UnitState.FETCHING and row["size"]:
+    if row["state"] == FetchState.FETCHING and row["size"]:
         progress = Progress(**{**{name: row[name] for name in _PROGRESS}, "days": from_text(row["days"])})
-    if row["state"] == UnitState.FETCHED:
+    if row["state"] == FetchState.FETCHED:
         facts = {name: row[name] for name in ("bars", "first", "last", "doubles", "size", "sha256")}
         csv = CsvFile(path=directory / csv_name(row["ticker"]), days=from_text(row["days"]), **facts)
     same_content = csv is not None and row["upload_sha256"] == csv.sha256
-    if same_content and row["upload_state"] == "uploaded":
+    if same_content and row["upload_state"] == UploadState.UPLOADED:
         receipt = Receipt(
             bucket=row["bucket"],
             key=row["key"],
@@ -321,7 +323,7 @@ def _standing(row: sqlite3.Row, directory: Path) -> UnitRecord:
             existed=True,
         )
     return UnitRecord(
-        state=row["state"],
+        state=FetchState(row["state"]),
         run=row["run"],
         day=date.fromisoformat(row["day"]),
         progress=progress,

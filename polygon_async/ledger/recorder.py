@@ -7,6 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from polygon_async.ledger.ledger import open_ledger
+from polygon_async.model.states import RunState
 from polygon_async.model.units import today
 from polygon_async.system.threads import Threads
 
@@ -45,7 +46,7 @@ async def open_recorder(
         stack.push_async_callback(thread.surely, partial(opened.__exit__, None, None, None))
         run = await thread(ledger.begin, order, now=now, force=force)
         recorder = Recorder(ledger, thread, source=order.source, run=run, destination=destination)
-        ended = "stopped"
+        ended = RunState.STOPPED
         try:
             yield recorder
             ended = recorder.ended
@@ -65,8 +66,8 @@ class Recorder:
         self._source = source
         self._destination = destination or ""
         self.run = run
-        self.ended = "done"
-        """How the run has ended, when it has: `done`, `interrupted` or `stopped`."""
+        self.ended = RunState.DONE
+        """How the run has ended, when it has."""
 
     async def standings(self, units: Sequence[Unit]) -> dict[str, UnitRecord]:
         """What is known of units that differ in their ticker only, by its symbol."""

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from contextlib import AbstractAsyncContextManager
 
-    from polygon_async.model.units import State
+    from polygon_async.model.states import OutcomeState
 
 __all__ = ["ASKING", "Counters", "Latencies", "Measures", "Pace", "Series", "Watcher"]
 
@@ -128,7 +128,7 @@ class Counters:
     csv_bytes: int = 0
     stored_bytes: int = 0
     """Bytes of the objects that were confirmed."""
-    ended: Counter[State] = field(default_factory=Counter)
+    ended: Counter[OutcomeState] = field(default_factory=Counter)
     """Tickers that ended, by how."""
     measures: Measures = field(default_factory=Measures)
     queues: dict[str, Callable[[], int]] = field(default_factory=dict)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import enum
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from typing import TYPE_CHECKING
@@ -13,7 +12,9 @@ from polygon_async.model.tickers import AssetType, Ticker
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["MINUTE_MS", "NEW_YORK", "CsvFile", "Outcome", "Progress", "Receipt", "State", "Unit", "today"]
+    from polygon_async.model.states import OutcomeState
+
+__all__ = ["MINUTE_MS", "NEW_YORK", "CsvFile", "Outcome", "Progress", "Receipt", "Unit", "today"]
 
 NEW_YORK = ZoneInfo("America/New_York")
 MINUTE_MS = 60_000
@@ -131,22 +132,12 @@ class Receipt:
     """The object's ETag, as the store told it."""
 
 
-class State(enum.StrEnum):
-    """How a unit of work ended."""
-
-    UPLOADED = "uploaded"
-    SAVED = "saved"
-    """The CSV is whole, and no upload was asked for."""
-    NO_DATA = "no data"
-    FAILED = "failed"
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
     """How one unit ended, failures included; a value that can be stored."""
 
     unit: Unit
-    state: State
+    state: OutcomeState
     csv: CsvFile | None = None
     receipt: Receipt | None = None
     error: str | None = None

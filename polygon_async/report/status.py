@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import enum
 from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from polygon_async._version import __version__
-from polygon_async.ledger.entries import UnitState
+from polygon_async.model.states import FetchState, OutcomeState, RunState, UploadState
 from polygon_async.report.words import day, duration, moment, size
 
 if TYPE_CHECKING:
@@ -18,20 +17,11 @@ if TYPE_CHECKING:
     from polygon_async.ledger.inventory import Inventory, RecordedRun, RecordedUnit, Upload
     from polygon_async.model.sessions import Coverage
 
-__all__ = ["Known", "Status", "UnitStatus", "status_of"]
+__all__ = ["Status", "UnitStatus", "status_of"]
 
 _MOST_LINES = 20
-
-
-class Known(enum.StrEnum):
-    """How far a unit has got."""
-
-    UPLOADED = "uploaded"
-    SAVED = "saved"
-    """The CSV is whole, and no upload was asked for."""
-    NO_DATA = "no data"
-    PENDING = "pending"
-    FAILED = "failed"
+_STATES = (OutcomeState.UPLOADED, OutcomeState.SAVED, OutcomeState.NO_DATA, None, OutcomeState.FAILED)
+"""In the order in which they are told."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,7 +29,8 @@ class UnitStatus:
     """One unit, and how far it has got."""
 
     unit: RecordedUnit
-    state: Known
+    state: OutcomeState | None
+    """How it ended; None while it is pending."""
     doing: str = ""
     """What is pending."""
     error: str = ""
@@ -49,19 +40,19 @@ class UnitStatus:
     @property
     def stored(self) -> int:
         """Bytes of its confirmed object."""
-        return (self.upload.size or 0) if self.state is Known.UPLOADED and self.upload else 0
+        return (self.upload.size or 0) if self.state is OutcomeState.UPLOADED and self.upload else 0
 
     def as_json(self) -> dict[str, Any]:
         """It for programs; a unit that is being fetched tells the bars so far."""
         unit, upload = self.unit, self.upload
-        confirmed = self.state is Known.UPLOADED
+        confirmed = self.state is OutcomeState.UPLOADED
         return {
             "ticker": unit.symbol,
             "from": unit.first_day.isoformat(),
             "to": unit.last_day.isoformat(),
             "adjusted": unit.adjusted,
             "source": unit.source,
-            "state": str(self.state),
+            "state": _word(self.state),
             "doing": self.doing or None,
             "error": self.error or None,
             "bars": unit.bars or 0,
@@ -91,7 +82,7 @@ class Status:
         return {
             "version": __version__,
             "ledger": str(self.path),
-            "units": {"total": len(self.units), **{state.name.lower(): counts[state] for state in Known}},
+            "units": {"total": len(self.units), **{_word(state).replace(" ", "_"): counts[state] for state in _STATES}},
             "bars": self._sum("bars"),
             "csv_bytes": self._sum("size"),
             "stored_bytes": sum(each.stored for each in self.units),
@@ -102,7 +93,7 @@ class Status:
     def as_text(self, *, most: int | None = _MOST_LINES) -> str:
         """It for a person; of failures and of tickers at most so many lines, None for all."""
         counts = self._counts
-        told = ", ".join(f"{counts[state]:,} {state}" for state in Known if counts[state])
+        told = ", ".join(f"{counts[state]:,} {_word(state)}" for state in _STATES if counts[state])
         stored = sum(each.stored for each in self.units)
         lines = [
             f"{self.path}: {len(self.units):,} units: {told}" if self.units else f"{self.path}: no units",
@@ -110,7 +101,7 @@ class Status:
         ]
         if self.runs:
             lines.append(f"  runs      {len(self.runs):,}, the last one {_run(self.runs[-1])}")
-        failed = [f"{each.unit.symbol}: {each.error}" for each in self.units if each.state is Known.FAILED]
+        failed = [f"{each.unit.symbol}: {each.error}" for each in self.units if each.state is OutcomeState.FAILED]
         if failed:
             lines += ["", *_some(failed, most)]
         if self.units:
@@ -118,11 +109,11 @@ class Status:
         return "\n".join(lines)
 
     @property
-    def _counts(self) -> Counter[Known]:
+    def _counts(self) -> Counter[OutcomeState | None]:
         return Counter(each.state for each in self.units)
 
     def _sum(self, name: str) -> int:
-        whole = (Known.UPLOADED, Known.SAVED)
+        whole = (OutcomeState.UPLOADED, OutcomeState.SAVED)
         return sum(getattr(each.unit, name) or 0 for each in self.units if each.state in whole)
 
 
@@ -136,19 +127,23 @@ def _unit(unit: RecordedUnit) -> UnitStatus:
     """The newest upload decides: an earlier one to elsewhere is history."""
     upload = unit.uploads[-1] if unit.uploads else None
     match unit.state:
-        case UnitState.NO_DATA:
-            return UnitStatus(unit=unit, state=Known.NO_DATA)
-        case UnitState.FAILED:
-            return UnitStatus(unit=unit, state=Known.FAILED, error=unit.error or "")
-        case UnitState.FETCHING:
-            return UnitStatus(unit=unit, state=Known.PENDING, doing="fetching", upload=upload)
+        case FetchState.NO_DATA:
+            return UnitStatus(unit=unit, state=OutcomeState.NO_DATA)
+        case FetchState.FAILED:
+            return UnitStatus(unit=unit, state=OutcomeState.FAILED, error=unit.error or "")
+        case FetchState.FETCHING:
+            return UnitStatus(unit=unit, state=None, doing=FetchState.FETCHING, upload=upload)
     if upload is None:
-        return UnitStatus(unit=unit, state=Known.SAVED)
-    if upload.state in {"failed", "lost"}:
-        return UnitStatus(unit=unit, state=Known.FAILED, error=upload.error or "", upload=upload)
-    if upload.state == "uploaded" and upload.sha256 == unit.sha256:
-        return UnitStatus(unit=unit, state=Known.UPLOADED, upload=upload)
-    return UnitStatus(unit=unit, state=Known.PENDING, doing="uploading", upload=upload)
+        return UnitStatus(unit=unit, state=OutcomeState.SAVED)
+    if upload.state in {UploadState.FAILED, UploadState.LOST}:
+        return UnitStatus(unit=unit, state=OutcomeState.FAILED, error=upload.error or "", upload=upload)
+    if upload.state is UploadState.UPLOADED and upload.sha256 == unit.sha256:
+        return UnitStatus(unit=unit, state=OutcomeState.UPLOADED, upload=upload)
+    return UnitStatus(unit=unit, state=None, doing=UploadState.UPLOADING, upload=upload)
+
+
+def _word(state: OutcomeState | None) -> str:
+    return "pending" if state is None else state.value
 
 
 def _table(units: Sequence[UnitStatus]) -> list[str]:
@@ -171,7 +166,7 @@ def _row(each: UnitStatus) -> tuple[str, ...]:
     unit = each.unit
     return (
         unit.symbol,
-        each.doing or str(each.state),
+        each.doing or _word(each.state),
         f"{unit.bars:,}" if unit.bars else "",
         "" if unit.first is None else day(unit.first),
         "" if unit.last is None else day(unit.last),
@@ -197,7 +192,7 @@ def _some(lines: Sequence[str], most: int | None) -> list[str]:
 
 
 def _run(run: RecordedRun) -> str:
-    state = "is running, or was killed" if run.state == "running" else run.state
+    state = "is running, or was killed" if run.state is RunState.RUNNING else run.state
     took = "" if run.ended is None else f" after {duration((run.ended - run.started).total_seconds())}"
     return f"{state}{took}, begun {run.started:%Y-%m-%d %H:%M} UTC ({run.first_day} to {run.last_day})"
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from polygon_async._version import __version__
 from polygon_async.model.layout import FAILED_CSV, NO_DATA_CSV
-from polygon_async.model.units import State
+from polygon_async.model.states import OutcomeState
 from polygon_async.report.words import duration, moment, size
 
 if TYPE_CHECKING:
@@ -69,17 +69,17 @@ class Summary:
     @property
     def done(self) -> list[Outcome]:
         """Units whose bars are where they were to go."""
-        return [o for o in self.outcomes if o.state in {State.UPLOADED, State.SAVED}]
+        return [o for o in self.outcomes if o.state in {OutcomeState.UPLOADED, OutcomeState.SAVED}]
 
     @property
     def failed(self) -> list[Outcome]:
         """Units that failed, with their errors."""
-        return [o for o in self.outcomes if o.state is State.FAILED]
+        return [o for o in self.outcomes if o.state is OutcomeState.FAILED]
 
     @property
     def no_data(self) -> list[Outcome]:
         """Units whose range holds no bar."""
-        return [o for o in self.outcomes if o.state is State.NO_DATA]
+        return [o for o in self.outcomes if o.state is OutcomeState.NO_DATA]
 
     @property
     def unfinished(self) -> list[Ticker]:

@@ -14,6 +14,7 @@ from polygon_async.errors import DiskUnusable, Interrupted, RunError, first_of
 from polygon_async.ledger.entries import RunRequest
 from polygon_async.ledger.recorder import open_recorder
 from polygon_async.model.counters import Counters, Watcher
+from polygon_async.model.states import RunState
 from polygon_async.model.units import today
 from polygon_async.polygon.session import open_polygon
 from polygon_async.report.coverage import cover, prepare
@@ -119,7 +120,7 @@ async def download(
             stack.push_async_callback(asyncio.wait, [calendar, densities])
             watch = watch_space(settings.output_dir, least, offload=offload)
             interrupted, error = await _to_its_end(_beside(watch, work()), stop)
-            recorder.ended = "interrupted" if interrupted else "stopped" if error else "done"
+            recorder.ended = RunState.INTERRUPTED if interrupted else RunState.STOPPED if error else RunState.DONE
             await calendar
             covered = [] if interrupted else await cover(work.outcomes, offload=offload)
             lookups = most_lookups(unit.ticker for unit in work.todo) if settings.upload and settings.reference else 0

@@ -5,8 +5,8 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from polygon_async.ledger.entries import UnitState
-from polygon_async.model.units import Outcome, State, Unit
+from polygon_async.model.states import FetchState, OutcomeState
+from polygon_async.model.units import Outcome, Unit
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -36,7 +36,7 @@ def units_of(
             units.append(Unit(ticker=ticker, start=start, end=settings.end, adjusted=settings.adjusted))
             continue
         unit = Unit(ticker=ticker, start=before.first_day, end=before.last_day, adjusted=settings.adjusted)
-        state = State.UPLOADED if settings.upload else State.SAVED
+        state = OutcomeState.UPLOADED if settings.upload else OutcomeState.SAVED
         done.append(Outcome(unit=unit, state=state, csv=before.csv, receipt=before.receipt, earlier=True))
     return units, done
 
@@ -50,8 +50,8 @@ def ended_before(unit: Unit, standing: UnitRecord | None, *, run: int | None, up
     """How the unit ended in an earlier run, where nothing is left to do."""
     if standing is None or not counts(unit, standing, run=run):
         return None
-    if standing.state == UnitState.NO_DATA:
-        return Outcome(unit=unit, state=State.NO_DATA, earlier=True)
+    if standing.state is FetchState.NO_DATA:
+        return Outcome(unit=unit, state=OutcomeState.NO_DATA, earlier=True)
     if upload and standing.receipt is not None:
-        return Outcome(unit=unit, state=State.UPLOADED, csv=standing.csv, receipt=standing.receipt, earlier=True)
+        return Outcome(unit=unit, state=OutcomeState.UPLOADED, csv=standing.csv, receipt=standing.receipt, earlier=True)
     return None

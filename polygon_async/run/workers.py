@@ -15,7 +15,8 @@ from polygon_async.bars.resume import remove_csv, resumption, whole_csv
 from polygon_async.errors import Refused, TickerError
 from polygon_async.model.counters import ASKING
 from polygon_async.model.layout import lzo_name, part_name
-from polygon_async.model.units import NEW_YORK, CsvFile, Outcome, State, Unit, today
+from polygon_async.model.states import OutcomeState
+from polygon_async.model.units import NEW_YORK, CsvFile, Outcome, Unit, today
 from polygon_async.polygon.windows import Slots
 from polygon_async.run.fetch import fetch_csv
 from polygon_async.run.tags import TagLookup
@@ -143,9 +144,9 @@ class Work:
             async with self._ending(unit, note=self.recorder.failed):
                 csv, earlier = await self._csv(unit, priority, standing)
                 if csv is None:
-                    self._end(Outcome(unit=unit, state=State.NO_DATA))
+                    self._end(Outcome(unit=unit, state=OutcomeState.NO_DATA))
                 elif self.deliver is None:
-                    self._end(Outcome(unit=unit, state=State.SAVED, csv=csv, earlier=earlier))
+                    self._end(Outcome(unit=unit, state=OutcomeState.SAVED, csv=csv, earlier=earlier))
                 else:
                     self.counters.in_flight[unit.ticker.symbol] = "waiting for the bucket"
                     await self._handoff.put((unit, csv, standing))
@@ -215,7 +216,7 @@ class Work:
         if not self.settings.keep_csv:
             with disk_errors(csv.path):
                 await self.offload(csv.path.unlink, missing_ok=True)
-        return Outcome(unit=unit, state=State.UPLOADED, csv=csv, receipt=receipt)
+        return Outcome(unit=unit, state=OutcomeState.UPLOADED, csv=csv, receipt=receipt)
 
     def _collected(self, csv: CsvFile, standing: UnitRecord | None) -> datetime:
         """The time in the object's key: the run's, or that of an earlier one which may have written it already."""
@@ -232,7 +233,7 @@ class Work:
         except TickerError as error:
             text = self.redact(str(error))
             await note(unit, text)
-            self._end(Outcome(unit=unit, state=State.FAILED, csv=csv, error=text))
+            self._end(Outcome(unit=unit, state=OutcomeState.FAILED, csv=csv, error=text))
             if isinstance(error, Refused) and error.status == 403:
                 self._hint_at_the_plan()
 
@@ -244,7 +245,7 @@ class Work:
         self.counters.ended[outcome.state] += 1
         self.counters.in_flight.pop(symbol, None)
         facts = _facts(outcome)
-        if outcome.state is State.FAILED:
+        if outcome.state is OutcomeState.FAILED:
             log.error("%s failed: %s", symbol, outcome.error, extra={"event": "ticker_failed", "facts": facts})
             return
         bars = f", {outcome.csv.bars:,} bars" if outcome.csv else ""

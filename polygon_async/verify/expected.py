@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from polygon_async.model.layout import metadata, parse_key, safe_name, symbol_of, tags
+from polygon_async.model.states import UploadState
 from polygon_async.model.tickers import AssetType, Ticker
 from polygon_async.model.units import Unit
 from polygon_async.verify.findings import Expected
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["CLAIMED", "as_it_says", "as_recorded", "unit_of"]
 
-CLAIMED = frozenset({"uploaded", "lost"})
+CLAIMED = frozenset({UploadState.UPLOADED, UploadState.LOST})
 """States of uploads whose object was read back once."""
 _FORMS = {
     "bars": r"[1-9]\d*",

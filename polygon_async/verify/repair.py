@@ -18,7 +18,7 @@ from polygon_async.ledger.entries import RunRequest
 from polygon_async.ledger.ledger import open_ledger
 from polygon_async.ledger.recorder import open_recorder
 from polygon_async.model.counters import Counters
-from polygon_async.model.units import CsvFile, State
+from polygon_async.model.states import OutcomeState
 from polygon_async.polygon.session import open_polygon
 from polygon_async.run.workers import Work
 from polygon_async.store.delivery import Delivery
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from polygon_async.ledger.recorder import Recorder
-    from polygon_async.model.units import Unit
+    from polygon_async.model.units import CsvFile, Unit
     from polygon_async.settings.settings import Settings
     from polygon_async.store.bucket import Bucket
     from polygon_async.system.redaction import Redactor
@@ -154,7 +154,8 @@ class Repair:
                 deliver=None,
             )
             await work()
-        found = {o.unit.ticker.symbol: o.csv for o in work.outcomes if o.state is State.SAVED and o.csv is not None}
+        saved = (outcome for outcome in work.outcomes if outcome.state is OutcomeState.SAVED)
+        found = {outcome.unit.ticker.symbol: outcome.csv for outcome in saved if outcome.csv is not None}
         return {e.key: found[e.ticker.symbol] for e in absent if e.ticker.symbol in found}
 
     async def _upload_all(self, todo: Sequence[tuple[Expected, CsvFile]], recorder: Recorder) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from polygon_async.errors import ConfigError, RunError, first_of
 from polygon_async.ledger.inventory import read_inventory
+from polygon_async.model.states import UploadState
 from polygon_async.report.words import size
 from polygon_async.run.directory import claim
 from polygon_async.store.bucket import open_bucket
@@ -134,7 +135,7 @@ def _subjects(units: Iterable[RecordedUnit], destination: str, tickers: Sequence
                 elsewhere += upload.state in CLAIMED
             elif upload.state in CLAIMED and upload.key is not None:
                 expected.append(as_recorded(unit, upload))
-                lost |= {unit.id} if upload.state == "lost" else set()
+                lost |= {unit.id} if upload.state is UploadState.LOST else set()
             else:
                 pending += 1
     if unknown := [ticker for ticker in tickers or () if ticker not in known]:

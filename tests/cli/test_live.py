@@ -8,7 +8,7 @@ from polygon_async.cli import live
 from polygon_async.cli.live import _requests, _Speed, show
 from polygon_async.model.counters import Counters
 from polygon_async.model.rate import parse_rate
-from polygon_async.model.units import State
+from polygon_async.model.states import OutcomeState
 from polygon_async.polygon.pace.limiter import Pacer
 
 
@@ -33,17 +33,17 @@ async def test_time_left_knows_the_rate_and_leaves_pauses_out(clock: Clock) -> N
     counters, pacer = Counters(), Pacer(5 / 60)
     pace = _Speed(counters, 1001)
     assert pace.left(pacer) == "", "nothing has ended: nothing is known"
-    counters.ended[State.SAVED] += 1
+    counters.ended[OutcomeState.SAVED] += 1
     counters.requests = 2
     clock.now += 12
     assert pace.left(pacer) == "6:40:00 left", "1,000 tickers of 2 requests, 12 s each"
     # Without a rate, what tickers took so far is all there is to go by; a pause is no part of it.
     fast = Pacer(None)
-    counters.ended[State.SAVED] += 9
+    counters.ended[OutcomeState.SAVED] += 9
     counters.measures.seconds["pauses"] = 10.0
     clock.now += 8
     assert pace.left(fast) == "0:16:31 left"
-    counters.ended[State.SAVED] = 1001
+    counters.ended[OutcomeState.SAVED] = 1001
     assert pace.left(fast) == ""
 
 

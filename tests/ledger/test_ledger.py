@@ -18,6 +18,7 @@ from polygon_async.errors import DiskUnusable
 from polygon_async.ledger.entries import Run, RunRequest
 from polygon_async.ledger.ledger import open_ledger
 from polygon_async.model.layout import LEDGER
+from polygon_async.model.states import FetchState, RunState, UploadState
 from polygon_async.model.tickers import AssetType, Ticker
 from polygon_async.model.units import CsvFile, Progress, Receipt, Unit
 
@@ -60,8 +61,8 @@ def known(ledger: Ledger, unit: Unit = UNIT, destination: str | None = DESTINATI
     return found
 
 
-@pytest.mark.parametrize("state", [None, "interrupted", "stopped"])
-def test_a_run_that_did_not_end_is_gone_on_with(tmp_path: Path, state: str | None) -> None:
+@pytest.mark.parametrize("state", [None, RunState.INTERRUPTED, RunState.STOPPED])
+def test_a_run_that_did_not_end_is_gone_on_with(tmp_path: Path, state: RunState | None) -> None:
     with open_ledger(tmp_path) as ledger:
         first = begin(ledger)
         if state is not None:
@@ -94,7 +95,7 @@ def test_a_run_that_is_done_or_forced_is_not_gone_on_with(tmp_path: Path) -> Non
         assert not begin(ledger, force=True).resumed
         second = begin(ledger)
         assert (second.resumed, second.id) == (True, first.id + 1)
-        ledger.end(second, "done")
+        ledger.end(second, RunState.DONE)
         assert not begin(ledger).resumed
 
 
@@ -105,7 +106,7 @@ def test_without_days_of_its_own_a_run_has_those_of_the_unfinished_one(tmp_path:
         first = begin(ledger, yesterday)
         again = begin(ledger, today)
         assert (again.first_day, again.last_day, again.id) == (DAY, DAY, first.id)
-        ledger.end(again, "done")
+        ledger.end(again, RunState.DONE)
         assert begin(ledger, today).first_day == today.first_day
 
 
@@ -166,8 +167,8 @@ def test_other_parameters_are_another_unit(tmp_path: Path, other: Unit) -> None:
         assert standing(ledger, other) is None
         ledger.begun(other, source=SOURCE, run=run, day=DAY)
         ledger.empty(other, source=SOURCE)
-        assert known(ledger).state == "fetching"
-        assert known(ledger, other).state == "no data"
+        assert known(ledger).state is FetchState.FETCHING
+        assert known(ledger, other).state is FetchState.NO_DATA
 
 
 def test_a_failure_leaves_nothing_to_go_on_with(tmp_path: Path) -> None:
@@ -177,7 +178,7 @@ def test_a_failure_leaves_nothing_to_go_on_with(tmp_path: Path) -> None:
         ledger.failed(UNIT, source=SOURCE, error="HTTP 404")
         found = standing(ledger)
         assert found is not None
-        assert (found.state, found.progress) == ("failed", None)
+        assert (found.state, found.progress) == (FetchState.FAILED, None)
 
 
 def opened(directory: Path) -> None:
@@ -250,5 +251,12 @@ def test_a_kill_in_the_middle_of_writing_leaves_a_true_ledger(tmp_path: Path) ->
                 for number in range(said + 1)
             ]
             found = ledger.standings(units, source=SOURCE, destination=None)
-        assert {standing.state for standing in found.values()} == {"fetched"}
+        assert {standing.state for standing in found.values()} == {FetchState.FETCHED}
         assert len(found) == said + 1
+
+
+def test_the_words_that_are_stored_do_not_change() -> None:
+    """Ledgers that are already out there hold these."""
+    assert [*FetchState] == ["fetching", "fetched", "no data", "failed"]
+    assert [*UploadState] == ["uploading", "uploaded", "failed", "lost"]
+    assert [*RunState] == ["running", "done", "interrupted", "stopped"]

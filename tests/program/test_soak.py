@@ -15,7 +15,7 @@ import pytest
 from conftest import csv_of, names
 from trouble_cases import DAY, LATER, LINES, SIZE, Case, download, lively_tickers
 
-from polygon_async.model.units import State
+from polygon_async.model.states import OutcomeState
 from polygon_async.polygon.pace import limiter, patience
 from polygon_async.sandbox import Sandbox
 
@@ -88,12 +88,12 @@ async def test_every_outcome_is_right_and_nothing_is_left(
     # Every outcome is right.
     states = {outcome.unit.ticker.symbol: outcome.state for outcome in summary.outcomes}
     reasons = {outcome.unit.ticker.symbol: outcome.error for outcome in summary.failed}
-    whole = {case.symbol: case.csv() for case in cases if case.way.state is State.SAVED}
-    expected = {case.symbol: State.UPLOADED if case.symbol in whole else case.way.state for case in cases}
-    assert states == expected | dict.fromkeys(EMPTY, State.NO_DATA), reasons
+    whole = {case.symbol: case.csv() for case in cases if case.way.state is OutcomeState.SAVED}
+    expected = {case.symbol: OutcomeState.UPLOADED if case.symbol in whole else case.way.state for case in cases}
+    assert states == expected | dict.fromkeys(EMPTY, OutcomeState.NO_DATA), reasons
     assert (summary.exit_code, summary.error, len(summary.outcomes)) == (1, None, len(symbols))
     for case in cases:
-        if case.way.state is State.FAILED:
+        if case.way.state is OutcomeState.FAILED:
             assert case.line.words in (reasons[case.symbol] or "")
     assert summary.counters.requests == len(requests)
 
@@ -124,7 +124,7 @@ async def test_windows_side_by_side_bring_the_truth_or_a_failure(
     chance = random.Random(seed)
     # Which bars a page holds depends on the windows, so no trouble that changes what the truth is.
     told = [line for line in LINES if line.changed is None and line.ever.whole and "=1" not in line.trouble]
-    healing = [line for line in told if line.once.state is State.SAVED and line.first is None]
+    healing = [line for line in told if line.once.state is OutcomeState.SAVED and line.first is None]
     good, bad = [f"G{number}" for number in range(5)], [f"B{number}" for number in range(5)]
     troubles = [f"{symbol} {page} {chance.choice(healing).trouble} 1x" for symbol in good for page in (1, 2, 3)]
     troubles += [f"{symbol} {chance.randint(1, 3)} {chance.choice(told).trouble}" for symbol in bad]

@@ -12,7 +12,7 @@ import pytest
 from conftest import csv_of, names
 from trouble_cases import BYSTANDERS, CASES, DAY, LATER, SIZE, Case, download
 
-from polygon_async.model.units import State
+from polygon_async.model.states import OutcomeState
 from polygon_async.polygon.pace import limiter, patience
 from polygon_async.sandbox import Market, Sandbox
 from polygon_async.sandbox.trouble import KINDS, parse
@@ -87,11 +87,11 @@ def test_a_trouble_ends_as_its_line_says(played: dict[str, Played], case: Case) 
     run = played[group(case)]
     outcome, asked = run.outcome(case.symbol), run.asked(case.symbol)
     assert outcome.state is case.way.state, outcome.error
-    assert run.csv(case.symbol) == (case.csv() if case.way.state is State.SAVED else None)
+    assert run.csv(case.symbol) == (case.csv() if case.way.state is OutcomeState.SAVED else None)
     repeated = sum(asked.values()) - len(asked)
     assert (repeated > 0) is case.way.asked_again
     assert repeated == 1 or not (case.times and case.way.asked_again)
-    if case.way.state is State.FAILED:
+    if case.way.state is OutcomeState.FAILED:
         assert case.line.words in (outcome.error or "")
         assert f"/v2/aggs/ticker/{case.symbol}/range/1/minute/" in (outcome.error or "")
         assert len(asked) == (case.page + 1 if case.line.trouble == "next_loop" else case.page)
