@@ -10,8 +10,8 @@ import subprocess
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from polygon_async.store.bucket import ObjectDescription
 from polygon_async.store.multipart import PartSizes
+from polygon_async.store.objects import ObjectDescription
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -6,13 +6,11 @@ import hashlib
 import operator
 from itertools import islice
 
-from polygon_async.bars.columns import CSV_HEADER
+from polygon_async.bars.columns import COLUMNS, CSV_HEADER, TIMESTAMP
 
 __all__ = ["CsvCheck"]
 
-_COLUMNS = 9
-TIMESTAMP = 6
-"""Where a row has its timestamp."""
+_WIDTH = len(COLUMNS)
 _LONGEST_ROW = 10_000
 """Bytes; what goes on for longer without a line's end is no CSV of bars, and is not kept."""
 
@@ -73,7 +71,7 @@ class CsvCheck:
         self.bars += len(lines)
         rows = [line.split(b",") for line in lines]
         try:
-            if any(len(row) != _COLUMNS for row in rows):
+            if any(len(row) != _WIDTH for row in rows):
                 raise ValueError  # noqa: TRY301 (one way out for all that is no bar)
             times = [int(row[TIMESTAMP]) for row in rows]
         except ValueError:
@@ -95,4 +93,4 @@ class CsvCheck:
 
 
 def _is_bar(row: list[bytes]) -> bool:
-    return len(row) == _COLUMNS and row[TIMESTAMP].isdigit()
+    return len(row) == _WIDTH and row[TIMESTAMP].isdigit()

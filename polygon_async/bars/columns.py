@@ -1,7 +1,22 @@
-"""The columns of a CSV of bars: the header, and where what stands."""
+"""The columns of a CSV of bars: their order, the header, what they hold, and where a row has its timestamp."""
 
 from __future__ import annotations
 
-__all__ = ["CSV_HEADER"]
+from typing import TYPE_CHECKING
 
-CSV_HEADER = b"open,high,low,close,volume,vwap,timestamp,transactions,otc\n"
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["COLUMNS", "CSV_HEADER", "DTYPES", "TIMESTAMP"]
+
+DTYPES: Mapping[str, str] = {
+    **dict.fromkeys(("open", "high", "low", "close", "volume", "vwap"), "float64"),
+    "timestamp": "int64",
+    "transactions": "Int64",
+    "otc": "boolean",
+}
+"""What pandas reads each column as, in the order of the columns."""
+COLUMNS = tuple(DTYPES)
+CSV_HEADER = b"%s\n" % ",".join(COLUMNS).encode()
+TIMESTAMP = COLUMNS.index("timestamp")
+"""The timestamp's place in a row."""

@@ -5,13 +5,16 @@ from __future__ import annotations
 import io
 from typing import TYPE_CHECKING
 
+from polygon_async.bars.columns import DTYPES
+
 if TYPE_CHECKING:
     import pandas as pd
 
+__all__ = ["to_frame"]
+
 
 def to_frame(csv: bytes) -> pd.DataFrame:
+    """The bars of a CSV, one row each, with the types of `DTYPES`; NA where a field is absent."""
     import pandas as pd
 
-    types = dict.fromkeys(("open", "high", "low", "close", "volume", "vwap"), "float64")
-    types |= {"timestamp": "int64", "transactions": "Int64", "otc": "boolean"}
-    return pd.read_csv(io.BytesIO(csv), dtype=types)
+    return pd.read_csv(io.BytesIO(csv), dtype=dict(DTYPES))

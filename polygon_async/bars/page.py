@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 from typing import TYPE_CHECKING
 
+from polygon_async.bars.columns import TIMESTAMP
 from polygon_async.errors import WrongAnswer
 
 if TYPE_CHECKING:
@@ -15,12 +16,12 @@ if TYPE_CHECKING:
 
     from polygon_async.bars.part import Part
 
-__all__ = ["LONGEST_TAIL", "Border", "Page", "border_after"]
+__all__ = ["LONGEST_TAIL", "MOST_BARS", "Border", "Page", "border_after"]
 
+MOST_BARS = 50_000
+"""Bars of a full page: what one request may ask for at most."""
 LONGEST_TAIL = 100_000
 """Bytes of a page's rows (over a thousand) that are kept to recognise its doubles in the next one."""
-TIMESTAMP = 6
-"""Where a row has its timestamp."""
 
 
 @dataclass(frozen=True, slots=True)

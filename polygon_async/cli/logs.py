@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from polygon_async.system.redaction import Redactor
 
-__all__ = ["JsonFormatter", "RedactingFormatter", "log_to"]
+__all__ = ["JsonFormatter", "log_to"]
 
 _TICKER = re.compile(r"/ticker/([^/\]\s]+)/|\b/v3/reference/tickers/([^/\]\s]+)")
 _REQUEST_ID = re.compile(r"\(request_id ([^)\s]+)\)")
@@ -71,7 +71,7 @@ def log_to(handler: logging.Handler, flags: argparse.Namespace, redact: Redactor
     """
 
     def formatter() -> logging.Formatter:
-        return JsonFormatter(redact) if flags.log_format == "json" else RedactingFormatter(redact)
+        return JsonFormatter(redact) if flags.log_format == "json" else _RedactingFormatter(redact)
 
     handler.setFormatter(formatter())
     if flags.quiet:
@@ -94,7 +94,7 @@ def _opened(name: str) -> logging.Handler:
         raise ConfigError(f"--log-file {one_line(name)}: it cannot be written ({one_line(error.strerror)})") from error
 
 
-class RedactingFormatter(logging.Formatter):
+class _RedactingFormatter(logging.Formatter):
     """A log formatter whose output, tracebacks included, has passed a redactor."""
 
     def __init__(self, redact: Redactor) -> None:

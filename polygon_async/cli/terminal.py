@@ -25,7 +25,6 @@ __all__ = [
     "GO_ON",
     "INTERRUPTED",
     "complain",
-    "leave_at_once",
     "open_streams",
     "refuse",
     "run_cancellable",
@@ -91,12 +90,12 @@ def refuse(error: str, *, as_json: bool, code: int = COULD_NOT) -> int:
 def run_until(work: Callable[[asyncio.Event], Coroutine[Any, Any, _T]]) -> _T:
     """Run to its end what cleans up by itself when the event is set: a Ctrl-C or a SIGTERM sets it."""
 
-    patience = threading.Timer(_SECONDS_TO_LEAVE, leave_at_once)
+    patience = threading.Timer(_SECONDS_TO_LEAVE, _leave_at_once)
     patience.daemon = True
 
     def leave(stop: asyncio.Event) -> None:
         if stop.is_set():
-            leave_at_once()
+            _leave_at_once()
         stop.set()
         patience.start()
 
@@ -112,7 +111,7 @@ def run_until(work: Callable[[asyncio.Event], Coroutine[Any, Any, _T]]) -> _T:
         patience.cancel()
 
 
-def leave_at_once() -> NoReturn:
+def _leave_at_once() -> NoReturn:
     """End the program here and now, and what it has started with it; the ledger holds all that has happened."""
     from polygon_async.store.lzop import end_children
 

@@ -78,6 +78,6 @@ def _kept(path: Path, release: str, first: date, last: date) -> dict[str, Any] |
 def _keep(path: Path, kept: dict[str, Any]) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        replace_file(path, json.dumps(kept) + "\n")
+        replace_file(path, json.dumps(kept) + "\n", shared=True)
     except OSError:
         return  # it costs the next run the same second again

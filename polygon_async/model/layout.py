@@ -18,7 +18,6 @@ __all__ = [
     "OBJECT_SUFFIX",
     "REPORT_HTML",
     "REPORT_JSON",
-    "TAGS",
     "TIMEFRAME",
     "VERIFY_CSV",
     "KeyParts",
@@ -43,7 +42,6 @@ REPORT_JSON = "report.json"
 LEDGER = "ledger.sqlite"
 TIMEFRAME = "1min"
 OBJECT_SUFFIX = ".csv.lzo"
-TAGS = ("asset_type", "symbol", "source", "exchange", "currency", "timeframe", "date", "quality")
 
 _SOURCE = "polygon"
 _QUALITY = "raw"

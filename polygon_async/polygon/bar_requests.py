@@ -7,6 +7,7 @@ from datetime import date
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 
+from polygon_async.bars.page import MOST_BARS
 from polygon_async.errors import WrongAnswer, one_line
 from polygon_async.model.units import MINUTE_MS
 
@@ -14,10 +15,7 @@ if TYPE_CHECKING:
     from polygon_async.bars.page import Border
     from polygon_async.model.units import Unit
 
-__all__ = ["LIMIT", "PageRequest", "first_request", "later_request", "next_request", "own_parts"]
-
-LIMIT = 50_000
-"""Bars that one request may ask for; the API's own maximum."""
+__all__ = ["PageRequest", "first_request", "later_request", "next_request", "own_parts"]
 
 _SECRET_PARAMETERS = frozenset({"apikey"})
 
@@ -85,7 +83,7 @@ def next_request(
 
 
 def _beginning(unit: Unit, spelt: str, start: int) -> PageRequest:
-    query = {"adjusted": "true" if unit.adjusted else "false", "sort": "asc", "limit": str(LIMIT)}
+    query = {"adjusted": "true" if unit.adjusted else "false", "sort": "asc", "limit": str(MOST_BARS)}
     path = f"{_chain(unit)}{spelt}/{unit.ends()[1]}"
     return PageRequest(path=path, query=urlencode(query), start=start, is_first=True)
 

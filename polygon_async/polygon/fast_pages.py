@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from polygon_async.bars.columns import TIMESTAMP
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -24,7 +26,6 @@ _REST = b'"vwochltn{}[]'
 # Where open, high, low, close, volume, vwap, timestamp and transactions stand in that form.
 _PLACES = np.array([2, 4, 5, 3, 0, 1, 6, 7])
 _COLUMNS = len(_PLACES)
-TIMESTAMP = 6
 _TIME_DIGITS = 13
 # Integers, as products of doubles go to BLAS, whose threads spin on another core for longer than a page takes.
 _POWERS = 10 ** np.arange(_TIME_DIGITS - 1, -1, -1, dtype=np.int64)

@@ -26,7 +26,6 @@ __all__ = [
     "TickerQuery",
     "entry_of",
     "entry_pages",
-    "list_date",
     "read_entries",
     "with_list_dates",
 ]
@@ -216,7 +215,7 @@ async def entry_of(ticker: str, *, day: date | None, client: Client) -> Entry | 
         raise
 
 
-async def list_date(entry: Entry, *, day: date | None, client: Client) -> str | None:
+async def _list_date(entry: Entry, *, day: date | None, client: Client) -> str | None:
     """The day on which a ticker was listed, which only its own page of the list tells; None where it has none.
 
     Args:
@@ -253,7 +252,7 @@ async def with_list_dates(entries: list[Entry], *, day: date | None, client: Cli
 
     async def work() -> None:
         for place, entry in places:
-            found = entry.list_date or await list_date(entry, day=day, client=client)
+            found = entry.list_date or await _list_date(entry, day=day, client=client)
             dated[place] = msgspec.structs.replace(entry, list_date=found)
 
     try:

@@ -22,11 +22,11 @@ if TYPE_CHECKING:
     from polygon_async.polygon.client import Client
     from polygon_async.polygon.reference import Entry, TickerQuery
 
-__all__ = ["COLUMNS", "Universe", "as_csv", "currency_of", "exchange_of", "gather", "once_each"]
+__all__ = ["Universe", "as_csv", "currency_of", "exchange_of", "gather", "once_each"]
 
 log = logging.getLogger(__name__)
 
-COLUMNS = ("ticker", "name", "exchange", "currency", "asset_type", "type", "list_date", "delist_date")
+_COLUMNS = ("ticker", "name", "exchange", "currency", "asset_type", "type", "list_date", "delist_date")
 
 _ASSET_TYPES = {
     "stocks": AssetType.STOCKS,
@@ -76,7 +76,7 @@ def as_csv(entries: Iterable[Entry]) -> str:
     """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(COLUMNS)
+    writer.writerow(_COLUMNS)
     writer.writerows(_row(entry) for entry in entries)
     return text.getvalue()
 

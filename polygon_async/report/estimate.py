@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
+from polygon_async.bars.page import MOST_BARS
 from polygon_async.model.sessions import Sessions, sessions
 from polygon_async.model.tickers import AssetType
 from polygon_async.model.units import today
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Density", "Estimate", "Span", "estimate", "expect"]
 
-_PAGE = 50_000
 _CSV_BYTES = (58.0, 80.0)
 """Of a bar's row."""
 _STORED_SHARE = (0.5, 0.6)
@@ -134,8 +134,8 @@ def estimate(
 
 def _requests(bars: Span) -> Span:
     """A page holds so many bars; windows may cost a tenth and one more, and an empty range is asked for twice."""
-    low = max(1, math.ceil(bars.low / _PAGE))
-    high = max(2, math.ceil(bars.high / _PAGE))
+    low = max(1, math.ceil(bars.low / MOST_BARS))
+    high = max(2, math.ceil(bars.high / MOST_BARS))
     return Span(low, high if high <= 2 else math.ceil(high * 1.1) + 1)
 
 

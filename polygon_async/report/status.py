@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from polygon_async._version import __version__
 from polygon_async.model.states import FetchState, OutcomeState, RunState, UploadState
-from polygon_async.report.words import day, duration, moment, size
+from polygon_async.report.words import day, duration, first_lines, moment, size
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,6 +22,8 @@ __all__ = ["Status", "UnitStatus", "status_of"]
 _MOST_LINES = 20
 _STATES = (OutcomeState.UPLOADED, OutcomeState.SAVED, OutcomeState.NO_DATA, None, OutcomeState.FAILED)
 """In the order in which they are told."""
+_ALL = "--all"
+"""What shows the rest."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,9 +105,10 @@ class Status:
             lines.append(f"  runs      {len(self.runs):,}, the last one {_run(self.runs[-1])}")
         failed = [f"{each.unit.symbol}: {each.error}" for each in self.units if each.state is OutcomeState.FAILED]
         if failed:
-            lines += ["", *_some(failed, most)]
+            lines += ["", *first_lines(failed, len(failed), most=most, rest=_ALL)]
         if self.units:
-            lines += ["", *_some(_table(self.units), most if most is None else most + 1)]
+            most = most if most is None else most + 1  # the table's head
+            lines += ["", *first_lines(_table(self.units), len(self.units) + 1, most=most, rest=_ALL)]
         return "\n".join(lines)
 
     @property
@@ -183,12 +186,6 @@ def _sessions(coverage: Coverage | None) -> str:
         return ""
     missing = f", {len(coverage.missing):,} missing" if coverage.missing else ""
     return f"{coverage.with_bars:,} of {coverage.expected:,}{missing}"
-
-
-def _some(lines: Sequence[str], most: int | None) -> list[str]:
-    if most is None or len(lines) <= most:
-        return list(lines)
-    return [*lines[:most], f"and {len(lines) - most:,} more: --all"]
 
 
 def _run(run: RecordedRun) -> str:

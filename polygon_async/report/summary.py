@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from polygon_async._version import __version__
 from polygon_async.model.layout import FAILED_CSV, NO_DATA_CSV
 from polygon_async.model.states import OutcomeState
-from polygon_async.report.words import duration, moment, size
+from polygon_async.report.words import duration, first_lines, moment, size
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -149,11 +149,11 @@ class Summary:
         lines.append(f"  requests  {summed['requests']:,}{told}{self._expected}")
         if summed["doubles"]:
             lines.append(f"  doubles   {summed['doubles']:,} identical bars were sent twice and kept once")
-        lines += _some("starts late", [f"{o.unit.ticker.symbol} has its first bar on {_day(o)}" for o in self.late])
-        lines += _some("gaps", [_gap(symbol, found) for symbol, found in self.coverages.items() if found.missing])
-        lines += _some("ends early", [_early_end(symbol, found) for symbol, found in self._ended_early()])
-        lines += _some("no data", [outcome.unit.ticker.symbol for outcome in self.no_data], NO_DATA_CSV)
-        lines += _some("failed", [f"{o.unit.ticker.symbol}: {o.error}" for o in self.failed], FAILED_CSV)
+        lines += _titled("starts late", [f"{o.unit.ticker.symbol} has its first bar on {_day(o)}" for o in self.late])
+        lines += _titled("gaps", [_gap(symbol, found) for symbol, found in self.coverages.items() if found.missing])
+        lines += _titled("ends early", [_early_end(symbol, found) for symbol, found in self._ended_early()])
+        lines += _titled("no data", [outcome.unit.ticker.symbol for outcome in self.no_data], NO_DATA_CSV)
+        lines += _titled("failed", [f"{o.unit.ticker.symbol}: {o.error}" for o in self.failed], FAILED_CSV)
         if self.was_stopped:
             lines.append("  go on     the same command again goes on where this run was")
         if self.failed or self.was_stopped:
@@ -218,12 +218,7 @@ def _day(outcome: Outcome) -> str:
     return moment(outcome.csv.first)[:10] if outcome.csv else ""
 
 
-def _some(title: str, lines: Sequence[str], everything: str | None = None) -> list[str]:
-    """The first of many lines under a title, and where the rest stands."""
-    if not lines:
-        return []
-    shown = [f"  {title:<9} {line}" if index == 0 else f"  {'':<9} {line}" for index, line in enumerate(lines)]
-    if len(lines) <= _MOST_LINES:
-        return shown
-    rest = f"  {'':<9} and {len(lines) - _MOST_LINES:,} more"
-    return [*shown[:_MOST_LINES], f"{rest}: see {everything}" if everything else f"{rest}: see --json"]
+def _titled(title: str, lines: Sequence[str], everything: str = "--json") -> list[str]:
+    """The first of many lines under a title, and where all of them are."""
+    shown = first_lines(lines, len(lines), most=_MOST_LINES, rest=f"see {everything}")
+    return [f"  {title if index == 0 else '':<9} {line}" for index, line in enumerate(shown)]

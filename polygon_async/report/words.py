@@ -1,10 +1,15 @@
-"""Sizes, spans and moments in; the words that a person reads, out."""
+"""Sizes, spans, moments and long lists in; the words that a person reads, out."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from itertools import islice
+from typing import TYPE_CHECKING
 
-__all__ = ["day", "duration", "moment", "size"]
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+__all__ = ["day", "duration", "first_lines", "moment", "size"]
 
 
 def moment(ms: int) -> str:
@@ -33,3 +38,10 @@ def size(count: float) -> str:
             return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
         count /= 1000
     return f"{count:.1f} TB"
+
+
+def first_lines(lines: Iterable[str], total: int, *, most: int | None, rest: str) -> list[str]:
+    """At most so many of `total` lines, and one that says where the rest is; None: all of them."""
+    if most is None or total <= most:
+        return list(lines)
+    return [*islice(lines, most), f"and {total - most:,} more: {rest}"]

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from polygon_async.model.rate import Rate
     from polygon_async.settings.environment import Environment
 
-__all__ = ["DEFAULTS", "Settings", "settings_from"]
+__all__ = ["DEFAULTS", "Settings", "output_directory", "settings_from"]
 
 DEFAULTS: Mapping[str, str] = {
     "universe": "tickers.csv",
@@ -167,7 +167,7 @@ def settings_from(flags: Mapping[str, Any], environment: Environment, *, needs_k
         outage_patience=_chosen(flags, environment, "outage_patience", "POLYGON_OUTAGE_PATIENCE", parse_seconds),
         upload=flags.get("upload", True),
         bucket=_chosen(flags, environment, "bucket", "S3_BUCKET", parse_text),
-        output_dir=_output_dir(flags),
+        output_dir=output_directory(flags),
         keep_csv=flags.get("keep_csv", True),
         force=flags.get("force", False),
         reference=flags.get("reference", True),
@@ -227,7 +227,12 @@ def _chosen(
         raise ConfigError(f"{where} {one_line(repr(text))}: {error}") from None
 
 
-def _output_dir(flags: Mapping[str, Any]) -> Path:
+def output_directory(flags: Mapping[str, Any]) -> Path:
+    """The output directory that the flags name, or the default.
+
+    Raises:
+        ConfigError: the name is empty.
+    """
     path: str | None = flags.get("output_dir")
     if path == "":
         raise ConfigError("--output-dir '': it is empty")

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from polygon_async.settings.settings import Settings
 
-__all__ = ["Choice", "Defaults", "from_csv", "from_csvs", "from_names", "of"]
+__all__ = ["Choice", "Defaults", "from_csvs", "from_names", "of"]
 
 _TAG_COLUMNS = ("asset_type", "exchange", "currency")
 _NO_TAG_COLUMNS = frozenset({"ticker", "error"})
@@ -82,24 +82,15 @@ def from_names(names: Sequence[str], defaults: Defaults, choice: Choice = _EVERY
 def from_csvs(paths: Sequence[Path], defaults: Defaults, choice: Choice = _EVERYTHING) -> list[Ticker]:
     """The tickers of several universes, one after another; of doubles the first row counts.
 
+    A universe is a CSV with a `ticker` column, read as text. The column names' case, a byte order
+    mark, blank lines, spaces around and doubles are forgiven. `exchange`, `currency` and `asset_type`
+    become the ticker's tags; every other column is kept for the lists that can be fed back in (but an
+    `error` column, which those lists write).
+
     Raises:
         ConfigError: a file or one of its rows cannot be used, or none is left; names file and row.
     """
     return _tickers([row for path in paths for row in _rows(path)], defaults, choice)
-
-
-def from_csv(path: Path, defaults: Defaults) -> list[Ticker]:
-    """The tickers of a universe: a CSV with a `ticker` column, read as text.
-
-    The column names' case, a byte order mark, blank lines, spaces around and doubles are
-    forgiven. `exchange`, `currency` and `asset_type` become the ticker's tags; every other
-    column is kept for the lists that can be fed back in (but an `error` column, which those
-    lists write).
-
-    Raises:
-        ConfigError: the file or one of its rows cannot be used; names file and row.
-    """
-    return from_csvs([path], defaults)
 
 
 def _rows(path: Path) -> list[_Row]:

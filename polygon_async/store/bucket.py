@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from polygon_async.system.threads import Threads
 
-__all__ = ["Bucket", "KeyTaken", "ObjectDescription", "StoredObject", "open_bucket"]
+__all__ = ["Bucket", "KeyTaken", "open_bucket"]
 
 log = logging.getLogger(__name__)
 

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 
 from polygon_async.errors import UploadFailed
 from polygon_async.model.layout import lzo_name, metadata, object_key, tags
-from polygon_async.store.bucket import KeyTaken, ObjectDescription
+from polygon_async.store.bucket import KeyTaken
 from polygon_async.store.lzop import Compression
+from polygon_async.store.objects import ObjectDescription
 from polygon_async.system.files import disk_errors
 
 if TYPE_CHECKING:
@@ -25,14 +26,14 @@ if TYPE_CHECKING:
     from polygon_async.store.bucket import Bucket
     from polygon_async.system.threads import Threads
 
-__all__ = ["Delivery", "describe", "seconds_for"]
+__all__ = ["Delivery", "seconds_for"]
 
 _MINUTES_TO_TRY = 60
 _BYTES_PER_SECOND = 1_000_000
 _LEAST_SECONDS = 60
 
 
-def describe(unit: Unit, csv: CsvFile, collected: datetime) -> ObjectDescription:
+def _describe(unit: Unit, csv: CsvFile, collected: datetime) -> ObjectDescription:
     """What the object of a unit's CSV is to be, under the key of a collection time."""
     return ObjectDescription(
         key=object_key(unit.ticker, collected), tags=tags(unit.ticker, collected), metadata=metadata(unit, csv)
@@ -120,7 +121,7 @@ class Delivery:
             size = (await self.offload(file.stat)).st_size
         deadline = seconds_for(size, self.patience)
         for minute in range(_MINUTES_TO_TRY):
-            description = describe(unit, csv, collected + timedelta(minutes=minute))
+            description = _describe(unit, csv, collected + timedelta(minutes=minute))
             with contextlib.suppress(KeyTaken):
                 receipt = await self.bucket.store(
                     file, description, replace=self.replace, deadline=deadline, verified=verified

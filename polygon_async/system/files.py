@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import secrets
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -47,16 +48,27 @@ def disk_errors(path: Path, *, name: type[PolygonAsyncError] = DiskUnusable) -> 
         raise kind(f"{path} cannot be written ({one_line(error.strerror or error)})") from error
 
 
-def replace_file(path: Path, text: str) -> None:
-    """Write a file whole: under a name of its own first, so that nobody ever reads half of it.
+def replace_file(path: Path, content: str | bytes, *, mode: int = 0o666, shared: bool = False) -> None:
+    """Write a file whole: under another name first, so that nobody ever reads half of it.
+
+    Args:
+        path: The file; of a link, the file behind it.
+        content: All of it; text is written as UTF-8.
+        mode: Who may read and write it, as far as the umask allows.
+        shared: Whether another process may write the same file at this moment.
 
     Raises:
         OSError: it cannot be written; what was there stays.
     """
-    target = path.resolve()  # behind a link, the file is what is meant
-    new = target.with_name(f".{target.name}.new")
+    target = path.resolve()
+    # One name for all attempts: what a kill leaves there goes with the next one.
+    new = target.with_name(f".{target.name}.{secrets.token_hex(4)}.new" if shared else f".{target.name}.new")
+    new.unlink(missing_ok=True)
     try:
-        new.write_text(text, encoding="utf-8", newline="")
+        # A link that somebody puts there meanwhile is not followed.
+        number = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+        with open(number, "wb") as file:  # noqa: PTH123 (it is open already)
+            file.write(content.encode() if isinstance(content, str) else content)
         new.replace(target)
     finally:
         new.unlink(missing_ok=True)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from polygon_async.ledger.inventory import RecordedUnit, Upload
     from polygon_async.store.objects import StoredObject
 
-__all__ = ["CLAIMED", "as_it_says", "as_recorded", "unit_of"]
+__all__ = ["CLAIMED", "as_it_says", "as_recorded"]
 
 CLAIMED = frozenset({UploadState.UPLOADED, UploadState.LOST})
 """States of uploads whose object was read back once."""
@@ -85,13 +85,13 @@ def as_it_says(key: str, stored: StoredObject | None) -> Expected | None:
         ticker=ticker,
         key=key,
         collected=parts.collected,
-        unit=unit_of(ticker, words),
+        unit=_unit_of(ticker, words),
         tags=tags(ticker, parts.collected),
         metadata=words,
     )
 
 
-def unit_of(ticker: Ticker, said: Mapping[str, str]) -> Unit | None:
+def _unit_of(ticker: Ticker, said: Mapping[str, str]) -> Unit | None:
     """The unit that an object's metadata names; None where it names none."""
     try:
         start, end = date.fromisoformat(said["from"]), date.fromisoformat(said["to"])

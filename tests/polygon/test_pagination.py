@@ -17,12 +17,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from polygon_async.bars.columns import CSV_HEADER
-from polygon_async.bars.page import Border
+from polygon_async.bars.page import MOST_BARS, Border
 from polygon_async.errors import TickerError, WrongAnswer
 from polygon_async.model.counters import Counters
 from polygon_async.model.tickers import AssetType, Ticker
 from polygon_async.model.units import Unit
-from polygon_async.polygon.bar_requests import LIMIT, PageRequest, first_request, next_request
+from polygon_async.polygon.bar_requests import PageRequest, first_request, next_request
 from polygon_async.polygon.session import open_polygon
 from polygon_async.polygon.walk import pages
 from polygon_async.sandbox import Sandbox
@@ -91,7 +91,7 @@ def test_a_ticker_stands_in_the_path_as_it_is(symbol: str, path: str) -> None:
 def test_the_first_request_asks_for_all_in_order(adjusted: bool) -> None:
     query = parse_qs(first_request(unit_of(adjusted=adjusted)).query)
     assert query == {"adjusted": [str(adjusted).lower()], "sort": ["asc"], "limit": ["50000"]}
-    assert LIMIT == 50_000
+    assert MOST_BARS == 50_000
 
 
 # A next_url

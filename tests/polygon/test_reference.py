@@ -19,7 +19,7 @@ from polygon_async.polygon.exchanges import NAMES, mic_of, name_of
 from polygon_async.polygon.reference import Entry, TickerQuery, read_entries
 from polygon_async.polygon.universe import as_csv, once_each
 from polygon_async.sandbox.reference import LISTED
-from polygon_async.settings.universe import Defaults, from_csv
+from polygon_async.settings.universe import Defaults, from_csvs
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -84,7 +84,7 @@ def test_it_can_be_fed_to_a_download(
 ) -> None:
     box = sandbox(page_size=5)
     assert listing("--output", "all.csv", "--market", "stocks", "otc", "crypto", "fx", "indices", box=box).code == 0
-    told = {ticker.symbol: ticker for ticker in from_csv(tmp_path / "all.csv", Defaults())}
+    told = {ticker.symbol: ticker for ticker in from_csvs([tmp_path / "all.csv"], Defaults())}
     assert (told["MSFT"].exchange, told["MSFT"].currency, told["MSFT"].asset_type) == ("NASDAQ", "USD", "stocks")
     assert (told["TCEHY"].exchange, told["TCEHY"].asset_type) == ("unknown", "stocks")
     assert (told["X:BTCUSD"].exchange, told["X:BTCUSD"].currency) == ("unknown", "USD")

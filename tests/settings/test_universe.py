@@ -11,7 +11,7 @@ from conftest import names
 from stored import stored
 
 from polygon_async.errors import ConfigError
-from polygon_async.settings.universe import Defaults, from_csv, from_names
+from polygon_async.settings.universe import Defaults, from_csvs, from_names
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 def read(path: Path, content: str | bytes) -> list[Ticker]:
     """The tickers of a universe that holds `content`."""
     path.write_bytes(content.encode() if isinstance(content, str) else content)
-    return from_csv(path, Defaults())
+    return from_csvs([path], Defaults())
 
 
 def symbols(path: Path, content: str | bytes) -> list[str]:
@@ -143,7 +143,7 @@ def test_other_columns_become_the_tags_of_their_ticker(universe: Path) -> None:
 
 def test_flags_fill_only_what_the_row_leaves_open(universe: Path) -> None:
     universe.write_text("ticker,exchange,currency\nAAPL,XNAS,\nX:BTCEUR,,\n")
-    tickers = from_csv(universe, Defaults(exchange="NYSE", currency="CHF"))
+    tickers = from_csvs([universe], Defaults(exchange="NYSE", currency="CHF"))
     assert [(t.exchange, t.currency) for t in tickers] == [("XNAS", "CHF"), ("NYSE", "CHF")]
 
 
@@ -275,7 +275,7 @@ def test_bytes_that_are_no_text_are_told(universe: Path, content: bytes) -> None
 
 def test_a_missing_universe_says_what_to_give(universe: Path) -> None:
     with pytest.raises(ConfigError) as caught:
-        from_csv(universe, Defaults())
+        from_csvs([universe], Defaults())
     assert str(caught.value) == (
         f"{universe}: there is no such file; give --tickers, or --universe FILE with a `ticker` column"
     )
@@ -283,14 +283,14 @@ def test_a_missing_universe_says_what_to_give(universe: Path) -> None:
 
 def test_a_directory_is_no_universe(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as caught:
-        from_csv(tmp_path, Defaults())
+        from_csvs([tmp_path], Defaults())
     assert str(caught.value) == f"{tmp_path}: it cannot be read (Is a directory)"
 
 
 def test_a_name_below_a_file_cannot_be_read(universe: Path) -> None:
     universe.write_text("ticker\nAAPL\n")
     with pytest.raises(ConfigError, match=r"it cannot be read \(Not a directory\)"):
-        from_csv(universe / "tickers.csv", Defaults())
+        from_csvs([universe / "tickers.csv"], Defaults())
 
 
 @pytest.mark.parametrize("name", ["AAPL,MSFT", "../x", "..", "", " ", "A" * 65, "A\nB"])

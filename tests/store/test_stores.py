@@ -30,7 +30,8 @@ if TYPE_CHECKING:
 
     from polygon_async.sandbox import Sandbox
     from polygon_async.sandbox.s3 import EmbeddedS3
-    from polygon_async.store.bucket import Bucket, ObjectDescription
+    from polygon_async.store.bucket import Bucket
+    from polygon_async.store.objects import ObjectDescription
 
 RADOSGW = Path(__file__).parent.parent.parent / "scripts" / "radosgw"
 needs_radosgw = pytest.mark.skipif(not shutil.which("radosgw"), reason="radosgw is not installed")

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import logging
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from polygon_async.cli.flags import LOGGING, add_shared
 from polygon_async.cli.logs import log_to
 from polygon_async.cli.terminal import COULD_NOT, say
 from polygon_async.errors import ConfigError
-from polygon_async.settings.settings import DEFAULTS
+from polygon_async.settings.settings import output_directory
 
 if TYPE_CHECKING:
     import argparse
@@ -48,12 +47,9 @@ def run(call: Call) -> int:
 
     flags = call.flags
     log_to(logging.StreamHandler(), flags, call.redact)
-    if flags.output_dir == "":
-        raise ConfigError("--output-dir '': it is empty")
-    number = flags.run
+    directory, number = output_directory(vars(flags)), flags.run
     if number is not None and not (number.isascii() and number.isdigit() and len(number) < 19):
         raise ConfigError(f"--run {number!r}: it is a whole number, 1 or more")
-    directory = Path(flags.output_dir or DEFAULTS["output_dir"])
     report = redacted(read_report(directory, None if number is None else int(number)), call.redact)
     page = write_report(report, directory)
     return 0 if say(json.dumps(report) if flags.json else str(page)) else COULD_NOT

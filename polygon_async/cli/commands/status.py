@@ -5,15 +5,13 @@ from __future__ import annotations
 import json
 import logging
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from polygon_async.cli.flags import LOGGING, add_shared
 from polygon_async.cli.logs import log_to
 from polygon_async.cli.terminal import COULD_NOT, say
-from polygon_async.errors import ConfigError
 from polygon_async.model.layout import LEDGER
-from polygon_async.settings.settings import DEFAULTS
+from polygon_async.settings.settings import output_directory
 
 if TYPE_CHECKING:
     import argparse
@@ -51,9 +49,7 @@ def run(call: Call) -> int:
 
     flags = call.flags
     log_to(logging.StreamHandler(), flags, call.redact)
-    if flags.output_dir == "":
-        raise ConfigError("--output-dir '': it is empty")
-    directory = Path(flags.output_dir or DEFAULTS["output_dir"])
+    directory = output_directory(vars(flags))
     status = status_of(read_inventory(directory), directory / LEDGER, flags.tickers)
     if flags.json:
         told = json.dumps(status.as_json())

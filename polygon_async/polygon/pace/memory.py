@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import logging
 import os
 import sys
-import tempfile
 import time
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import msgspec
 
-from polygon_async.system.files import cache_directory
+from polygon_async.system.files import cache_directory, replace_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from pathlib import Path
 
 __all__ = ["LearnedRate", "RateMemory", "cache_file"]
 
@@ -86,7 +84,9 @@ class RateMemory:
         entries[self._name] = _Entry(per_second=lesson.per_second, ceiling=lesson.ceiling, learned=self._clock())
         newest = sorted(entries.items(), key=lambda item: item[1].learned)[-_MOST_ENTRIES:]
         try:
-            _write(self._path, msgspec.json.encode(_File(rates=dict(newest))))
+            self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            content = msgspec.json.encode(_File(rates=dict(newest)))
+            replace_file(self._path, content, mode=0o600, shared=True)
         except OSError as error:
             log.debug("the rate that was learned is not remembered: %s", error)
 
@@ -112,17 +112,3 @@ def cache_file(environment: Mapping[str, str] = os.environ, platform: str = sys.
     """Where the lessons are kept; None where the user has no home."""
     directory = cache_directory(environment, platform)
     return None if directory is None else directory / "rates.json"
-
-
-def _write(path: Path, content: bytes) -> None:
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    number, name = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
-    part = Path(name)
-    try:
-        with open(number, "wb") as file:  # noqa: PTH123 (it is open already)
-            file.write(content)
-        part.replace(path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            part.unlink()
-        raise
