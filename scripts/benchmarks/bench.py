@@ -19,7 +19,7 @@ from polygon_async.sandbox.__main__ import environment
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from programs import RateMemory, Run
+    from programs import Memory, Run
     from servers import Servers, Use
     from workload import Job
 
@@ -44,7 +44,7 @@ class ToolRun:
 
     seconds: float
     cpu: float
-    memory: RateMemory | None
+    memory: Memory | None
     summary: Mapping[str, Any]
     """Its own, as --json gives it."""
     report: Mapping[str, Any]

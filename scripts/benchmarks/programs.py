@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-__all__ = ["ProgramFailed", "RateMemory", "Run", "run"]
+__all__ = ["Memory", "ProgramFailed", "Run", "run"]
 
 _BETWEEN_SAMPLES = 0.05
 _GRACE = 10
@@ -28,7 +28,7 @@ class ProgramFailed(Exception):
 
 
 @dataclass(slots=True)
-class RateMemory:
+class Memory:
     """Peaks of a process tree, in bytes; sampled, so that what is shorter than a sample may be missed."""
 
     rss: int = 0
@@ -56,7 +56,7 @@ class Run:
     cpu: float
     """Seconds of CPU, those of its children included."""
     output: str
-    memory: RateMemory | None
+    memory: Memory | None
 
 
 def run(command: Sequence[str], env: Mapping[str, str], *, cwd: Path, memory: bool = False) -> Run:
@@ -101,8 +101,8 @@ def _tail(descriptor: int) -> str:
 
 
 @contextlib.contextmanager
-def _sampling(pid: int) -> Iterator[RateMemory]:
-    peaks = RateMemory()
+def _sampling(pid: int) -> Iterator[Memory]:
+    peaks = Memory()
     done = threading.Event()
 
     def sample() -> None:

@@ -21,7 +21,7 @@ from isal import igzip
 
 from polygon_async.sandbox.market import Market
 from polygon_async.sandbox.pages import Pages
-from polygon_async.sandbox.polygon import HOST, Client, Plan
+from polygon_async.sandbox.polygon import HOST, Plan, Polygon
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -73,7 +73,7 @@ class Use:
 def _serve_api(pipe: Connection) -> None:
     pages = _CountedPages(Market(), host=HOST, page_size=None, cache_bytes=_CACHE_BYTES)
     key = secrets.token_urlsafe(24)
-    api = Client(Plan(key, None, None, 1.0), pages=pages)
+    api = Polygon(Plan(key, None, None, 1.0), pages=pages)
     cpu = 0.0
 
     def reset() -> None:
