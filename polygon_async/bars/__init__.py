@@ -1,1 +1,5 @@
-"""Rows and the CSV, whatever the source."""
+"""Rows of bars and the CSV that they become, whatever their source.
+
+Takes plain values, never `Settings`. `polygon`, `report`, `run` and the wings above may import it. Read
+`page` first (order and duplicates), then `part` (the file that becomes a complete one) and `resume`.
+"""

@@ -1,4 +1,8 @@
-"""Nothing in, a local Polygon and an S3 store with real HTTP and real signatures out, without an account."""
+"""A local Polygon and an embedded S3 store, over real HTTP with real signatures, without an account.
+
+For the demo, the tests and the benchmark. It imports no wing, and no wing may import it. Read `Sandbox` below
+first, then `polygon` (the server) and `trouble` (what it can be told to do wrong).
+"""
 
 import datetime as dt
 import secrets

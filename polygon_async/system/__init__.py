@@ -1,1 +1,5 @@
-"""This machine: threads, processes, files, secrets in text."""
+"""This machine: threads, processes, files, and the secrets that no text may show.
+
+Knows nothing of bars; every wing may import it. Read `threads` first: the event loop only awaits, and work
+that blocks is done there.
+"""

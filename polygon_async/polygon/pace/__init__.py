@@ -1,1 +1,4 @@
-"""What all requests share: the pace, and patience with a failing API."""
+"""What all requests share: the token bucket, the search for the plan's rate, patience, and outages.
+
+A part of `polygon`. Read `limiter` first, then `auto`, which finds the rate.
+"""
