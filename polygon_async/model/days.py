@@ -5,7 +5,7 @@ A set of days is an int: bit n stands for the day n days after 1970-01-01. Sets 
 
 from __future__ import annotations
 
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from polygon_async.model.tickers import AssetType
@@ -16,13 +16,31 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["dates_of", "days_between", "days_of", "from_text", "to_text"]
+__all__ = ["dates_of", "days_between", "days_of", "from_text", "plausible_day", "to_text"]
 
 _DAY_MS = 86_400_000
 # No stock trades between midnight and one o'clock in New York, so that winter's time tells the day in summer, too.
 _NEW_YORK_MS = 5 * 3_600_000
 _EPOCH = date(1970, 1, 1)
 _UTC = frozenset({AssetType.CRYPTO, AssetType.FOREX})
+_NEVER = frozenset({date(1900, 1, 1), _EPOCH})
+"""What spreadsheets, databases and clocks write for no day at all; no exchange was open on either."""
+_OLDEST = date(1900, 1, 1)
+_FURTHEST = timedelta(days=3653)
+"""How far ahead a ticker's last day can be known: options expire within some years."""
+
+
+def plausible_day(text: str) -> date | None:
+    """The day of a ticker's life that a universe or the API tells; None for what cannot be one.
+
+    Other programs write 0001-01-01, 1970-01-01 or 9999-12-31 where they know no day.
+    """
+    try:
+        day = date.fromisoformat(text.strip()[:10])
+    except ValueError:
+        return None
+    latest = datetime.now(UTC).date() + _FURTHEST
+    return day if _OLDEST <= day <= latest and day not in _NEVER else None
 
 
 def days_of(stamps: NDArray[np.int64], market: AssetType) -> int:

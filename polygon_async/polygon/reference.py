@@ -12,6 +12,7 @@ from urllib.parse import quote, urlencode
 import msgspec
 
 from polygon_async.errors import PolygonAsyncError, Refused, WrongAnswer, one_line
+from polygon_async.model.days import plausible_day
 from polygon_async.polygon.bar_requests import own_parts
 from polygon_async.polygon.envelope import Head, check_head, decode
 
@@ -84,6 +85,7 @@ class Entry(msgspec.Struct, frozen=True):
     currency_symbol: str | None = None
     list_date: str | None = None
     delisted_utc: str | None = None
+    """As a page is read, these are days in ISO 8601; what cannot be a day is None."""
 
 
 class _Answer(Head):
@@ -157,16 +159,13 @@ def read_entries(body: bytes, *, asked: TickerQuery) -> EntryPage:
         raise WrongAnswer(f"the answer counts {answer.count} tickers and holds {len(entries)}{answer.said_by}")
     for entry in entries:
         _check(entry, asked, answer)
-    return EntryPage(entries, answer.next_url, answer.said_by)
+    return EntryPage([_with_true_days(entry) for entry in entries], answer.next_url or None, answer.said_by)
 
 
 def _check(entry: Entry, asked: TickerQuery, answer: _Answer) -> None:
     """See that an entry is what was asked for, as far as it says what it is."""
     if not entry.ticker:
         raise WrongAnswer(f"the list holds an entry without a ticker{answer.said_by}")
-    if entry.delisted_utc is not None and not _is_moment(entry.delisted_utc):
-        said = f"was delisted on {one_line(repr(entry.delisted_utc))}, which is no day"
-        raise WrongAnswer(f"the list says that {one_line(entry.ticker)} {said}{answer.said_by}")
     wanted: dict[str, object] = {
         "market": asked.market,
         "active": asked.active,
@@ -180,11 +179,14 @@ def _check(entry: Entry, asked: TickerQuery, answer: _Answer) -> None:
             raise WrongAnswer(f"the list has {one_line(entry.ticker)} with {field} {said}{answer.said_by}")
 
 
-def _is_moment(text: str) -> bool:
-    try:
-        return bool(date.fromisoformat(text[:10]))
-    except ValueError:
-        return False
+def _with_true_days(entry: Entry) -> Entry:
+    """The entry with its days in ISO 8601, and without those that cannot be any."""
+    return msgspec.structs.replace(entry, list_date=_day(entry.list_date), delisted_utc=_day(entry.delisted_utc))
+
+
+def _day(text: str | None) -> str | None:
+    day = None if text is None else plausible_day(text)
+    return None if day is None else day.isoformat()
 
 
 class _Details(Head):
@@ -227,7 +229,7 @@ async def _list_date(entry: Entry, *, day: date | None, client: Client) -> str |
         TickerError, RunError: as `Client.get`, but for a page that is not there.
     """
     if day is None and entry.delisted_utc:
-        day = date.fromisoformat(entry.delisted_utc[:10]) - timedelta(days=1)
+        day = date.fromisoformat(entry.delisted_utc) - timedelta(days=1)
     found = await entry_of(entry.ticker, day=day, client=client)
     return None if found is None else found.list_date
 
@@ -238,7 +240,7 @@ def _read_details(body: bytes, *, ticker: str) -> Entry:
     if answer.results is None or answer.results.ticker != ticker:
         about = None if answer.results is None else answer.results.ticker
         raise WrongAnswer(f"the answer is about {one_line(repr(about))}{answer.said_by}")
-    return answer.results
+    return _with_true_days(answer.results)
 
 
 async def with_list_dates(entries: list[Entry], *, day: date | None, client: Client, workers: int) -> list[Entry]:

@@ -92,8 +92,8 @@ def _row(entry: Entry) -> tuple[str, ...]:
         currency_of(entry),
         _ASSET_TYPES.get(entry.market or "", AssetType.of(entry.ticker)),
         one_line(entry.type or ""),
-        one_line(entry.list_date or ""),
-        (entry.delisted_utc or "")[:10],
+        entry.list_date or "",
+        entry.delisted_utc or "",
     )
 
 

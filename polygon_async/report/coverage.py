@@ -9,6 +9,7 @@ from datetime import date, timedelta
 from typing import TYPE_CHECKING
 
 from polygon_async.errors import one_line
+from polygon_async.model.days import plausible_day
 from polygon_async.model.sessions import coverage, sessions
 from polygon_async.model.tickers import AssetType
 from polygon_async.model.units import today
@@ -66,14 +67,7 @@ def _covered(outcomes: Sequence[Outcome]) -> list[Covered]:
         asked = (unit.ticker.market, unit.start, min(unit.end, today() - timedelta(days=1)))
         if asked not in known:
             known[asked] = sessions(*asked)
-        listed, delisted = (_day(unit.ticker.own(column)) for column in ("list_date", "delist_date"))
+        listed, delisted = (plausible_day(unit.ticker.own(column)) for column in ("list_date", "delist_date"))
         found = coverage(known[asked], csv.days, listed=listed, delisted=delisted)
         covered.append(Covered(outcome, known[asked], found))
     return covered
-
-
-def _day(text: str) -> date | None:
-    try:
-        return date.fromisoformat(text[:10])
-    except ValueError:
-        return None

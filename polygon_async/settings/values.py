@@ -21,6 +21,7 @@ __all__ = [
 
 _MOST_CONCURRENCY = 1000
 _OLDEST = date(1970, 1, 1)
+_LATEST = date(2199, 12, 31)
 
 
 def parse_date(text: str) -> date:
@@ -33,8 +34,8 @@ def parse_date(text: str) -> date:
         day = datetime.strptime(text, "%Y-%m-%d").replace(tzinfo=UTC).date()
     except ValueError:
         raise ValueError("a date is YYYY-MM-DD and must exist") from None
-    if day < _OLDEST or text != day.isoformat():
-        raise ValueError(f"a date is YYYY-MM-DD, not before {_OLDEST}")
+    if not _OLDEST <= day <= _LATEST or text != day.isoformat():
+        raise ValueError(f"a date is YYYY-MM-DD, from {_OLDEST} to {_LATEST}")
     return day
 
 

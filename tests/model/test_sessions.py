@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from polygon_async.model.days import dates_of, days_between, days_of, from_text, to_text
+from polygon_async.model.days import dates_of, days_between, days_of, from_text, plausible_day, to_text
 from polygon_async.model.exchange_calendar import trading_days
 from polygon_async.model.sessions import Coverage, Sessions, coverage, sessions
 from polygon_async.model.tickers import AssetType
@@ -111,6 +111,41 @@ def test_only_sessions_within_a_tickers_life_are_missing(
     assert (found.before, found.after, [day.day for day in found.missing]) == expected
     assert (found.expected, found.with_bars) == (5, len(bars))
     assert Coverage.from_json(found.as_json()) == found
+
+
+NO_DAYS = [
+    "0001-01-01", "0000-00-00", "1600-06-15", "1899-12-30", "1900-01-01", "1970-01-01", "2999-06-15", "9999-12-31",
+    "", "-", "none", "NaT", "2026-02-30", "02/27/2024", "elsewhere",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("text", NO_DAYS)
+def test_what_cannot_be_a_day_is_none(text: str) -> None:
+    assert plausible_day(text) is None
+    assert plausible_day(f" {text}T00:00:00Z") is None
+
+
+@pytest.mark.parametrize("text", ["1900-01-02", "1970-01-02", "2024-02-27", "2024-02-27T00:00:00Z", " 2024-02-27 "])
+def test_what_can_be_a_day_is_one(text: str) -> None:
+    assert plausible_day(text) == dt.date.fromisoformat(text.strip()[:10])
+
+
+def test_a_universes_day_that_cannot_be_one_is_none(program: Program, sandbox: Callable[..., Sandbox]) -> None:
+    """Other programs write 0001-01-01 or 9999-12-31 where they know no day."""
+    box, days = (
+        sandbox(),
+        ("--from", "2026-03-02", "--to", "2026-03-31", "--rate", "unlimited", "--no-upload", "--json"),
+    )
+    names = [f"T{number}" for number in range(len(NO_DAYS))]
+    rows = [f"{name},{text},{text}" for name, text in zip(names, NO_DAYS, strict=True)]
+    (program.directory / "u.csv").write_text("\n".join(["ticker,list_date,Delist_Date", *rows, ""]))
+    plain = program("--tickers", *names, *days, "--output-dir", "plain", box=box)
+    ended = program("--universe", "u.csv", *days, box=box)
+    assert (plain.code, ended.code) == (0, 0), ended.err
+    sessions_of = [[done["sessions"] for done in each.summary["done"]] for each in (plain, ended)]
+    assert sessions_of[0] == sessions_of[1]
+    # A run with nothing to do looks at the days again.
+    assert program("--universe", "u.csv", *days, box=box).code == 0
 
 
 def test_a_run_tells_the_sessions_without_bars_and_status_knows_them(
