@@ -91,7 +91,8 @@ def read_page(body: bytes, *, unit: Unit, border: Border) -> Page:
     except WrongAnswer as error:
         raise WrongAnswer(f"{error}{answer.said_by}") from error.__cause__
     bars = len(new.stamps)
-    if len(table.stamps) and not bars and answer.next_url is not None:
+    next_url = answer.next_url or None
+    if len(table.stamps) and not bars and next_url is not None:
         raise WrongAnswer(f"a page held no new bar, and its next_url goes on{answer.said_by}")
     return Page(
         rows=new.rows,
@@ -100,7 +101,7 @@ def read_page(body: bytes, *, unit: Unit, border: Border) -> Page:
         border=_border_after(border, new),
         days=days_of(new.stamps, unit.ticker.market),
         doubles=len(table.stamps) - bars,
-        next_url=answer.next_url,
+        next_url=next_url,
         request_id=answer.request_id,
     )
 

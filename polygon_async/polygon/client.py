@@ -22,7 +22,6 @@ from polygon_async.errors import (
     Retryable,
     TickerError,
     WrongAnswer,
-    one_line,
 )
 from polygon_async.polygon.pace.patience import Patience
 from polygon_async.polygon.reading import read_packed
@@ -238,12 +237,10 @@ class Client:
         self._latency += (took - self._latency) * (_NEW_WEIGHT if self._latency else 1)
         if response.status == 200:
             self._pacer.succeeded(sent=sent)
-            if response.content_type != "application/json" or "Content-Type" not in response.headers:
-                kind = one_line(response.headers.get("Content-Type", "nothing"))
-                raise Retryable(f"HTTP 200 with {kind} instead of JSON", reason="undecodable")
+            content_type = response.headers.get("Content-Type")
             try:
                 return await self._readers(
-                    partial(read_packed, read, body, encoding), size=len(body), priority=priority
+                    partial(read_packed, read, body, encoding, content_type), size=len(body), priority=priority
                 )
             finally:
                 measures.seconds["reading"] += asyncio.get_running_loop().time() - sent - took

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import codecs
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
 from polygon_async.bars.part import append_rows
+from polygon_async.errors import Retryable, one_line
 from polygon_async.polygon.bar_pages import read_page, unpack
 
 if TYPE_CHECKING:
@@ -20,13 +22,21 @@ __all__ = ["place_page", "read_packed"]
 _T = TypeVar("_T")
 
 
-def read_packed(read: Callable[[bytes], _T], body: bytes, encoding: str) -> _T:
-    """What `read` makes of a body that came with this Content-Encoding.
+def read_packed(read: Callable[[bytes], _T], body: bytes, encoding: str, content_type: str | None) -> _T:
+    """What `read` makes of a body that came with this Content-Encoding and Content-Type.
+
+    Some gateways give JSON another name, or put a byte order mark before it. What is neither called JSON
+    nor begins as an answer does is a page of somebody else's.
 
     Raises:
-        Retryable: the body is not what its encoding says.
+        Retryable: the body is not what its encoding says, or no JSON.
     """
-    return read(unpack(body, encoding))
+    text = unpack(body, encoding).removeprefix(codecs.BOM_UTF8)
+    kind = (content_type or "").partition(";")[0].strip().lower()
+    if kind != "application/json" and not text.lstrip().startswith(b"{"):
+        found = one_line(content_type or "nothing")
+        raise Retryable(f"HTTP 200 with {found} instead of JSON", reason="undecodable")
+    return read(text)
 
 
 def place_page(body: bytes, *, unit: Unit, border: Border, place: Part) -> Page:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import ssl
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -53,7 +54,7 @@ def broken_connection(error: Exception, host: str) -> Exception:
 def error_text(body: bytes, encoding: str, request_id: str | None) -> str:
     """What an error body says, in a line."""
     try:
-        text = unpack(body, encoding)
+        text = unpack(body, encoding).removeprefix(codecs.BOM_UTF8)
     except Retryable:
         text = b""
     try:

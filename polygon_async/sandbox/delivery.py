@@ -1,6 +1,7 @@
 """A whole answer and a kind of trouble in, the bytes of a good or broken HTTP exchange out."""
 
 import asyncio
+import codecs
 import socket
 import struct
 from collections.abc import Awaitable, Callable, Iterable
@@ -137,6 +138,8 @@ async def _drip(parcel: Parcel) -> web.StreamResponse:
 def wrap(answer: Answer, kind: str, *, gzip: bool) -> tuple[Answer, bool]:
     """The answer as it goes out, and whether it is (or pretends to be) compressed."""
     body = answer.body[: len(answer.body) // 2] if kind == "cut_json" else answer.body
+    if kind == "bom":
+        body = codecs.BOM_UTF8 + body
     if kind == "wrong_type":
         answer = replace(answer, content_type=PLAIN)
     if kind == "bad_gzip":

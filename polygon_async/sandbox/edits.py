@@ -195,6 +195,7 @@ EDITS: dict[str, Edit] = {
     "next_path": _next_path,
     "next_host": _next_host,
     "next_key": _next_key,
+    "next_blank": lambda page, _: replace(page, next_url=page.next_url or ""),
     "extra_rows": lambda _, scene: scene.pages.page(scene.query, extra=1),
     "overlap": _overlap,
     "contradict": _contradict,

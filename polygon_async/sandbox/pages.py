@@ -54,7 +54,7 @@ class Page:
         tail: dict[str, object] = {"status": self.status, "request_id": self.request_id}
         if self.count:
             tail["count"] = self.count
-        if self.next_url:
+        if self.next_url is not None:
             tail["next_url"] = self.next_url
         results = b'"results":[' + self.rows + b"]," if self.count else b""
         return _object(head)[:-1] + b"," + results + _object(tail)[1:]

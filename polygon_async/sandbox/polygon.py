@@ -288,7 +288,7 @@ class Polygon:
 
     def _remember(self, page: Page, here: Place, *, back: str | None = None) -> None:
         """Know this page's next_url when it is asked for."""
-        if page.next_url is None:
+        if not page.next_url:
             return
         address = _next_address(page.next_url)
         known = self._places.get(address)

@@ -258,6 +258,7 @@ _EDITS: dict[str, Callable[[Body, Scene], Body]] = {
     "next_path": _next(lambda url, _: url.replace("/v3/reference/", "/v3/other/")),
     "next_host": _next(lambda url, scene: scene.argument.rstrip("/") + url.removeprefix(scene.host)),
     "next_key": _next(lambda url, scene: f"{url}&apiKey={scene.key}"),
+    "next_blank": lambda body, _: {"next_url": "", **body},
     "count_lie": lambda body, _: {**body, "count": int(str(body["count"])) + 1},
     "status_word": lambda body, scene: {**body, "status": scene.argument},
     "empty": lambda body, _: _empty(body, []),

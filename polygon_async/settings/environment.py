@@ -52,7 +52,8 @@ class Environment:
         proxies = [layer.get(name) or "" for layer in self._layers for name in _PROXIES]
         with_password = (re.fullmatch(r"(?:\w+://)?[^:@/]*:([^@/]+)@.*", proxy) for proxy in proxies)
         found += [match[1] for match in with_password if match]
-        return [secret.strip() for secret in found if secret.strip()]
+        # Quotes around a key are no part of it.
+        return [secret for text in found for secret in {text.strip(), text.strip(" \"'")} if secret]
 
     def get(self, *names: str) -> tuple[str, str] | None:
         """Name and value of the first of `names` that is set and not empty; `.env` comes last."""

@@ -53,6 +53,8 @@ _HOSTS = frozenset({"api.polygon.io", "api.massive.com"})
 _LONG = 7
 """Days from which on pages are taken to be large."""
 
+_QUOTES = "\"'"
+
 _LAST = "last"
 """In the place of a first day: the day after what the ledger holds."""
 
@@ -277,6 +279,8 @@ def _api_key(environment: Environment, *, needed: bool) -> str:
     if found is None:
         raise ConfigError("POLYGON_API_KEY is not set; export it, or write it into .env (see .env.example)")
     name, key = found
+    if key[0] in _QUOTES or key[-1] in _QUOTES:
+        raise ConfigError(f"{name} has quotes around it, which docker's --env-file keeps; write the key without them")
     if not (key.isascii() and key.isprintable()) or " " in key:
         raise ConfigError(f"{name} holds characters that no API key has; copy it again")
     return key

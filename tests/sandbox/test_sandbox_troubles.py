@@ -83,6 +83,12 @@ async def is_empty_without_next(browser: Browser) -> None:
     assert "next_url" not in reply.page
 
 
+async def ends_with_a_blank_next(browser: Browser) -> None:
+    pages = [reply.page for reply in await browser.walk(PATH)]
+    assert [bool(page["next_url"]) for page in pages] == [True] * (len(pages) - 1) + [False]
+    assert pages[-1]["next_url"] == ""
+
+
 async def is_null(browser: Browser) -> None:
     keys = {"status": "OK", "queryCount": "0", "resultsCount": "0", "adjusted": True, "results": None}
     assert (await meet(browser)).page == keys
@@ -235,6 +241,7 @@ TROUBLES: list[tuple[str, Check]] = [
     ("MSFT 1 html_200", answers_with(200, "<html>", Content_Type="text/html")),
     ("MSFT 1 blank_200", answers_with(200, "", Content_Length="0")),
     ("MSFT 1 wrong_type", answers_with(200, '"ticker":"MSFT"', Content_Type="text/plain; charset=utf-8")),
+    ("MSFT 1 bom", answers_with(200, '\ufeff{"ticker":"MSFT"', Content_Type="application/json")),
     (
         "MSFT 1 redirect=http://127.0.0.1:9",
         answers_with(302, "", Location=f"http://127.0.0.1:9{urlsplit(PATH).path}"),
@@ -264,6 +271,7 @@ TROUBLES: list[tuple[str, Check]] = [
         leads_to("https://api.polygon.io:443:443/v2/aggs/ticker/MSFT/"),
     ),
     ("MSFT * next_key", next_carries_the_key),
+    ("MSFT * next_blank", ends_with_a_blank_next),
     ("MSFT 2 extra_rows", has_one_row_more),
     ("MSFT 2 overlap=3", overlaps),
     ("MSFT 2 contradict", contradicts),
@@ -300,7 +308,9 @@ def test_every_kind_is_tried_and_described() -> None:
     assert len(describe_kinds().splitlines()) == len(KINDS)
 
 
-@pytest.mark.parametrize("kind", ["overlap=3", "extra_rows", "duplicate", "next_key", "delayed", "wrong_type"])
+@pytest.mark.parametrize(
+    "kind", ["overlap=3", "extra_rows", "duplicate", "next_key", "next_blank", "delayed", "wrong_type"]
+)
 async def test_benign_troubles_lose_no_bar(browser: Browser, kind: str) -> None:
     browser.box.set_troubles([f"* * {kind}"])
     found = rows(await browser.walk(PATH))

@@ -108,9 +108,17 @@ def test_the_key_may_have_either_name(own: dict[str, str], dotenv: dict[str, str
         (
             "from",
             "POLYGON_FROM",
-            ["yesterday", "2026-02-30", "2026-1-2", "20260102", "1969-12-31", "\uff12\uff10\uff12\uff16-01-02"],
+            [
+                "yesterday",
+                "2026-02-30",
+                "2026-1-2",
+                "20260102",
+                "1969-12-31",
+                "9999-12-31",
+                "\uff12\uff10\uff12\uff16-01-02",
+            ],
         ),
-        ("to", "POLYGON_TO", ["2026-13-01", "01/02/2026", "2026-01-02T00:00"]),
+        ("to", "POLYGON_TO", ["2026-13-01", "01/02/2026", "2026-01-02T00:00", "9999-12-31", "2200-01-01"]),
         ("concurrency", "POLYGON_CONCURRENCY", ["0", "-1", "1.5", "eight", "1001", "\uff19", "1e2", "9" * 5000]),
         ("rate", "POLYGON_RATE_LIMIT", ["5", "0/s", "-1/s", "5/m", "5 / s", "inf/s", "5/day", "Unlimited", "nan/s"]),
         ("patience", "POLYGON_PATIENCE", ["-1", "nan", "inf", "long", "5m"]),
@@ -248,6 +256,25 @@ def test_a_range_cannot_start_in_the_future() -> None:
 
 
 # Through the program
+
+
+@pytest.mark.parametrize("quote", ['"', "'"])
+def test_a_key_in_quotes_is_told_before_anything_is_asked(
+    program: Program, sandbox: Callable[..., Sandbox], quote: str
+) -> None:
+    """docker's --env-file keeps them."""
+    box = sandbox()
+    quoted = f"{quote}{box.api_key}{quote}"
+    ended = program("--tickers", "QQ", box=box, env={"POLYGON_API_KEY": quoted})
+    assert (ended.code, ended.out, box.requests) == (2, "", [])
+    assert ended.err == (
+        "polygon-async: error: POLYGON_API_KEY has quotes around it, which docker's --env-file keeps;"
+        " write the key without them\n"
+    )
+    # The key itself is known as a secret, in quotes or not.
+    again = program("--tickers", f"{box.api_key}%", box=box, env={"POLYGON_API_KEY": None, "MASSIVE_API_KEY": quoted})
+    assert again.code == 2
+    assert box.api_key not in again.err
 
 
 def test_dotenv_of_the_working_directory_fills_the_gaps(program: Program, sandbox: Callable[..., Sandbox]) -> None:
