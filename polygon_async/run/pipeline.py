@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import hashlib
 import logging
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -17,32 +17,39 @@ from polygon_async.model.counters import Counters, Watcher
 from polygon_async.model.states import RunState
 from polygon_async.model.units import today
 from polygon_async.polygon.session import open_polygon
+from polygon_async.polygon.windows import Slots
 from polygon_async.report.coverage import cover, prepare
 from polygon_async.report.estimate import expect
 from polygon_async.report.lists import write_lists
 from polygon_async.report.run_report import redacted, report_of, write_report
 from polygon_async.report.summary import Summary
 from polygon_async.run.directory import check_space, claim, space_needed, watch_space
-from polygon_async.run.tags import most_lookups
-from polygon_async.run.workers import Work
+from polygon_async.run.outcomes import Outcomes
+from polygon_async.run.tags import TagLookup, most_lookups
+from polygon_async.run.todo import Todo, tidy, what_is_left
+from polygon_async.run.unit import UnitSteps
+from polygon_async.run.workers import run_units
 from polygon_async.store.bucket import open_bucket
 from polygon_async.store.delivery import Delivery
 from polygon_async.store.lzop import find_lzop
 from polygon_async.system.threads import Threads
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Sequence
+    from collections.abc import Awaitable, Coroutine, Mapping, Sequence
     from contextlib import AbstractAsyncContextManager
 
     from polygon_async.ledger.entries import Run
     from polygon_async.ledger.recorder import Recorder
+    from polygon_async.model.counters import Pace
     from polygon_async.model.tickers import Ticker
+    from polygon_async.model.units import Outcome
+    from polygon_async.polygon.client import Client
     from polygon_async.report.coverage import Covered
+    from polygon_async.report.estimate import Estimate
     from polygon_async.settings.settings import Settings
-    from polygon_async.store.bucket import Bucket
     from polygon_async.system.redaction import Redactor
 
-__all__ = ["download"]
+__all__ = ["do", "download"]
 
 log = logging.getLogger(__name__)
 
@@ -69,85 +76,185 @@ async def download(
         Interrupted: `stop` was set before anything was asked of the API.
     """
     stop = stop or asyncio.Event()
-    loop = asyncio.get_running_loop()
-    began = loop.time()
+    async with contextlib.AsyncExitStack() as stack:
+        run = await _opened(settings, tickers, redact=redact, stop=stop, stack=stack)
+        _tell(run.settings, run.recorder.run, len(tickers))
+        for watcher in watchers:
+            await stack.enter_async_context(watcher.watch(run.counters, run.pace, len(tickers)))
+        densities = asyncio.ensure_future(run.recorder.densities())
+        calendar = asyncio.ensure_future(run.offload(prepare, tickers))
+        stack.push_async_callback(asyncio.wait, [calendar, densities])
+        done = await _done(run, stop)
+        await calendar
+        return await _summed_up(run, done, densities)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Run:
+    """All that one run has open."""
+
+    settings: Settings
+    """With the days that the run has: those of an unfinished one, where it goes on."""
+    tickers: Sequence[Ticker]
+    redact: Redactor
+    counters: Counters
+    client: Client
+    pace: Pace
+    offload: Threads
+    recorder: Recorder
+    deliver: Delivery | None
+    """None: the CSVs are all that is wanted."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Done:
+    """How a run's work ended."""
+
+    todo: Todo
+    outcomes: Sequence[Outcome]
+    interrupted: bool
+    error: str | None
+    """What stopped it, where it was not interrupted."""
+
+
+async def _opened(
+    settings: Settings,
+    tickers: Sequence[Ticker],
+    *,
+    redact: Redactor,
+    stop: asyncio.Event,
+    stack: contextlib.AsyncExitStack,
+) -> _Run:
+    """Check what can be checked before anything is asked of the API, and open what a run needs; `stack` closes it."""
     lzop = find_lzop() if settings.upload else None
     counters = Counters()
-    counters.measures.began = began
-    least = space_needed(settings.concurrency)
-    with claim(settings.output_dir, tickers):
-        await asyncio.to_thread(check_space, settings.output_dir, least)
-        async with contextlib.AsyncExitStack() as stack:
-            offload = await stack.enter_async_context(Threads())
-            client, pacer = await stack.enter_async_context(
-                open_polygon(settings.access, offload=offload, counters=counters)
-            )
-            bucket = None
-            if settings.upload:
-                bucket = await stack.enter_async_context(
-                    open_bucket(
-                        settings.bucket, offload=offload, connections=settings.concurrency, on_secret=redact.add
-                    )
-                )
-                await _unless(stop, bucket.check())
-            recorder = await stack.enter_async_context(_open_records(settings, tickers, bucket))
-            settings = replace(settings, start=recorder.run.first_day, end=recorder.run.last_day)
-            _tell(settings, recorder.run, len(tickers))
-            work = Work(
-                settings=settings,
-                tickers=tickers,
-                redact=redact,
-                counters=counters,
-                client=client,
-                offload=offload,
-                recorder=recorder,
-                deliver=None
-                if bucket is None or lzop is None
-                else Delivery(
-                    bucket=bucket,
-                    lzop=lzop,
-                    directory=settings.output_dir,
-                    offload=offload,
-                    replace=settings.force,
-                    patience=settings.patience,
-                    seconds=counters.measures.seconds,
-                ),
-            )
-            for watcher in watchers:
-                await stack.enter_async_context(watcher.watch(counters, pacer, len(tickers)))
-            densities = asyncio.ensure_future(recorder.densities())
-            calendar = asyncio.ensure_future(offload(prepare, tickers))
-            stack.push_async_callback(asyncio.wait, [calendar, densities])
-            watch = watch_space(settings.output_dir, least, offload=offload)
-            interrupted, error = await _to_its_end(_beside(watch, work()), stop)
-            recorder.ended = RunState.INTERRUPTED if interrupted else RunState.STOPPED if error else RunState.DONE
-            await calendar
-            covered = [] if interrupted else await cover(work.outcomes, offload=offload)
-            lookups = most_lookups(unit.ticker for unit in work.todo) if settings.upload and settings.reference else 0
-            expected = (
-                None if interrupted else await expect(work.todo, await densities, lookups=lookups, offload=offload)
-            )
-            summary = Summary(
-                tickers=tickers,
-                outcomes=work.outcomes,
-                counters=counters,
-                start=settings.start,
-                end=settings.end,
-                adjusted=settings.adjusted,
-                collected=recorder.run.collected,
-                seconds=loop.time() - began,
-                directory=settings.output_dir,
-                interrupted=interrupted,
-                error=error and redact(error),
-                coverages={each.outcome.unit.ticker.symbol: each.found for each in covered},
-                estimate=expected,
-                since_last=settings.since_last,
-                has_earlier=work.has_earlier,
-            )
-            try:
-                await _write_down(summary, settings, covered, recorder=recorder, offload=offload, redact=redact)
-            except DiskUnusable as full:
-                summary = replace(summary, error=summary.error or str(full))
+    counters.measures.began = asyncio.get_running_loop().time()
+    stack.enter_context(claim(settings.output_dir, tickers))
+    await asyncio.to_thread(check_space, settings.output_dir, space_needed(settings.concurrency))
+    offload = await stack.enter_async_context(Threads())
+    client, pace = await stack.enter_async_context(open_polygon(settings.access, offload=offload, counters=counters))
+    deliver = None
+    if lzop is not None:
+        bucket = await stack.enter_async_context(
+            open_bucket(settings.bucket, offload=offload, connections=settings.concurrency, on_secret=redact.add)
+        )
+        await _unless(stop, bucket.check())
+        deliver = Delivery(
+            bucket=bucket,
+            lzop=lzop,
+            directory=settings.output_dir,
+            offload=offload,
+            replace=settings.force,
+            patience=settings.patience,
+            seconds=counters.measures.seconds,
+        )
+    destination = None if deliver is None else deliver.bucket.destination
+    recorder = await stack.enter_async_context(_open_recorder(settings, tickers, destination))
+    return _Run(
+        settings=replace(settings, start=recorder.run.first_day, end=recorder.run.last_day),
+        tickers=tickers,
+        redact=redact,
+        counters=counters,
+        client=client,
+        pace=pace,
+        offload=offload,
+        recorder=recorder,
+        deliver=deliver,
+    )
+
+
+async def _done(run: _Run, stop: asyncio.Event) -> _Done:
+    """Do all of the run's work, or what of it can be done."""
+    settings = run.settings
+    todo = Todo(units=(), done=(), has_earlier=False)
+    outcomes = Outcomes(redact=run.redact, counters=run.counters, tickers=len(run.tickers), start=settings.start)
+
+    async def work() -> None:
+        nonlocal todo
+        upload = run.deliver is not None
+        todo = await what_is_left(run.tickers, settings, recorder=run.recorder, upload=upload)
+        await do(
+            todo,
+            settings,
+            outcomes=outcomes,
+            client=run.client,
+            recorder=run.recorder,
+            deliver=run.deliver,
+            offload=run.offload,
+            counters=run.counters,
+        )
+
+    watch = watch_space(settings.output_dir, space_needed(settings.concurrency), offload=run.offload)
+    interrupted, error = await _to_its_end(_beside(watch, work()), stop)
+    run.recorder.ended = RunState.INTERRUPTED if interrupted else RunState.STOPPED if error else RunState.DONE
+    return _Done(todo=todo, outcomes=outcomes.all, interrupted=interrupted, error=error)
+
+
+async def do(
+    todo: Todo,
+    settings: Settings,
+    *,
+    outcomes: Outcomes,
+    client: Client,
+    recorder: Recorder,
+    deliver: Delivery | None,
+    offload: Threads,
+    counters: Counters,
+) -> None:
+    """Do what is left of a run; `outcomes` gets one for each unit, those that earlier runs have done first.
+
+    Raises:
+        RunError: the run cannot go on.
+    """
+    await tidy(todo, settings.output_dir, keep_csv=settings.keep_csv, offload=offload)
+    for outcome in todo.done:
+        outcomes.end(outcome)
+    # Nothing is looked up for tickers that nobody tags.
+    tagged = [unit.ticker for unit, _ in todo.units] if deliver and settings.reference else []
+    steps = UnitSteps(
+        directory=settings.output_dir,
+        keep_csv=settings.keep_csv,
+        client=client,
+        slots=Slots(settings.concurrency, waiting=len(todo.units)),
+        recorder=recorder,
+        tags=TagLookup(tagged, day=settings.end, client=client, recorder=recorder),
+        deliver=deliver,
+        offload=offload,
+        counters=counters,
+    )
+    await run_units(todo.units, steps, outcomes, concurrency=settings.concurrency)
+
+
+async def _summed_up(run: _Run, done: _Done, densities: Awaitable[Mapping[str, float]]) -> Summary:
+    """The summary of a run whose work has ended; lists, report and ledger have it, too."""
+    settings, units = run.settings, [unit for unit, _ in done.todo.units]
+    covered: list[Covered] = []
+    expected: Estimate | None = None
+    if not done.interrupted:
+        covered = await cover(done.outcomes, offload=run.offload)
+        lookups = most_lookups(unit.ticker for unit in units) if settings.upload and settings.reference else 0
+        expected = await expect(units, await densities, lookups=lookups, offload=run.offload)
+    summary = Summary(
+        tickers=run.tickers,
+        outcomes=done.outcomes,
+        counters=run.counters,
+        start=settings.start,
+        end=settings.end,
+        adjusted=settings.adjusted,
+        collected=run.recorder.run.collected,
+        seconds=asyncio.get_running_loop().time() - run.counters.measures.began,
+        directory=settings.output_dir,
+        interrupted=done.interrupted,
+        error=done.error and run.redact(done.error),
+        coverages={each.outcome.unit.ticker.symbol: each.found for each in covered},
+        estimate=expected,
+        since_last=settings.since_last,
+        has_earlier=done.todo.has_earlier,
+    )
+    try:
+        await _write_down(summary, settings, covered, recorder=run.recorder, offload=run.offload, redact=run.redact)
+    except DiskUnusable as full:
+        summary = replace(summary, error=summary.error or str(full))
     return summary
 
 
@@ -179,8 +286,8 @@ async def _to_its_end(work: Coroutine[Any, Any, None], stop: asyncio.Event) -> t
     return False, None
 
 
-def _open_records(
-    settings: Settings, tickers: Sequence[Ticker], bucket: Bucket | None
+def _open_recorder(
+    settings: Settings, tickers: Sequence[Ticker], destination: str | None
 ) -> AbstractAsyncContextManager[Recorder]:
     order = RunRequest(
         source=settings.source,
@@ -194,7 +301,7 @@ def _open_records(
     return open_recorder(
         settings.output_dir,
         order,
-        destination=None if bucket is None else bucket.destination,
+        destination=destination,
         now=datetime.now(UTC).replace(microsecond=0),
         force=settings.force,
     )

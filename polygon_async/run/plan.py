@@ -23,7 +23,7 @@ from polygon_async.polygon.session import open_polygon
 from polygon_async.report.estimate import Density, Span, estimate
 from polygon_async.report.words import duration, size
 from polygon_async.run.tags import most_lookups
-from polygon_async.run.todo import counts, ended_before, units_of
+from polygon_async.run.todo import by_start, counts, ended_before, units_of
 from polygon_async.system.threads import Threads
 
 if TYPE_CHECKING:
@@ -196,8 +196,7 @@ def _known(settings: Settings, tickers: Sequence[Ticker]) -> tuple[list[Unit], i
         units, done = units_of(tickers, settings, held)
         standings: dict[str, UnitRecord] = {}
         if not settings.force:
-            for start in {unit.start for unit in units}:
-                alike = [unit for unit in units if unit.start == start]
+            for alike in by_start(units):
                 standings |= ledger.standings(alike, source=source, destination=destination)
         left = [unit for unit in units if not _is_fetched(unit, standings.get(unit.ticker.symbol), settings)]
         densities = ledger.densities(source=source)

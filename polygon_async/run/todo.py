@@ -1,21 +1,90 @@
-"""Tickers and what the ledger holds of them in; the units of a run, and those that need nothing more, out."""
+"""Tickers and what the ledger holds of them in; what is left to do, and what needs nothing more, out."""
 
 from __future__ import annotations
 
+from collections import defaultdict
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from polygon_async.bars.part import remove
+from polygon_async.bars.resume import remove_csv
+from polygon_async.model.layout import lzo_name
 from polygon_async.model.states import FetchState, OutcomeState
 from polygon_async.model.units import Outcome, Unit
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
+    from pathlib import Path
 
     from polygon_async.ledger.entries import Held, UnitRecord
+    from polygon_async.ledger.recorder import Recorder
     from polygon_async.model.tickers import Ticker
     from polygon_async.settings.settings import Settings
+    from polygon_async.system.threads import Threads
 
-__all__ = ["counts", "ended_before", "units_of"]
+__all__ = ["Pending", "Todo", "by_start", "counts", "ended_before", "tidy", "units_of", "what_is_left"]
+
+Pending = tuple[Unit, "UnitRecord | None"]
+"""A unit, and what the ledger knows of it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Todo:
+    """What is left to do of a run, and what is not."""
+
+    units: Sequence[Pending]
+    """In the order of the tickers."""
+    done: Sequence[Outcome]
+    """How the others ended in earlier runs."""
+    has_earlier: bool
+    """Whether the ledger holds bars from before the range, where only what is new was asked for."""
+
+
+async def what_is_left(tickers: Sequence[Ticker], settings: Settings, *, recorder: Recorder, upload: bool) -> Todo:
+    """What is left to do, by what the ledger knows.
+
+    Args:
+        tickers: The universe.
+        settings: What is asked for.
+        recorder: Knows the ledger.
+        upload: Whether objects are wanted, and not CSVs only.
+    """
+    held = await recorder.held(adjusted=settings.adjusted) if settings.since_last else {}
+    units, done = units_of(tickers, settings, held)
+    records: dict[str, UnitRecord] = {}
+    for alike in by_start(units) if not settings.force else ():
+        records |= await recorder.standings(alike)
+    todo: list[Pending] = []
+    for unit in units:
+        record = records.get(unit.ticker.symbol)
+        before = ended_before(unit, record, run=recorder.run.id, upload=upload)
+        if before is None:
+            todo.append((unit, record))
+        else:
+            done.append(before)
+    return Todo(units=todo, done=done, has_earlier=any(ticker.symbol in held for ticker in tickers))
+
+
+async def tidy(todo: Todo, directory: Path, *, keep_csv: bool, offload: Threads) -> None:
+    """Remove what a run that was killed had no time to: compressed files, and CSVs whose object is confirmed."""
+
+    def remove_all() -> None:
+        for unit in (*(unit for unit, _ in todo.units), *(outcome.unit for outcome in todo.done)):
+            remove(directory / lzo_name(unit.ticker.symbol))
+        for outcome in todo.done:
+            if not keep_csv and outcome.csv is not None:
+                remove_csv(outcome.csv)
+
+    await offload(remove_all)
+
+
+def by_start(units: Iterable[Unit]) -> Iterable[Sequence[Unit]]:
+    """The units in groups that differ in their ticker only: as the ledger is asked for them."""
+    groups: defaultdict[object, list[Unit]] = defaultdict(list)
+    for unit in units:
+        groups[unit.start].append(unit)
+    return groups.values()
 
 
 def units_of(

@@ -20,7 +20,9 @@ from polygon_async.ledger.recorder import open_recorder
 from polygon_async.model.counters import Counters
 from polygon_async.model.states import OutcomeState
 from polygon_async.polygon.session import open_polygon
-from polygon_async.run.workers import Work
+from polygon_async.run.outcomes import Outcomes
+from polygon_async.run.pipeline import do
+from polygon_async.run.todo import what_is_left
 from polygon_async.store.delivery import Delivery
 from polygon_async.verify.findings import Kind
 
@@ -143,19 +145,22 @@ class Repair:
             return {}
         counters = Counters()
         async with open_polygon(settings.access, offload=self.offload, counters=counters) as (client, _):
-            work = Work(
-                settings=settings,
-                tickers=[expected.ticker for expected in absent],
-                redact=self.redact,
-                counters=counters,
+            outcomes = Outcomes(redact=self.redact, counters=counters, tickers=len(absent), start=settings.start)
+            tickers = [expected.ticker for expected in absent]
+            todo = await what_is_left(tickers, settings, recorder=recorder, upload=False)
+            await do(
+                todo,
+                settings,
+                outcomes=outcomes,
                 client=client,
-                offload=self.offload,
                 recorder=recorder,
                 deliver=None,
+                offload=self.offload,
+                counters=counters,
             )
-            await work()
-        saved = (outcome for outcome in work.outcomes if outcome.state is OutcomeState.SAVED)
-        found = {outcome.unit.ticker.symbol: outcome.csv for outcome in saved if outcome.csv is not None}
+        found = {
+            o.unit.ticker.symbol: o.csv for o in outcomes.all if o.state is OutcomeState.SAVED and o.csv is not None
+        }
         return {e.key: found[e.ticker.symbol] for e in absent if e.ticker.symbol in found}
 
     async def _upload_all(self, todo: Sequence[tuple[Expected, CsvFile]], recorder: Recorder) -> None:

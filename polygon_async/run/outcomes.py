@@ -1,0 +1,105 @@
+"""How units end: their errors in, their outcomes out."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from polygon_async.errors import Refused, TickerError
+from polygon_async.model.states import OutcomeState
+from polygon_async.model.units import Outcome
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable
+    from datetime import date
+
+    from polygon_async.model.counters import Counters
+    from polygon_async.model.units import CsvFile, Unit
+    from polygon_async.system.redaction import Redactor
+
+__all__ = ["Outcomes"]
+
+log = logging.getLogger(__name__)
+
+_HINT_AFTER = 5
+"""After so many tickers refused with 403, and none let through, the plan is the reason and not the tickers."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Outcomes:
+    """One outcome for every unit that ended, in the order in which they did."""
+
+    redact: Redactor
+    counters: Counters
+    tickers: int
+    """How many the run has."""
+    start: date
+    """The first day that the run asks for."""
+    all: list[Outcome] = field(default_factory=list)
+    """It fills while the run goes on."""
+    _began: dict[str, float] = field(init=False, default_factory=dict)
+    """When fetching each ticker began, by the loop's time."""
+    _refused: int = field(init=False, default=0)
+
+    def begin(self, unit: Unit) -> None:
+        """Work on a unit begins."""
+        self._began[unit.ticker.symbol] = asyncio.get_running_loop().time()
+
+    @contextlib.asynccontextmanager
+    async def ending(
+        self, unit: Unit, csv: CsvFile | None = None, *, note: Callable[[Unit, str], Awaitable[None]]
+    ) -> AsyncIterator[None]:
+        """Turn a ticker's own error into its outcome, while the others go on; `note` tells the ledger."""
+        try:
+            yield
+        except TickerError as error:
+            text = self.redact(str(error))
+            await note(unit, text)
+            self.end(Outcome(unit=unit, state=OutcomeState.FAILED, csv=csv, error=text))
+            if isinstance(error, Refused) and error.status == 403:
+                self._hint_at_the_plan()
+
+    def end(self, outcome: Outcome) -> None:
+        """Keep an outcome, count it and log it."""
+        symbol = outcome.unit.ticker.symbol
+        if (began := self._began.pop(symbol, None)) is not None:
+            outcome = replace(outcome, seconds=asyncio.get_running_loop().time() - began)
+        self.all.append(outcome)
+        self.counters.ended[outcome.state] += 1
+        self.counters.in_flight.pop(symbol, None)
+        facts = _facts(outcome)
+        if outcome.state is OutcomeState.FAILED:
+            log.error("%s failed: %s", symbol, outcome.error, extra={"event": "ticker_failed", "facts": facts})
+            return
+        bars = f", {outcome.csv.bars:,} bars" if outcome.csv else ""
+        key = f", {outcome.receipt.key}" if outcome.receipt else ""
+        before = " before" if outcome.earlier else ""
+        extra = {"routine": True, "event": "ticker_done", "facts": facts}
+        log.info("%s %s%s%s%s", symbol, outcome.state, before, bars, key, extra=extra)
+
+    def _hint_at_the_plan(self) -> None:
+        self._refused += 1
+        ended = [outcome for outcome in self.all if not outcome.earlier]
+        if self._refused == len(ended) == min(_HINT_AFTER, self.tickers):
+            log.warning(
+                "so far every ticker was refused with 403: the plan behind the key does not include this"
+                " market or reach back to %s; choose a later --from, or look at the plan",
+                self.start,
+            )
+
+
+def _facts(outcome: Outcome) -> dict[str, object]:
+    """What a log line tells of an outcome beside its words."""
+    facts: dict[str, object] = {"ticker": outcome.unit.ticker.symbol, "state": str(outcome.state)}
+    if outcome.seconds is not None:
+        facts["seconds"] = round(outcome.seconds, 3)
+    if outcome.csv is not None:
+        facts["bars"] = outcome.csv.bars
+    if outcome.receipt is not None:
+        facts["key"] = outcome.receipt.key
+    if outcome.error is not None:
+        facts["error"] = outcome.error
+    return facts
