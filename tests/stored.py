@@ -104,5 +104,5 @@ def minutes_from(moment: dt.datetime, count: int) -> list[dt.datetime]:
 
 async def open_uploads(bucket: Bucket) -> list[str]:
     """The keys of the uploads of parts that have not ended."""
-    answer = await bucket._client.list_multipart_uploads(Bucket=bucket.name)
+    answer = await bucket.client.list_multipart_uploads(Bucket=bucket.name)
     return [upload["Key"] for upload in answer.get("Uploads", [])]

@@ -12,8 +12,11 @@ if TYPE_CHECKING:
     from polygon_async.model.units import CsvFile, Unit
 
 __all__ = [
+    "CSV_SHA256",
     "FAILED_CSV",
+    "IDENTITY",
     "LEDGER",
+    "METADATA",
     "NO_DATA_CSV",
     "OBJECT_SUFFIX",
     "REPORT_HTML",
@@ -42,6 +45,11 @@ REPORT_JSON = "report.json"
 LEDGER = "ledger.sqlite"
 TIMEFRAME = "1min"
 OBJECT_SUFFIX = ".csv.lzo"
+IDENTITY = ("from", "to", "adjusted")
+"""The metadata that tells units apart whose objects could share a key."""
+CSV_SHA256 = "csv-sha256"
+"""The metadata that tells one content of a unit from another."""
+METADATA = (*IDENTITY, "bars", "first", "last", CSV_SHA256)
 
 _SOURCE = "polygon"
 _QUALITY = "raw"
@@ -143,5 +151,5 @@ def metadata(unit: Unit, csv: CsvFile) -> dict[str, str]:
         "from": unit.start.isoformat(),
         "to": unit.end.isoformat(),
         "adjusted": "true" if unit.adjusted else "false",
-        "csv-sha256": csv.sha256,
+        CSV_SHA256: csv.sha256,
     }

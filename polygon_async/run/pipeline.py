@@ -32,6 +32,7 @@ from polygon_async.run.workers import run_units
 from polygon_async.store.bucket import open_bucket
 from polygon_async.store.delivery import Delivery
 from polygon_async.store.lzop import find_lzop
+from polygon_async.store.upload import Uploader
 from polygon_async.system.threads import Threads
 
 if TYPE_CHECKING:
@@ -136,11 +137,11 @@ async def _opened(
     deliver = None
     if lzop is not None:
         bucket = await stack.enter_async_context(
-            open_bucket(settings.bucket, offload=offload, connections=settings.concurrency, on_secret=redact.add)
+            open_bucket(settings.bucket, connections=settings.concurrency, on_secret=redact.add)
         )
         await _unless(stop, bucket.check())
         deliver = Delivery(
-            bucket=bucket,
+            uploader=Uploader(bucket, offload=offload),
             lzop=lzop,
             directory=settings.output_dir,
             offload=offload,
@@ -148,7 +149,7 @@ async def _opened(
             patience=settings.patience,
             seconds=counters.measures.seconds,
         )
-    destination = None if deliver is None else deliver.bucket.destination
+    destination = None if deliver is None else deliver.uploader.bucket.destination
     recorder = await stack.enter_async_context(_open_recorder(settings, tickers, destination))
     return _Run(
         settings=replace(settings, start=recorder.run.first_day, end=recorder.run.last_day),

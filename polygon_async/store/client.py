@@ -1,4 +1,4 @@
-"""The environment's settings for S3 in, a client of that store out."""
+"""Open a client of the S3 store that the environment's settings point at."""
 
 from __future__ import annotations
 

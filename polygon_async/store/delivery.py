@@ -1,4 +1,4 @@
-"""A whole CSV in, its confirmed object's receipt out: lzop, the key, the upload."""
+"""Take a whole CSV into the store: compress it, choose its key, upload it, and return the receipt."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 
 from polygon_async.errors import UploadFailed
 from polygon_async.model.layout import lzo_name, metadata, object_key, tags
-from polygon_async.store.bucket import KeyTaken
 from polygon_async.store.lzop import Compression
 from polygon_async.store.objects import ObjectDescription
+from polygon_async.store.upload import KeyTaken
 from polygon_async.system.files import disk_errors
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from polygon_async.model.units import CsvFile, Receipt, Unit
-    from polygon_async.store.bucket import Bucket
+    from polygon_async.store.upload import Uploader
     from polygon_async.system.threads import Threads
 
 __all__ = ["Delivery", "seconds_for"]
@@ -49,7 +49,7 @@ def seconds_for(size: int, patience: float) -> float:
 class Delivery:
     """Where CSVs go, and how."""
 
-    bucket: Bucket
+    uploader: Uploader
     lzop: str
     directory: Path
     """Of the compressed files, while they live."""
@@ -70,7 +70,7 @@ class Delivery:
             unit: What the CSV holds.
             csv: The CSV.
             collected: The time in the key; where another unit's object has it, the next free minute.
-            doing: Told what is being done.
+            on_stage: Told what is being done.
 
         Raises:
             TickerError, RunError: the object is not stored, or not confirmed.
@@ -123,7 +123,7 @@ class Delivery:
         for minute in range(_MINUTES_TO_TRY):
             description = _describe(unit, csv, collected + timedelta(minutes=minute))
             with contextlib.suppress(KeyTaken):
-                receipt = await self.bucket.store(
+                receipt = await self.uploader.store(
                     file, description, replace=self.replace, deadline=deadline, verified=verified
                 )
                 return receipt, description

@@ -1,4 +1,4 @@
-"""A file in, its digests out: what a store can be told of its content, and what it can be believed to have."""
+"""A file's digests: what a store is told of its content, and what shows that the store has it."""
 
 from __future__ import annotations
 

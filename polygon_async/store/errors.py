@@ -1,4 +1,4 @@
-"""What botocore raises in; what it means for a ticker or the run, and what to do about it, out."""
+"""What botocore's errors mean: whether they fail one ticker or stop the run, and what to do about them."""
 
 from __future__ import annotations
 

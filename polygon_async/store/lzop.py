@@ -1,4 +1,4 @@
-"""A file in, its .lzo, and whether that is a good one, out. Blocking: it runs in the executor."""
+"""Run lzop: find it, compress a file and test the result (both blocking), and decompress a stream."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A large file in, an object put together from its parts out; or nothing, and no upload left open."""
+"""Send a large file in parts, and leave no upload open when that fails."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Nothing in, the frozen values of the store out: what an object is to be, and what a store says of one."""
+"""Frozen values that describe an object: what it is to be, and what a store says of it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A file and its description in, an object out under a key that was free; or the word that it was not."""
+"""Write a file as an object under a key that was free, or tell that it was not."""
 
 from __future__ import annotations
 
@@ -12,13 +12,11 @@ from polygon_async.store.errors import code_of, status_of
 from polygon_async.store.multipart import PARTS_IN_FLIGHT, open_upload, send_parts
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-
     from botocore.exceptions import ClientError
-    from types_aiobotocore_s3 import S3Client
 
+    from polygon_async.store.bucket import Bucket
     from polygon_async.store.digests import Algorithm, FileDigests
-    from polygon_async.store.objects import ObjectDescription, StoredObject
+    from polygon_async.store.objects import ObjectDescription
     from polygon_async.system.threads import Threads
 
 __all__ = ["Writer"]
@@ -36,12 +34,9 @@ class _Taken(Exception):
 class Writer:
     """Writes under keys that are free, whether or not the store can see to that itself."""
 
-    def __init__(
-        self, client: S3Client, bucket: str, *, look: Callable[[str], Awaitable[StoredObject | None]], offload: Threads
-    ) -> None:
-        self._client = client
+    def __init__(self, bucket: Bucket, *, offload: Threads) -> None:
         self._bucket = bucket
-        self._look = look
+        self._client = bucket.client
         self._offload = offload
         self._slots = asyncio.Semaphore(PARTS_IN_FLIGHT)
         self._conditional = True
@@ -113,7 +108,7 @@ class Writer:
                     raise _Taken from error
 
     async def _see_that_free(self, key: str) -> None:
-        if await self._look(key) is not None:
+        if await self._bucket.look(key) is not None:
             raise _Taken
 
     def _say_that_it_looks(self) -> None:
@@ -136,7 +131,7 @@ class Writer:
 
     def _request(self, description: ObjectDescription) -> dict[str, Any]:
         return {
-            "Bucket": self._bucket,
+            "Bucket": self._bucket.name,
             "Key": description.key,
             "Tagging": "&".join(f"{quote(k, safe='')}={quote(v, safe='')}" for k, v in description.tags.items()),
             "Metadata": dict(description.metadata),

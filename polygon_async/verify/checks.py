@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from polygon_async.model.layout import OBJECT_SUFFIX
+from polygon_async.model.layout import CSV_SHA256, IDENTITY, METADATA, OBJECT_SUFFIX
 from polygon_async.report.words import moment
 from polygon_async.verify.findings import Finding, Kind
 
@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
 __all__ = ["finding", "of_content", "of_key", "of_object", "of_own_words"]
 
-_IDENTITY = ("from", "to", "adjusted")
-_NAMES = (*_IDENTITY, "bars", "first", "last", "csv-sha256")
 _AGAIN = "--repair uploads it again"
 _FETCHED_AGAIN = "download it again: --universe verify.csv"
 
@@ -65,7 +63,7 @@ def of_object(expected: Expected, stored: StoredObject | None) -> list[Finding]:
 def of_own_words(expected: Expected, stored: StoredObject) -> list[Finding]:
     """What an object says of itself, against its key and itself."""
     told, found = partial(finding, expected), []
-    missing = [name for name in _NAMES if name not in expected.metadata]
+    missing = [name for name in METADATA if name not in expected.metadata]
     if missing:
         found.append(told(Kind.METADATA, f"its metadata lacks, or has no usable, {', '.join(missing)}"))
     elif (text := _contradiction(expected)) is not None:
@@ -99,7 +97,7 @@ def _metadata(wanted: Mapping[str, str], found: Mapping[str, str]) -> str | None
     if not any(name in found for name in wanted):
         return "its metadata is lost"
     # It names a unit, but another one: repairing must not take its place.
-    others = any(name in found and found[name] != wanted[name] for name in _IDENTITY)
+    others = any(name in found and found[name] != wanted[name] for name in IDENTITY)
     return f"another download's object is there: {text}" if others else f"its metadata is wrong: {text}"
 
 
@@ -123,8 +121,8 @@ def of_content(expected: Expected, csv: CsvCheck) -> list[Finding]:
 def _of_content(expected: Expected, csv: CsvCheck) -> Iterator[Finding]:
     told: Callable[[Kind, str], Finding] = partial(finding, expected)
     wanted = expected.metadata
-    if csv.sha256 != wanted.get("csv-sha256", csv.sha256):
-        yield told(Kind.SHA256, f"the CSV inside has the sha256 {csv.sha256} and not {wanted['csv-sha256']}")
+    if csv.sha256 != wanted.get(CSV_SHA256, csv.sha256):
+        yield told(Kind.SHA256, f"the CSV inside has the sha256 {csv.sha256} and not {wanted[CSV_SHA256]}")
     if not csv.is_headed:
         yield told(Kind.HEADER, f"the CSV inside begins with {csv.header[:80]!r}, which is not its header")
     if csv.broken is not None:

@@ -7,7 +7,7 @@ from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from polygon_async.model.layout import metadata, parse_key, safe_name, symbol_of, tags
+from polygon_async.model.layout import CSV_SHA256, IDENTITY, metadata, parse_key, safe_name, symbol_of, tags
 from polygon_async.model.states import UploadState
 from polygon_async.model.tickers import AssetType, Ticker
 from polygon_async.model.units import Unit
@@ -30,7 +30,7 @@ _FORMS = {
     "from": r"\d{4}-\d\d-\d\d",
     "to": r"\d{4}-\d\d-\d\d",
     "adjusted": "true|false",
-    "csv-sha256": "[0-9a-f]{64}",
+    CSV_SHA256: "[0-9a-f]{64}",
 }
 """What an object's metadata looks like."""
 
@@ -63,7 +63,7 @@ def _recorded_metadata(unit: Unit, recorded: RecordedUnit, upload: Upload) -> Ma
     """Without the facts about the bars where the unit has been begun anew since."""
     known = recorded.sha256 == upload.sha256
     told = metadata(unit, recorded.csv_in(Path(), upload.sha256))
-    return told if known else {name: told[name] for name in ("from", "to", "adjusted", "csv-sha256")}
+    return told if known else {name: told[name] for name in (*IDENTITY, CSV_SHA256)}
 
 
 def as_it_says(key: str, stored: StoredObject | None) -> Expected | None:

@@ -18,6 +18,7 @@ from polygon_async.ledger.entries import RunRequest
 from polygon_async.ledger.ledger import open_ledger
 from polygon_async.ledger.recorder import open_recorder
 from polygon_async.model.counters import Counters
+from polygon_async.model.layout import CSV_SHA256
 from polygon_async.model.states import OutcomeState
 from polygon_async.polygon.session import open_polygon
 from polygon_async.run.outcomes import Outcomes
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from polygon_async.ledger.recorder import Recorder
     from polygon_async.model.units import CsvFile, Unit
     from polygon_async.settings.settings import Settings
-    from polygon_async.store.bucket import Bucket
+    from polygon_async.store.upload import Uploader
     from polygon_async.system.redaction import Redactor
     from polygon_async.system.threads import Threads
     from polygon_async.verify.findings import Checked, Expected
@@ -50,7 +51,7 @@ class Repair:
     """What repairing needs."""
 
     settings: Settings
-    bucket: Bucket
+    uploader: Uploader
     lzop: str
     offload: Threads
     redact: Redactor
@@ -74,7 +75,7 @@ class Repair:
     def _mark(self, checked: Sequence[Checked], broken: Sequence[Expected], right: Sequence[Expected]) -> None:
         """Tell the ledger what is lost, and what was lost and is there."""
         why = {each.key: each.findings[0].text for each in checked if each.findings}
-        where = self.bucket.destination
+        where = self.uploader.bucket.destination
         with open_ledger(self.settings.output_dir) as ledger:
             for expected in broken:
                 ledger.lost(
@@ -90,8 +91,9 @@ class Repair:
     async def _tag(self, expected: Expected) -> None:
         """Put the tags again; the owner's own ones stay."""
         try:
-            stored = await self.bucket.inspect(expected.key)
-            await self.bucket.put_tags(expected.key, {**((stored and stored.tags) or {}), **expected.tags})
+            bucket = self.uploader.bucket
+            stored = await bucket.inspect(expected.key)
+            await bucket.put_tags(expected.key, {**((stored and stored.tags) or {}), **expected.tags})
         except UploadFailed as error:
             log.error("%s cannot be tagged: %s", expected.ticker.symbol, error)  # noqa: TRY400 (one line is enough)
         else:
@@ -114,9 +116,8 @@ class Repair:
             days_given=True,
             settings=settings.as_json(),
         )
-        opened = open_recorder(
-            settings.output_dir, order, destination=self.bucket.destination, now=first.collected, force=True
-        )
+        destination = self.uploader.bucket.destination
+        opened = open_recorder(settings.output_dir, order, destination=destination, now=first.collected, force=True)
         async with opened as recorder:
             csvs = {expected.key: csv for expected in group if (csv := await self._local(expected)) is not None}
             absent = [expected for expected in group if expected.key not in csvs]
@@ -129,7 +130,7 @@ class Repair:
     async def _local(self, expected: Expected) -> CsvFile | None:
         """The object's own CSV, where it is still there."""
         recorded = expected.recorded
-        if recorded is None or recorded.sha256 is None or recorded.sha256 != expected.metadata["csv-sha256"]:
+        if recorded is None or recorded.sha256 is None or recorded.sha256 != expected.metadata[CSV_SHA256]:
             return None
         csv = recorded.csv_in(self.settings.output_dir, recorded.sha256)
         return csv if await self.offload(whole_csv, csv) else None
@@ -177,7 +178,7 @@ class Repair:
     async def _upload(self, expected: Expected, csv: CsvFile, recorder: Recorder) -> None:
         """Under the same key, unless another unit's object has it by now."""
         deliver = Delivery(
-            bucket=self.bucket,
+            uploader=self.uploader,
             lzop=self.lzop,
             directory=self.settings.output_dir,
             offload=self.offload,
@@ -186,7 +187,7 @@ class Repair:
         )
         unit = _unit(expected)
         try:
-            if csv.sha256 != expected.metadata["csv-sha256"]:
+            if csv.sha256 != expected.metadata[CSV_SHA256]:
                 await recorder.uploading(unit, csv, expected.collected)
             receipt, description = await deliver(unit, csv, collected=expected.collected, on_stage=lambda _: None)
         except TickerError as error:

@@ -81,7 +81,7 @@ async def _verify(wanted: Wanted, redact: Redactor) -> Verification:
         offload = await stack.enter_async_context(Threads())
         inventory = None if wanted.prefix is not None else await offload(read_inventory, settings.output_dir)
         bucket = await stack.enter_async_context(
-            open_bucket(settings.bucket, offload=offload, connections=settings.concurrency, on_secret=redact.add)
+            open_bucket(settings.bucket, connections=settings.concurrency, on_secret=redact.add)
         )
         await bucket.check()
         verifier = Verifier(
@@ -105,9 +105,11 @@ async def _verify(wanted: Wanted, redact: Redactor) -> Verification:
         if wanted.repair and lzop is not None:
             todo = [each for each in checked if each.findings or _was_lost(each, subjects)]
             if todo:
+                from polygon_async.store.upload import Uploader
                 from polygon_async.verify.repair import Repair
 
-                await Repair(settings=settings, bucket=bucket, lzop=lzop, offload=offload, redact=redact)(todo)
+                uploader = Uploader(bucket, offload=offload)
+                await Repair(settings=settings, uploader=uploader, lzop=lzop, offload=offload, redact=redact)(todo)
                 checked = await _again(checked, todo, verifier, offload, settings)
     return Verification(
         checked=sorted(checked, key=lambda each: each.key),

@@ -16,7 +16,8 @@ from door import Answered, Arrived, door, is_object_put, refusal
 from stored import DESCRIPTION, SECONDS
 
 from polygon_async.errors import StorageUnusable, UploadFailed
-from polygon_async.store.bucket import KeyTaken, open_bucket
+from polygon_async.store.bucket import open_bucket
+from polygon_async.store.upload import KeyTaken, Uploader
 from polygon_async.system.threads import Threads
 
 if TYPE_CHECKING:
@@ -35,13 +36,19 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture
-async def bucket(sandbox: Callable[..., Sandbox], monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Bucket]:
-    """A bucket of its own, found through the environment as always."""
+async def uploader(sandbox: Callable[..., Sandbox], monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Uploader]:
+    """What stores into a bucket of its own, found through the environment as always."""
     box = sandbox()
     for name, value in box.environment.items():
         monkeypatch.setenv(name, value)
-    async with Threads(2) as offload, open_bucket(box.bucket, offload=offload, connections=2) as bucket:
-        yield bucket
+    async with Threads(2) as offload, open_bucket(box.bucket, connections=2) as bucket:
+        yield Uploader(bucket, offload=offload)
+
+
+@pytest.fixture
+def bucket(uploader: Uploader) -> Bucket:
+    """That bucket."""
+    return uploader.bucket
 
 
 @pytest.fixture
@@ -52,14 +59,16 @@ def file(tmp_path: Path) -> Path:
     return path
 
 
-async def test_what_is_there_already_counts(bucket: Bucket, file: Path) -> None:
-    first = await bucket.store(file, DESCRIPTION, replace=False, deadline=SECONDS)
-    second = await bucket.store(file, DESCRIPTION, replace=False, deadline=SECONDS)
+async def test_what_is_there_already_counts(uploader: Uploader, bucket: Bucket, file: Path) -> None:
+    first = await uploader.store(file, DESCRIPTION, replace=False, deadline=SECONDS)
+    second = await uploader.store(file, DESCRIPTION, replace=False, deadline=SECONDS)
     assert (first.existed, second.existed) == (False, True)
     assert (first.bucket, first.key, first.size) == (bucket.name, DESCRIPTION.key, 10)
 
 
-async def test_the_same_csv_counts_however_it_was_compressed(bucket: Bucket, file: Path, store: EmbeddedS3) -> None:
+async def test_the_same_csv_counts_however_it_was_compressed(
+    uploader: Uploader, bucket: Bucket, file: Path, store: EmbeddedS3
+) -> None:
     csv, other = file.with_name("A.csv"), file.with_name("A2.lzo")
     csv.write_text("open\n1\n")
     for target, moment in ((file, 1_700_000_000), (other, 1_800_000_000)):
@@ -68,37 +77,39 @@ async def test_the_same_csv_counts_however_it_was_compressed(bucket: Bucket, fil
     assert file.read_bytes() != other.read_bytes()
     sha256 = hashlib.sha256(csv.read_bytes()).hexdigest()
     same = dataclasses.replace(DESCRIPTION, metadata={**DESCRIPTION.metadata, "csv-sha256": sha256})
-    await bucket.store(file, same, replace=False, deadline=SECONDS)
-    receipt = await bucket.store(other, same, replace=False, deadline=SECONDS)
+    await uploader.store(file, same, replace=False, deadline=SECONDS)
+    receipt = await uploader.store(other, same, replace=False, deadline=SECONDS)
     with contextlib.closing(store.client()) as s3:
         body = s3.get_object(**name_of(bucket))["Body"].read()
     assert body in {file.read_bytes(), other.read_bytes()}
     assert receipt.size == len(body)
 
 
-async def test_other_content_of_the_same_range_is_not_touched_without_force(bucket: Bucket, file: Path) -> None:
-    await bucket.store(file, DESCRIPTION, replace=False, deadline=SECONDS)
+async def test_other_content_of_the_same_range_is_not_touched_without_force(
+    uploader: Uploader, bucket: Bucket, file: Path
+) -> None:
+    await uploader.store(file, DESCRIPTION, replace=False, deadline=SECONDS)
     file.write_bytes(b"other bytes")
     other = dataclasses.replace(DESCRIPTION, metadata={**DESCRIPTION.metadata, "csv-sha256": "0ther"})
     with pytest.raises(UploadFailed) as caught:
-        await bucket.store(file, other, replace=False, deadline=SECONDS)
+        await uploader.store(file, other, replace=False, deadline=SECONDS)
     where = f"s3://{bucket.name}/{DESCRIPTION.key}"
     assert str(caught.value) == f"{where} exists with other content; --force replaces it"
-    replaced = await bucket.store(file, other, replace=True, deadline=SECONDS)
+    replaced = await uploader.store(file, other, replace=True, deadline=SECONDS)
     assert (replaced.existed, replaced.size) == (False, 11)
-    assert (await bucket.store(file, other, replace=False, deadline=SECONDS)).existed
+    assert (await uploader.store(file, other, replace=False, deadline=SECONDS)).existed
 
 
 @pytest.mark.parametrize("difference", [{"from": "2025-12-31"}, {"to": "2026-01-29"}, {"adjusted": "false"}])
-async def test_another_range_has_its_own_key(bucket: Bucket, file: Path, difference: dict[str, str]) -> None:
-    await bucket.store(file, DESCRIPTION, replace=False, deadline=SECONDS)
+async def test_another_range_has_its_own_key(uploader: Uploader, file: Path, difference: dict[str, str]) -> None:
+    await uploader.store(file, DESCRIPTION, replace=False, deadline=SECONDS)
     other = dataclasses.replace(DESCRIPTION, metadata={**DESCRIPTION.metadata, **difference})
     with pytest.raises(KeyTaken):
-        await bucket.store(file, other, replace=False, deadline=SECONDS)
+        await uploader.store(file, other, replace=False, deadline=SECONDS)
 
 
-async def test_tags_arrive_letter_for_letter(bucket: Bucket, file: Path, store: EmbeddedS3) -> None:
-    await bucket.store(file, DESCRIPTION, replace=False, deadline=SECONDS)
+async def test_tags_arrive_letter_for_letter(uploader: Uploader, bucket: Bucket, file: Path, store: EmbeddedS3) -> None:
+    await uploader.store(file, DESCRIPTION, replace=False, deadline=SECONDS)
     with contextlib.closing(store.client()) as s3:
         answer = s3.get_object_tagging(Bucket=bucket.name, Key=DESCRIPTION.key)
     assert {tag["Key"]: tag["Value"] for tag in answer["TagSet"]} == DESCRIPTION.tags
@@ -108,20 +119,20 @@ async def test_a_store_without_checksums_is_confirmed_by_its_etag(
     bucket: Bucket, file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AWS_REQUEST_CHECKSUM_CALCULATION", "when_required")
-    async with Threads(2) as offload, open_bucket(bucket.name, offload=offload, connections=1) as plain:
-        receipt = await plain.store(file, DESCRIPTION, replace=False, deadline=SECONDS)
+    async with Threads(2) as offload, open_bucket(bucket.name, connections=1) as plain:
+        receipt = await Uploader(plain, offload=offload).store(file, DESCRIPTION, replace=False, deadline=SECONDS)
     assert receipt.confirmed_by == "etag"
 
 
 @contextlib.asynccontextmanager
 async def behind(
     rule: Callable[[Arrived, Callable[[], Answered]], Answered], bucket: Bucket, store: EmbeddedS3
-) -> AsyncIterator[Bucket]:
-    """The same bucket, seen through a door."""
+) -> AsyncIterator[Uploader]:
+    """What stores into the same bucket, seen through a door."""
     with door(store.endpoint, rule) as endpoint, pytest.MonkeyPatch.context() as patch:
         patch.setenv("AWS_ENDPOINT_URL_S3", endpoint)
-        async with Threads(2) as offload, open_bucket(bucket.name, offload=offload, connections=2) as seen:
-            yield seen
+        async with Threads(2) as offload, open_bucket(bucket.name, connections=2) as seen:
+            yield Uploader(seen, offload=offload)
 
 
 def name_of(bucket: Bucket) -> dict[str, str]:
@@ -318,7 +329,7 @@ async def test_a_store_that_never_answers_is_left_at_the_deadline(
 
 async def test_a_bucket_that_may_not_be_listed_is_no_error(bucket: Bucket, store: EmbeddedS3) -> None:
     async with behind(lambda _asked, _forward: refusal(403, "AccessDenied"), bucket, store) as closed:
-        await closed.check()
+        await closed.bucket.check()
 
 
 @pytest.mark.parametrize("code", ["ExpiredToken", "RequestTimeTooSkewed", "PermanentRedirect", "WhateverElse"])
@@ -327,7 +338,7 @@ async def test_a_store_that_refuses_from_the_start_says_what_to_do(
 ) -> None:
     async with behind(lambda _asked, _forward: refusal(400, code), bucket, store) as angry:
         with pytest.raises(StorageUnusable, match=rf"cannot be used: .* \({code}: said by the door\)"):
-            await angry.check()
+            await angry.bucket.check()
 
 
 # Before anything is fetched, through the program

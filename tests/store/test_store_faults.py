@@ -17,6 +17,7 @@ from stored import DESCRIPTION, IN_PARTS, SECONDS, open_uploads
 
 from polygon_async.errors import StorageUnusable, UploadFailed
 from polygon_async.store.bucket import open_bucket
+from polygon_async.store.upload import Uploader
 from polygon_async.system.threads import Threads
 
 if TYPE_CHECKING:
@@ -47,22 +48,28 @@ def box(sandbox: Callable[..., Sandbox], monkeypatch: pytest.MonkeyPatch) -> San
 
 
 @contextlib.asynccontextmanager
-async def seen_from(endpoint: str, box: Sandbox) -> AsyncIterator[Bucket]:
-    """The sandbox's bucket by way of another address."""
+async def seen_from(endpoint: str, box: Sandbox) -> AsyncIterator[Uploader]:
+    """What stores into the sandbox's bucket by way of another address."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("AWS_ENDPOINT_URL_S3", endpoint)
         async with (
             Threads(4) as offload,
-            open_bucket(box.bucket, offload=offload, connections=4, part_sizes=IN_PARTS) as bucket,
+            open_bucket(box.bucket, connections=4) as bucket,
         ):
-            yield bucket
+            yield Uploader(bucket, offload=offload, part_sizes=IN_PARTS)
 
 
 @pytest.fixture
-async def honest(box: Sandbox, store: EmbeddedS3) -> AsyncIterator[Bucket]:
+async def direct(box: Sandbox, store: EmbeddedS3) -> AsyncIterator[Uploader]:
+    """What stores without a fault in between."""
+    async with seen_from(store.endpoint, box) as uploader:
+        yield uploader
+
+
+@pytest.fixture
+def honest(direct: Uploader) -> Bucket:
     """The bucket as it is, to see what is really there."""
-    async with seen_from(store.endpoint, box) as bucket:
-        yield bucket
+    return direct.bucket
 
 
 @pytest.fixture
@@ -90,11 +97,11 @@ async def assert_nothing_there(honest: Bucket) -> None:
 async def test_a_store_that_refuses_connections_stores_nothing(box: Sandbox, honest: Bucket, small: Path) -> None:
     with socket.socket() as deaf:
         deaf.bind(("127.0.0.1", 0))
-        async with seen_from(f"http://127.0.0.1:{deaf.getsockname()[1]}", box) as bucket:
+        async with seen_from(f"http://127.0.0.1:{deaf.getsockname()[1]}", box) as uploader:
             with pytest.raises(UploadFailed, match=r"writing .* failed"):
-                await bucket.store(small, DESCRIPTION, replace=False, deadline=SECONDS)
+                await uploader.store(small, DESCRIPTION, replace=False, deadline=SECONDS)
             with pytest.raises(StorageUnusable, match="cannot be reached"):
-                await bucket.check()
+                await uploader.bucket.check()
     await assert_nothing_there(honest)
 
 
@@ -103,9 +110,9 @@ async def test_a_write_that_is_always_reset_is_a_failure(
     box: Sandbox, store: EmbeddedS3, honest: Bucket, small: Path, after: int
 ) -> None:
     fault = Fault(where=OBJECT_PUT, reset_after=after, times=1000)
-    async with proxy(store.endpoint, fault) as endpoint, seen_from(endpoint, box) as bucket:
+    async with proxy(store.endpoint, fault) as endpoint, seen_from(endpoint, box) as uploader:
         with pytest.raises(UploadFailed, match=r"writing .* failed"):
-            await bucket.store(small, DESCRIPTION, replace=False, deadline=SECONDS)
+            await uploader.store(small, DESCRIPTION, replace=False, deadline=SECONDS)
     assert fault.met >= 2
     await assert_nothing_there(honest)
 
@@ -114,8 +121,8 @@ async def test_a_write_that_is_reset_once_is_tried_again(
     box: Sandbox, store: EmbeddedS3, honest: Bucket, small: Path
 ) -> None:
     fault = Fault(where=OBJECT_PUT, reset_after=100_000)
-    async with proxy(store.endpoint, fault) as endpoint, seen_from(endpoint, box) as bucket:
-        await bucket.store(small, DESCRIPTION, replace=False, deadline=SECONDS)
+    async with proxy(store.endpoint, fault) as endpoint, seen_from(endpoint, box) as uploader:
+        await uploader.store(small, DESCRIPTION, replace=False, deadline=SECONDS)
     assert fault.met == 1
     assert b"".join([chunk async for chunk in honest.read(DESCRIPTION.key)]) == small.read_bytes()
 
@@ -125,24 +132,24 @@ async def test_parts_that_are_always_reset_are_a_failure(
     box: Sandbox, store: EmbeddedS3, honest: Bucket, large: Path, where: bytes
 ) -> None:
     fault = Fault(where=where, reset_after=100, times=1000)
-    async with proxy(store.endpoint, fault) as endpoint, seen_from(endpoint, box) as bucket:
+    async with proxy(store.endpoint, fault) as endpoint, seen_from(endpoint, box) as uploader:
         with pytest.raises(UploadFailed, match=r"writing .* failed"):
-            await bucket.store(large, DESCRIPTION, replace=False, deadline=SECONDS)
+            await uploader.store(large, DESCRIPTION, replace=False, deadline=SECONDS)
     assert fault.met
     await assert_nothing_there(honest)
 
 
 @pytest.mark.parametrize("where", [OBJECT_PUT, b"HEAD /", b"GET /"], ids=["write", "read-back", "tags"])
 async def test_a_stall_ends_at_the_deadline(
-    box: Sandbox, store: EmbeddedS3, honest: Bucket, small: Path, where: bytes
+    box: Sandbox, store: EmbeddedS3, direct: Uploader, small: Path, where: bytes
 ) -> None:
     fault = Fault(where=where, stall_after=100, times=1000)
-    async with proxy(store.endpoint, fault) as endpoint, seen_from(endpoint, box) as bucket:
+    async with proxy(store.endpoint, fault) as endpoint, seen_from(endpoint, box) as uploader:
         with pytest.raises(UploadFailed, match="was not confirmed within"):
-            await bucket.store(small, DESCRIPTION, replace=False, deadline=SOON)
+            await uploader.store(small, DESCRIPTION, replace=False, deadline=SOON)
     assert fault.happened.is_set()
     # It may be there, where only the reading back has failed; then the next run finds it.
-    receipt = await honest.store(small, DESCRIPTION, replace=False, deadline=SECONDS)
+    receipt = await direct.store(small, DESCRIPTION, replace=False, deadline=SECONDS)
     assert receipt.existed is (where != OBJECT_PUT)
 
 
@@ -150,17 +157,17 @@ async def test_a_stall_of_one_part_ends_at_the_deadline_and_leaves_no_upload_ope
     box: Sandbox, store: EmbeddedS3, honest: Bucket, large: Path
 ) -> None:
     fault = Fault(where=PART_PUT, stall_after=100_000, times=1000)
-    async with proxy(store.endpoint, fault) as endpoint, seen_from(endpoint, box) as bucket:
+    async with proxy(store.endpoint, fault) as endpoint, seen_from(endpoint, box) as uploader:
         with pytest.raises(UploadFailed, match="was not confirmed within"):
-            await bucket.store(large, DESCRIPTION, replace=False, deadline=2.0)
+            await uploader.store(large, DESCRIPTION, replace=False, deadline=2.0)
     assert fault.happened.is_set()
     await assert_nothing_there(honest)
 
 
 async def test_a_slow_store_is_waited_for(box: Sandbox, store: EmbeddedS3, small: Path) -> None:
     fault = Fault(where=OBJECT_PUT, slow=True)
-    async with proxy(store.endpoint, fault) as endpoint, seen_from(endpoint, box) as bucket:
-        receipt = await bucket.store(small, DESCRIPTION, replace=False, deadline=SECONDS)
+    async with proxy(store.endpoint, fault) as endpoint, seen_from(endpoint, box) as uploader:
+        receipt = await uploader.store(small, DESCRIPTION, replace=False, deadline=SECONDS)
     assert (fault.met, receipt.existed) == (1, False)
 
 
@@ -170,8 +177,8 @@ async def test_a_lost_answer_to_a_write_is_recognised_as_stored(
 ) -> None:
     file: Path = request.getfixturevalue(name)
     fault = Fault(where=where, lose_answer=True)
-    async with proxy(store.endpoint, fault) as endpoint, seen_from(endpoint, box) as bucket:
-        receipt = await bucket.store(file, DESCRIPTION, replace=False, deadline=SECONDS)
+    async with proxy(store.endpoint, fault) as endpoint, seen_from(endpoint, box) as uploader:
+        receipt = await uploader.store(file, DESCRIPTION, replace=False, deadline=SECONDS)
     assert (fault.met, receipt.size) == (1, file.stat().st_size)
     assert b"".join([chunk async for chunk in honest.read(DESCRIPTION.key)]) == file.read_bytes()
     assert await open_uploads(honest) == []
@@ -191,8 +198,8 @@ async def test_a_completion_whose_upload_is_gone_counts_by_what_is_stored(
         return forward()
 
     with door(store.endpoint, rule) as endpoint:
-        async with seen_from(endpoint, box) as bucket:
-            await bucket.store(large, DESCRIPTION, replace=replace, deadline=SECONDS)
+        async with seen_from(endpoint, box) as uploader:
+            await uploader.store(large, DESCRIPTION, replace=replace, deadline=SECONDS)
     assert lost
     assert b"".join([chunk async for chunk in honest.read(DESCRIPTION.key)]) == large.read_bytes()
 
@@ -213,9 +220,9 @@ async def test_the_program_calls_nothing_uploaded_that_is_not(
 
 EVERYTHING_IN_PARTS = """
 import sys
-from polygon_async.store import bucket
+from polygon_async.store import upload
 from polygon_async.__main__ import main
-bucket.open_bucket.__wrapped__.__kwdefaults__["part_sizes"] = bucket.PartSizes(threshold=1)
+upload.Uploader.__init__.__kwdefaults__["part_sizes"] = upload.PartSizes(threshold=1)
 sys.exit(main())
 """
 

@@ -19,8 +19,9 @@ import pytest
 from stored import DESCRIPTION, IN_PARTS, MIB, SECONDS, open_uploads
 
 from polygon_async.errors import CompressionFailed, StorageUnusable, UploadFailed
-from polygon_async.store.bucket import KeyTaken, open_bucket
+from polygon_async.store.bucket import open_bucket
 from polygon_async.store.digests import FileSlice, in_base64
+from polygon_async.store.upload import KeyTaken, Uploader
 from polygon_async.system.threads import Threads
 
 if TYPE_CHECKING:
@@ -76,23 +77,29 @@ def variables(request: pytest.FixtureRequest) -> dict[str, str]:
 
 
 @contextlib.asynccontextmanager
-async def opened(variables: Mapping[str, str], **options: Any) -> AsyncIterator[Bucket]:
-    """The bucket that these variables lead to."""
+async def opened(variables: Mapping[str, str], **options: Any) -> AsyncIterator[Uploader]:
+    """What stores into the bucket that these variables lead to."""
     with pytest.MonkeyPatch.context() as patch:
         for name, value in variables.items():
             patch.setenv(name, value)
         async with (
             Threads(4) as offload,
-            open_bucket(variables["S3_BUCKET"], offload=offload, connections=4, **options) as bucket,
+            open_bucket(variables["S3_BUCKET"], connections=4) as bucket,
         ):
-            yield bucket
+            yield Uploader(bucket, offload=offload, **options)
 
 
 @pytest.fixture
-async def bucket(variables: dict[str, str]) -> AsyncIterator[Bucket]:
-    """The store's bucket; files of 6 MiB and more go into it in parts."""
-    async with opened(variables, part_sizes=IN_PARTS) as bucket:
-        yield bucket
+async def uploader(variables: dict[str, str]) -> AsyncIterator[Uploader]:
+    """What stores into the store's bucket; files of 6 MiB and more go into it in parts."""
+    async with opened(variables, part_sizes=IN_PARTS) as uploader:
+        yield uploader
+
+
+@pytest.fixture
+def bucket(uploader: Uploader) -> Bucket:
+    """The store's bucket."""
+    return uploader.bucket
 
 
 @pytest.fixture
@@ -133,9 +140,9 @@ async def content_of(bucket: Bucket, key: str) -> bytes:
 
 
 async def test_an_object_is_stored_once_with_all_that_describes_it(
-    bucket: Bucket, file: Path, description: ObjectDescription, monkeypatch: pytest.MonkeyPatch
+    uploader: Uploader, bucket: Bucket, file: Path, description: ObjectDescription, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = await bucket.store(file, description, replace=False, deadline=SECONDS)
+    first = await uploader.store(file, description, replace=False, deadline=SECONDS)
     assert (first.existed, first.size) == (False, file.stat().st_size)
     # Whichever of the two the store tells: no byte had to be read back.
     assert first.confirmed_by in {"etag", "checksum"}
@@ -145,56 +152,56 @@ async def test_an_object_is_stored_once_with_all_that_describes_it(
     assert await content_of(bucket, description.key) == file.read_bytes()
     assert [entry async for entry in bucket.list(description.key[:-4])] == [(description.key, first.size)]
     # What is there is not sent again only to be thrown away.
-    monkeypatch.setattr(bucket._client, "create_multipart_upload", None)
-    second = await bucket.store(file, description, replace=False, deadline=SECONDS)
+    monkeypatch.setattr(bucket.client, "create_multipart_upload", None)
+    second = await uploader.store(file, description, replace=False, deadline=SECONDS)
     assert second == dataclasses.replace(first, existed=True)
     assert await open_uploads(bucket) == []
 
 
 async def test_a_file_that_turns_out_unsound_becomes_no_object(
-    bucket: Bucket, file: Path, description: ObjectDescription
+    uploader: Uploader, bucket: Bucket, file: Path, description: ObjectDescription
 ) -> None:
     async def unsound() -> None:
         raise CompressionFailed("lzop failed")
 
     with pytest.raises(CompressionFailed):
-        await bucket.store(file, description, replace=False, deadline=SECONDS, verified=unsound)
+        await uploader.store(file, description, replace=False, deadline=SECONDS, verified=unsound)
     assert await bucket.inspect(description.key) is None
     assert await open_uploads(bucket) == []
 
 
 async def test_what_is_not_that_object_is_left_alone_unless_forced(
-    bucket: Bucket, file: Path, description: ObjectDescription
+    uploader: Uploader, bucket: Bucket, file: Path, description: ObjectDescription
 ) -> None:
-    await bucket.store(file, description, replace=False, deadline=SECONDS)
+    await uploader.store(file, description, replace=False, deadline=SECONDS)
     before, content = await bucket.inspect(description.key), file.read_bytes()
     file.write_bytes(content[::-1])
     with pytest.raises(KeyTaken):
-        await bucket.store(file, other_unit(description), replace=False, deadline=SECONDS)
+        await uploader.store(file, other_unit(description), replace=False, deadline=SECONDS)
     with pytest.raises(KeyTaken):
-        await bucket.store(file, other_unit(description), replace=True, deadline=SECONDS)
+        await uploader.store(file, other_unit(description), replace=True, deadline=SECONDS)
     with pytest.raises(UploadFailed) as caught:
-        await bucket.store(file, other_content(description), replace=False, deadline=SECONDS)
+        await uploader.store(file, other_content(description), replace=False, deadline=SECONDS)
     where = f"s3://{bucket.name}/{description.key}"
     assert str(caught.value) == f"{where} exists with other content; --force replaces it"
     assert await bucket.inspect(description.key) == before
     assert await content_of(bucket, description.key) == content
-    assert not (await bucket.store(file, other_content(description), replace=True, deadline=SECONDS)).existed
+    assert not (await uploader.store(file, other_content(description), replace=True, deadline=SECONDS)).existed
     assert await content_of(bucket, description.key) == content[::-1]
     assert await open_uploads(bucket) == []
 
 
 @pytest.mark.parametrize("variables", CEPH, indirect=True)
 async def test_of_two_that_write_one_key_at_once_one_is_told_so(
-    bucket: Bucket, tmp_path: Path, description: ObjectDescription
+    uploader: Uploader, bucket: Bucket, tmp_path: Path, description: ObjectDescription
 ) -> None:
     """moto, which first looks and then writes, does not see to that."""
     files = [tmp_path / "A.lzo", tmp_path / "B.lzo"]
     for file in files:
         file.write_text(file.name)
     endings = await asyncio.gather(
-        bucket.store(files[0], description, replace=False, deadline=SECONDS),
-        bucket.store(files[1], other_content(description), replace=False, deadline=SECONDS),
+        uploader.store(files[0], description, replace=False, deadline=SECONDS),
+        uploader.store(files[1], other_content(description), replace=False, deadline=SECONDS),
         return_exceptions=True,
     )
     (winner,) = [file for file, ending in zip(files, endings, strict=True) if not isinstance(ending, UploadFailed)]
@@ -204,30 +211,30 @@ async def test_of_two_that_write_one_key_at_once_one_is_told_so(
 
 
 async def test_a_key_that_is_taken_while_parts_are_sent_is_left_alone(
-    bucket: Bucket, large: Path, description: ObjectDescription, monkeypatch: pytest.MonkeyPatch
+    uploader: Uploader, bucket: Bucket, large: Path, description: ObjectDescription, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    send, rival = bucket._client.upload_part, large.with_name("B.lzo")
+    send, rival = bucket.client.upload_part, large.with_name("B.lzo")
     rival.write_bytes(b"another run's")
 
     async def overtaken(**request: Any) -> Any:
         if request["PartNumber"] == 1:
-            await bucket.store(rival, other_unit(description), replace=False, deadline=SECONDS)
+            await uploader.store(rival, other_unit(description), replace=False, deadline=SECONDS)
         return await send(**request)
 
-    monkeypatch.setattr(bucket._client, "upload_part", overtaken)
+    monkeypatch.setattr(bucket.client, "upload_part", overtaken)
     with pytest.raises(KeyTaken):
-        await bucket.store(large, description, replace=False, deadline=SECONDS)
+        await uploader.store(large, description, replace=False, deadline=SECONDS)
     assert await content_of(bucket, description.key) == b"another run's"
     assert await open_uploads(bucket) == []
 
 
 async def test_tags_are_put_again_where_parts_lose_them(
-    bucket: Bucket, large: Path, description: ObjectDescription, caplog: pytest.LogCaptureFixture
+    uploader: Uploader, bucket: Bucket, large: Path, description: ObjectDescription, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "polygon_async")
     for name in ("1", "2"):
         named = dataclasses.replace(description, key=f"{description.key}{name}")
-        await bucket.store(large, named, replace=False, deadline=SECONDS)
+        await uploader.store(large, named, replace=False, deadline=SECONDS)
         stored = await bucket.inspect(named.key)
         assert stored is not None
         assert stored.tags == named.tags
@@ -235,9 +242,11 @@ async def test_tags_are_put_again_where_parts_lose_them(
     assert len([words for words in said if "a look stands in" in words]) == 1, "once, not for every file"
 
 
-async def test_tags_can_be_changed(bucket: Bucket, tmp_path: Path, description: ObjectDescription) -> None:
+async def test_tags_can_be_changed(
+    uploader: Uploader, bucket: Bucket, tmp_path: Path, description: ObjectDescription
+) -> None:
     (tmp_path / "A").write_bytes(b"some bytes")
-    await bucket.store(tmp_path / "A", description, replace=False, deadline=SECONDS)
+    await uploader.store(tmp_path / "A", description, replace=False, deadline=SECONDS)
     await bucket.put_tags(description.key, {"quality": "mended"})
     stored = await bucket.inspect(description.key)
     assert stored is not None
@@ -255,10 +264,15 @@ async def test_what_is_not_there_is_told(bucket: Bucket, description: ObjectDesc
 
 @pytest.mark.parametrize("call", ["create_multipart_upload", "upload_part", "complete_multipart_upload"])
 async def test_an_interrupt_leaves_no_upload_open(
-    bucket: Bucket, large: Path, description: ObjectDescription, monkeypatch: pytest.MonkeyPatch, call: str
+    uploader: Uploader,
+    bucket: Bucket,
+    large: Path,
+    description: ObjectDescription,
+    monkeypatch: pytest.MonkeyPatch,
+    call: str,
 ) -> None:
     """Cancelled while the store has been asked that, and its answer is on the way."""
-    sending, arriving, send = asyncio.Event(), asyncio.Event(), getattr(bucket._client, call)
+    sending, arriving, send = asyncio.Event(), asyncio.Event(), getattr(bucket.client, call)
 
     async def announced(**request: Any) -> Any:
         answer = None if call == "complete_multipart_upload" else await send(**request)
@@ -266,8 +280,8 @@ async def test_an_interrupt_leaves_no_upload_open(
         await arriving.wait()
         return answer
 
-    monkeypatch.setattr(bucket._client, call, announced)
-    storing = asyncio.create_task(bucket.store(large, description, replace=False, deadline=SECONDS))
+    monkeypatch.setattr(bucket.client, call, announced)
+    storing = asyncio.create_task(uploader.store(large, description, replace=False, deadline=SECONDS))
     await sending.wait()
     storing.cancel()
     arriving.set()
@@ -278,18 +292,18 @@ async def test_an_interrupt_leaves_no_upload_open(
 
 
 async def test_a_part_that_fails_leaves_no_upload_open(
-    bucket: Bucket, large: Path, description: ObjectDescription, monkeypatch: pytest.MonkeyPatch
+    uploader: Uploader, bucket: Bucket, large: Path, description: ObjectDescription, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    send = bucket._client.upload_part
+    send = bucket.client.upload_part
 
     async def spoilt(**request: Any) -> Any:
         if request["PartNumber"] == 2:
             request["Bucket"] = "no-such-bucket-of-ours"
         return await send(**request)
 
-    monkeypatch.setattr(bucket._client, "upload_part", spoilt)
+    monkeypatch.setattr(bucket.client, "upload_part", spoilt)
     with pytest.raises(StorageUnusable, match="the bucket does not exist"):
-        await bucket.store(large, description, replace=False, deadline=SECONDS)
+        await uploader.store(large, description, replace=False, deadline=SECONDS)
     assert await open_uploads(bucket) == []
     assert await bucket.inspect(description.key) is None
 
@@ -298,20 +312,20 @@ async def test_the_bucket_is_checked(variables: dict[str, str], bucket: Bucket) 
     await bucket.check()
     async with opened(variables | {"AWS_SECRET_ACCESS_KEY": "wrong"}) as locked:
         with pytest.raises(StorageUnusable, match="the secret does not fit the access key"):
-            await locked.check()
+            await locked.bucket.check()
     async with opened(variables | {"S3_BUCKET": "no-such-bucket-of-ours"}) as missing:
         with pytest.raises(StorageUnusable, match="no-such-bucket-of-ours cannot be used: the bucket does not exist"):
-            await missing.check()
+            await missing.bucket.check()
 
 
 async def test_checksums_that_are_switched_off_are_no_trouble(
     variables: dict[str, str], file: Path, description: ObjectDescription
 ) -> None:
     plain = variables | {"AWS_REQUEST_CHECKSUM_CALCULATION": "when_required"}
-    async with opened(plain, part_sizes=IN_PARTS) as bucket:
-        receipt = await bucket.store(file, description, replace=False, deadline=SECONDS)
+    async with opened(plain, part_sizes=IN_PARTS) as uploader:
+        receipt = await uploader.store(file, description, replace=False, deadline=SECONDS)
         assert receipt.confirmed_by == "etag"
-        assert await content_of(bucket, description.key) == file.read_bytes()
+        assert await content_of(uploader.bucket, description.key) == file.read_bytes()
 
 
 async def test_the_program_stores_what_it_fetched(
@@ -341,15 +355,15 @@ async def test_tags_that_parts_have_lost_are_found_from_the_bucket_alone(
     tags = {**description.tags, "symbol": "PARTS"}
     tagging = "&".join(f"{name}={quote(value, safe='')}" for name, value in tags.items())
     name: dict[str, Any] = {"Bucket": bucket.name, "Key": key}
-    upload = await bucket._client.create_multipart_upload(
+    upload = await bucket.client.create_multipart_upload(
         **name, Tagging=tagging, Metadata=metadata, ChecksumAlgorithm="SHA256"
     )
     name["UploadId"] = upload["UploadId"]
     body = large.read_bytes()
     checksum: Any = {"ChecksumSHA256": in_base64(hashlib.sha256(body).digest())}
-    part = await bucket._client.upload_part(**name, PartNumber=1, Body=body, **checksum)
+    part = await bucket.client.upload_part(**name, PartNumber=1, Body=body, **checksum)
     parts: Any = {"Parts": [{"PartNumber": 1, "ETag": part["ETag"], **checksum}]}
-    await bucket._client.complete_multipart_upload(**name, MultipartUpload=parts)
+    await bucket.client.complete_multipart_upload(**name, MultipartUpload=parts)
     stored = await bucket.inspect(key)
     assert stored is not None
     lost = ["its tags are lost"] if not stored.tags else []

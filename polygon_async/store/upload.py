@@ -1,0 +1,185 @@
+"""Upload a file as one object: write it, read it back, and prove that it is the one that was to be written."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import logging
+from typing import TYPE_CHECKING, NamedTuple
+
+from polygon_async.errors import PolygonAsyncError, UploadFailed
+from polygon_async.model.layout import CSV_SHA256, IDENTITY
+from polygon_async.model.units import Receipt
+from polygon_async.store.digests import FileDigests, is_verified
+from polygon_async.store.multipart import PartSizes
+from polygon_async.store.writer import Writer
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+    from pathlib import Path
+
+    from polygon_async.store.bucket import Bucket
+    from polygon_async.store.objects import ObjectDescription, StoredObject
+    from polygon_async.system.threads import Threads
+
+__all__ = ["KeyTaken", "Uploader"]
+
+log = logging.getLogger(__name__)
+
+
+class _Proof(NamedTuple):
+    """By what an object was proven to be the one that was to be written, and its ETag then."""
+
+    by: str
+    etag: str
+
+
+class KeyTaken(PolygonAsyncError):
+    """Another unit's object has the key."""
+
+
+class Uploader:
+    """Stores objects once, and says so only of those that it has read back.
+
+    One is enough for a bucket: it remembers what the store cannot do, and bounds the parts in flight
+    of all files together.
+
+    Args:
+        bucket: Where the objects go.
+        offload: Runs what reads files.
+        part_sizes: Which files are sent in parts.
+    """
+
+    def __init__(
+        self,
+        bucket: Bucket,
+        *,
+        offload: Threads,
+        part_sizes: PartSizes = PartSizes(),  # noqa: B008 (frozen)
+    ) -> None:
+        self.bucket = bucket
+        self._offload = offload
+        self._part_sizes = part_sizes
+        self._writer = Writer(bucket, offload=offload)
+
+    async def store(
+        self,
+        path: Path,
+        description: ObjectDescription,
+        *,
+        replace: bool,
+        deadline: float,
+        verified: Callable[[], Awaitable[object]] = is_verified,
+    ) -> Receipt:
+        """Store the file `path` under the description's key, with tags and metadata, and read it back.
+
+        An object that is there already counts when it has the same content. A large file is sent in
+        parts; however this ends, no upload of parts stays open, as long as the store can be asked.
+
+        Args:
+            path: The file; it must not change meanwhile.
+            description: Key, tags and metadata.
+            replace: Overwrite what is there.
+            deadline: Seconds that all of it may take, botocore's retries included.
+            verified: Comes back when the file has been found good, or raises; called as late as possible, and
+                before there is an object.
+
+        Raises:
+            KeyTaken: another unit's object is there.
+            UploadFailed: this file is not stored, or not confirmed.
+            StorageUnusable: no file can be stored.
+        """
+        try:
+            async with asyncio.timeout(deadline):
+                receipt = await self._store(path, description, replace=replace, verified=verified)
+        except TimeoutError as error:
+            where = self.bucket.where(description.key)
+            raise UploadFailed(f"{where} was not confirmed within {deadline:.0f} s") from error
+        self.bucket.has_stored = True
+        return receipt
+
+    async def _store(
+        self, path: Path, description: ObjectDescription, *, replace: bool, verified: Callable[[], Awaitable[object]]
+    ) -> Receipt:
+        bucket, where = self.bucket, self.bucket.where(description.key)
+        with bucket.errors(f"reading {path.name}"):
+            size = (await self._offload(path.stat)).st_size
+        part_size = self._part_sizes.of(size)
+        content = FileDigests(path, size=size, part_size=part_size, offload=self._offload, verified=verified)
+        if replace:
+            with bucket.errors(f"looking at {where}"):
+                stored = await bucket.look(description.key)
+                if stored and any(name in stored.metadata for name in IDENTITY):
+                    self._check_owner(stored, description)
+        with bucket.errors(f"writing {where}"):
+            written = await self._writer.write(content, description, replace=replace)
+        proof = None if written else await self._reconcile(content, description)
+        existed = proof is not None
+        if proof is None:
+            with bucket.errors(f"reading back {where}"):
+                proof = await self._prove(await bucket.head(description.key), content, description)
+        with bucket.errors(f"reading back the tags of {where}"):
+            await self._confirm_tags(description)
+        return Receipt(
+            bucket=bucket.name,
+            key=description.key,
+            size=size,
+            confirmed_by=proof.by,
+            existed=existed,
+            checksum=proof.etag,
+        )
+
+    async def _reconcile(self, content: FileDigests, description: ObjectDescription) -> _Proof | None:
+        """Where something stands in the way: by what it is proven to be this object; None when it was replaced.
+
+        The same CSV compressed at another time, or by another lzop, gives other bytes, which are replaced.
+        """
+        where = self.bucket.where(description.key)
+        with self.bucket.errors(f"looking at {where}"):
+            stored = await self.bucket.head(description.key)
+            self._check_owner(stored, description)
+            if stored and stored.metadata.get(CSV_SHA256) != description.metadata[CSV_SHA256]:
+                raise UploadFailed(f"{where} exists with other content; --force replaces it")
+            if stored:
+                with contextlib.suppress(UploadFailed):
+                    return await self._prove(stored, content, description)
+        with self.bucket.errors(f"writing {where}"):
+            await self._writer.write(content, description, replace=stored is not None)
+        return None
+
+    def _check_owner(self, stored: StoredObject | None, description: ObjectDescription) -> None:
+        """Whether what is there, if anything, is this unit's."""
+        if stored and any(stored.metadata.get(name) != description.metadata[name] for name in IDENTITY):
+            raise KeyTaken(f"{self.bucket.where(description.key)} is another download's")
+
+    async def _prove(self, stored: StoredObject | None, content: FileDigests, description: ObjectDescription) -> _Proof:
+        """By what an object is proven to be the one that was to be written.
+
+        Raises:
+            UploadFailed: it is another, or there is none.
+        """
+        where = self.bucket.where(description.key)
+        if stored is None:
+            raise UploadFailed(f"{where} is not there after it was written")
+        if stored.size != content.size:
+            raise UploadFailed(f"{where} has {stored.size} bytes and not {content.size}")
+        if any(stored.metadata.get(name) != value for name, value in description.metadata.items()):
+            raise UploadFailed(f"{where} does not have the metadata that it was written with")
+        if (proof := await content.told_by(stored)) is not None:
+            return _Proof(proof, stored.etag)
+        if await self._sha256_of(description.key) != await content.digest("sha256"):
+            raise UploadFailed(f"{where} does not hold the bytes that were written; --force replaces it")
+        return _Proof("bytes", stored.etag)
+
+    async def _confirm_tags(self, description: ObjectDescription) -> None:
+        """Read the tags back; put them again where the store has lost them."""
+        if await self.bucket.tags(description.key) != dict(description.tags):
+            log.info("the tags of %s are not as they should be; they are put again", description.key)
+            await self.bucket.put_tags(description.key, description.tags)
+
+    async def _sha256_of(self, key: str) -> bytes:
+        digest = hashlib.sha256()
+        async for chunk in self.bucket.read(key):
+            await self._offload(digest.update, chunk)
+        return digest.digest()
