@@ -18,7 +18,7 @@ def interrupted(process: subprocess.Popen[str], number: signal.Signals) -> tuple
     assert "never awaited" not in err
     assert "Error" not in err
     assert err.splitlines()[-1] in {
-        "polygon-async: interrupted; the same command again goes on where this run was",
-        "polygon-async: interrupted at once; the same command again goes on where this run was",
+        "polygon-async: interrupted; run the same command again to resume",
+        "polygon-async: interrupted, quitting immediately; run the same command again to resume",
     }
     return out, err

@@ -1,4 +1,4 @@
-"""A command in, the parser of its flags out; a flag that several commands have is worded here, once."""
+"""The parser of a command's flags; a flag that several commands share is defined here, once."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 __all__ = ["LOGGING", "add_shared", "parser_for"]
 
 LOGGING = ("--quiet", "--log-level", "--log-format", "--log-file")
-"""What every command that logs has."""
+"""The flags of every command that logs."""
 
 _SHARED: Mapping[str, Mapping[str, Any]] = {
     "--tickers": {
@@ -30,12 +30,12 @@ _SHARED: Mapping[str, Mapping[str, Any]] = {
     "--match": {
         "nargs": "+",
         "metavar": "GLOB",
-        "help": "of these tickers only those that fit one of the globs, such as 'BRK.*' (upper and lower case differ)",
+        "help": "only the tickers that fit one of these globs, such as 'BRK.*' (case matters)",
     },
-    "--limit": {"metavar": "N", "help": "of these tickers only the first N"},
+    "--limit": {"metavar": "N", "help": "only the first N of these tickers"},
     "--from": {
         "metavar": "DATE",
-        "help": "first day, inclusive; or last: each ticker starts on the day after what the ledger holds of it"
+        "help": "first day, inclusive; or last: each ticker starts on the day after the last one that the ledger holds"
         " (default: two years ago plus a day) [POLYGON_FROM]",
     },
     "--to": {
@@ -45,41 +45,44 @@ _SHARED: Mapping[str, Mapping[str, Any]] = {
     "--adjusted": {
         "action": argparse.BooleanOptionalAction,
         "default": True,
-        "help": "prices adjusted for splits (default: adjusted, as the API's own default)",
+        "help": "whether prices are adjusted for splits (default: adjusted, as in the API)",
     },
     "--concurrency": {
         "metavar": "N",
-        "help": "tickers (and windows of one) in flight at once"
+        "help": "how many tickers (and windows of one) are in flight at once"
         f" (default: {DEFAULTS['concurrency']}) [POLYGON_CONCURRENCY]",
     },
     "--rate": {
         "metavar": "R",
-        "help": "requests of all workers together: N/s, N/min, N/h, unlimited, or auto, which finds out what the plan"
-        f" allows (default: {DEFAULTS['rate']}) [POLYGON_RATE_LIMIT]",
+        "help": "requests of all workers together: N/s, N/min, N/h, unlimited, or auto, which finds the plan's limit"
+        f" (default: {DEFAULTS['rate']}) [POLYGON_RATE_LIMIT]",
     },
     "--processes": {
         "metavar": "N",
-        "help": "processes that read pages; 0 reads them in threads"
+        "help": "processes that parse large pages; 0 uses threads"
         f" (default: {DEFAULTS['processes']}, one for each core) [POLYGON_PROCESSES]",
     },
     "--patience": {
         "metavar": "S",
-        "help": "seconds from a request's first failure for which it is retried, and the time an upload may take"
+        "help": "how long to keep retrying a failing request, and how long an upload may take, in seconds"
         f" (default: {DEFAULTS['patience']}) [POLYGON_PATIENCE]",
     },
     "--stall-timeout": {
         "metavar": "S",
-        "help": f"seconds without a byte after which an attempt has failed (default: {DEFAULTS['stall_timeout']})"
-        " [POLYGON_STALL_TIMEOUT]",
+        "help": "how long an attempt may go without receiving a byte, in seconds"
+        f" (default: {DEFAULTS['stall_timeout']}) [POLYGON_STALL_TIMEOUT]",
     },
     "--outage-patience": {
         "metavar": "S",
-        "help": "seconds for which the whole run waits while the API is down for everyone"
+        "help": "how long the whole run waits while the API is down, in seconds"
         f" (default: {DEFAULTS['outage_patience']}) [POLYGON_OUTAGE_PATIENCE]",
     },
     "--bucket": {"metavar": "B", "help": f"S3 bucket (default: {DEFAULTS['bucket']}) [S3_BUCKET]"},
-    "--output-dir": {"metavar": "D", "help": f"directory of the CSVs (default: {DEFAULTS['output_dir']})"},
-    "--json": {"action": "store_true", "help": "the summary as one JSON object on standard output"},
+    "--output-dir": {
+        "metavar": "D",
+        "help": f"where CSVs, ledger and reports go (default: {DEFAULTS['output_dir']})",
+    },
+    "--json": {"action": "store_true", "help": "print the result as one JSON object on standard output"},
     "--log-level": {
         "metavar": "L",
         "choices": ["debug", "info", "warning", "error"],
@@ -95,7 +98,7 @@ _SHARED: Mapping[str, Mapping[str, Any]] = {
     "--log-file": {"metavar": "FILE", "help": "append the log lines to this file, too"},
     "--quiet": {
         "action": "store_true",
-        "help": "on standard error only what fails; the result and the log file stay as they are",
+        "help": "only failures on standard error; the result and the log file stay complete",
     },
 }
 
@@ -107,7 +110,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def parser_for(prog: str, *, description: str, epilog: str) -> argparse.ArgumentParser:
-    """A parser that says what is wrong in one line, and keeps the lines of its help as they are written."""
+    """A parser that reports an error in one line and keeps the line breaks of its help."""
     return _Parser(
         prog=prog,
         description=description,
@@ -118,6 +121,6 @@ def parser_for(prog: str, *, description: str, epilog: str) -> argparse.Argument
 
 
 def add_shared(group: argparse._ActionsContainer, *flags: str) -> None:
-    """Give a parser, or a group of its flags, those of the shared ones that are named here."""
+    """Add the named shared flags to a parser, or to a group of its flags."""
     for flag in flags:
         group.add_argument(flag, **_SHARED[flag])

@@ -1,4 +1,4 @@
-"""A run's counters in; what a person sees while it goes on, out, on standard error."""
+"""A run's progress on standard error: a live view on a terminal, else a line now and then."""
 
 from __future__ import annotations
 
@@ -32,16 +32,16 @@ _SECONDS_BETWEEN_LINES = 30
 _SECONDS_OF_PACE = 15
 _MOST_IN_FLIGHT = 8
 _ENOUGH = 3
-"""Tickers that have to end before their pace says anything."""
+"""Tickers that must have ended before their pace is a basis for an estimate."""
 _STORING = frozenset({"lzop", "uploading", "waiting for the bucket"})
 _SLOW = 1.0
-"""Seconds between requests from which on everybody wants to know when the next one comes."""
+"""From so many seconds between requests, the view shows when the next one is due."""
 
 
 def show(rate: Rate, *, quiet: bool, plain: bool) -> tuple[logging.Handler, Watcher | None]:
-    """Where log lines go, and who watches the run: one live view on a terminal, else, or where asked for, plain lines.
+    """The handler of log lines, and what shows the progress: a live view on a terminal, else (or if `plain`) lines.
 
-    Nobody does where it is to be quiet.
+    With `quiet` nothing shows it.
     """
     if quiet or plain or not sys.stderr.isatty() or os.environ.get("TERM") == "dumb":
         return logging.StreamHandler(sys.stderr), None if quiet else _Lines(rate)
@@ -52,7 +52,7 @@ def show(rate: Rate, *, quiet: bool, plain: bool) -> tuple[logging.Handler, Watc
 
 
 class _Speed:
-    """Requests a second over the last while, and the time that is left at the pace of tickers so far."""
+    """Requests a second over the last seconds, and the time left at the pace of the tickers so far."""
 
     def __init__(self, counters: Counters, total: int) -> None:
         self._counters = counters
@@ -70,11 +70,11 @@ class _Speed:
         return (self._counters.requests - count) / max(now - then, 1e-3)
 
     def left(self, pace: Pace) -> str:
-        """The time that is left, by what tickers took so far: requests, which the rate spaces, and time."""
+        """The time left, judged by the requests (which the rate spaces) and the time that tickers took so far."""
         ended = self._counters.ended.total()
         if not ended or ended == self._total:
             return ""
-        # Those that have got some bars have had half of what they need, by and large.
+        # A ticker that has some bars is taken to be half done.
         half = sum(doing != ASKING for doing in self._counters.in_flight.values()) / 2
         share = (self._total - ended - half) / (ended + half)
         by_rate = self._counters.requests * share / pace.per_second if pace.per_second else 0.0
@@ -100,7 +100,7 @@ def _requests(speed: _Speed, rate: Rate, pace: Pace, counters: Counters) -> str:
 
 
 def _waiting(pace: Pace, counters: Counters) -> str:
-    """What everybody waits for, where it is worth saying."""
+    """What all workers are waiting for, if it is worth mentioning."""
     if pace.paused_for >= _SLOW:
         return f", paused by the API for {pace.paused_for:.0f} s"
     if pace.next_in >= _SLOW:
@@ -112,7 +112,7 @@ def _waiting(pace: Pace, counters: Counters) -> str:
 
 
 class _Lines:
-    """A line now and then, for files and pipes."""
+    """A log line now and then, for files and pipes."""
 
     def __init__(self, rate: Rate) -> None:
         self._rate = rate
@@ -152,14 +152,14 @@ class _Lines:
 
 
 class _AboveTheView(logging.Handler):
-    """Log lines above the live view, which redraws itself below them."""
+    """Prints log lines above the live view, which redraws itself below them."""
 
     def __init__(self, console: Console) -> None:
         super().__init__()
         self._console = console
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Print the record, but for the routine ones that the view counts anyway."""
+        """Print the record, unless it is a routine one, which the view counts anyway."""
         if getattr(record, "routine", False):
             return
         self._console.print(self.format(record), markup=False, highlight=False, soft_wrap=True)
@@ -174,7 +174,7 @@ class _View:
 
     @contextlib.asynccontextmanager
     async def watch(self, counters: Counters, pace: Pace, total: int) -> AsyncIterator[None]:
-        """Keep the view on the screen; it goes when the run ends, as the summary says it all."""
+        """Show the view until the run ends; then it disappears, as the summary replaces it."""
         from rich.live import Live
 
         speed = _Speed(counters, total)

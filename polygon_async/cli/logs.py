@@ -1,4 +1,4 @@
-"""A command's flags in; its log lines, for people or for programs, on standard error and in a file, out."""
+"""Logging: text or JSON lines, on standard error and in a file, with secrets removed."""
 
 from __future__ import annotations
 
@@ -24,11 +24,10 @@ _REQUEST_ID = re.compile(r"\(request_id ([^)\s]+)\)")
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object a line: time, level, event, message, and the facts that belong to it.
+    """One JSON object a line: time, level, event, message, and the record's own facts.
 
-    A record says what it is about with `extra={"event": ..., "facts": {...}}`. Ticker and request_id are
-    taken from the message where they stand in it. What a run's first event calls `run` is repeated in
-    every later one.
+    A record names its event and facts with `extra={"event": ..., "facts": {...}}`. Ticker and request_id are
+    taken from the message if it contains them. `run`, once a record had it, is repeated in every later one.
     """
 
     def __init__(self, redact: Redactor) -> None:
@@ -37,7 +36,7 @@ class JsonFormatter(logging.Formatter):
         self._run: str | None = None
 
     def format(self, record: logging.LogRecord) -> str:
-        """The record as JSON, secrets taken out."""
+        """The record as JSON, with secrets removed."""
         message = record.getMessage()
         told = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
@@ -87,20 +86,20 @@ def log_to(handler: logging.Handler, flags: argparse.Namespace, redact: Redactor
 
 def _opened(name: str) -> logging.Handler:
     if not name:
-        raise ConfigError("--log-file '': it is empty")
+        raise ConfigError("--log-file: the value is empty")
     try:
         return logging.FileHandler(Path(name), encoding="utf-8", errors="backslashreplace")
     except OSError as error:
-        raise ConfigError(f"--log-file {one_line(name)}: it cannot be written ({one_line(error.strerror)})") from error
+        raise ConfigError(f"--log-file {one_line(name)}: cannot be written ({one_line(error.strerror)})") from error
 
 
 class _RedactingFormatter(logging.Formatter):
-    """A log formatter whose output, tracebacks included, has passed a redactor."""
+    """A log formatter that removes secrets from its output, tracebacks included."""
 
     def __init__(self, redact: Redactor) -> None:
         super().__init__("%(asctime)s %(levelname)-7s %(message)s", "%H:%M:%S")
         self._redact = redact
 
     def format(self, record: logging.LogRecord) -> str:
-        """The record's whole text, secrets taken out."""
+        """The record's whole text, with secrets removed."""
         return self._redact(super().format(record))

@@ -1,4 +1,4 @@
-"""argv in, exit code out; signals; nothing else."""
+"""argv in, exit code out."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ __all__ = ["main", "parser"]
 
 
 def parser(command: Command = COMMANDS[0]) -> argparse.ArgumentParser:
-    """A command's grammar, and its help; the first one's tells of the others, too."""
-    room, is_first = command.room(), command == COMMANDS[0]
+    """The parser of a command's flags, with its help; the first command's help also lists the others."""
+    module, is_first = command.module(), command == COMMANDS[0]
     parser = parser_for(
         "polygon-async" if is_first else f"polygon-async {command.name}",
-        description=room.DESCRIPTION,
-        epilog=f"{_list_of_commands()}\n{room.EPILOG}" if is_first else room.EPILOG,
+        description=module.DESCRIPTION,
+        epilog=f"{_list_of_commands()}\n{module.EPILOG}" if is_first else module.EPILOG,
     )
     if is_first:
         parser.add_argument("--version", action="version", version=f"polygon-async {__version__}")
-    room.add_flags(parser)
+    module.add_flags(parser)
     return parser
 
 
@@ -44,19 +44,19 @@ def _list_of_commands() -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit code."""
+    """Run the command line and return the exit code."""
     open_streams()
     command, words = named(list(sys.argv[1:] if argv is None else argv))
     flags = parser(command).parse_args(words)
     as_json = getattr(flags, "json", False)
     redact = Redactor()
-    # Until the command answers signals itself, a SIGTERM ends it the way a Ctrl-C does.
+    # Until the command handles signals itself, a SIGTERM ends it as a Ctrl-C does.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         environment = Environment.load(Path.cwd())
         for secret in environment.secrets():
             redact.add(secret)
-        return command.room().run(Call(flags=flags, environment=environment, redact=redact))
+        return command.module().run(Call(flags=flags, environment=environment, redact=redact))
     except KeyboardInterrupt:
         return refuse("interrupted before anything was fetched", as_json=as_json, code=INTERRUPTED)
     except Interrupted as error:

@@ -1,4 +1,4 @@
-"""What a command does and has to say in; the standard streams, signals obeyed, and exit codes out."""
+"""The terminal: standard streams, signals and exit codes."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "COULD_NOT",
-    "GO_ON",
     "INTERRUPTED",
+    "RESUME",
     "complain",
     "open_streams",
     "refuse",
@@ -34,42 +34,42 @@ __all__ = [
 
 COULD_NOT = 2
 INTERRUPTED = 130
-"""Exit codes: could not run or could not go on; somebody asked for the end."""
+"""Exit codes: could not run or could not go on; interrupted by a signal."""
 
 _SECONDS_TO_LEAVE = 4.5
-"""Of the first signal: whatever hangs then is left behind."""
-GO_ON = "the same command again goes on where this run was"
+"""After the first signal; what hangs longer than that is abandoned."""
+RESUME = "run the same command again to resume"
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 _T = TypeVar("_T")
 
 
 def open_streams() -> None:
-    """See to it that there are streams to write to, and that they take every character."""
+    """Make sure that there are streams to write to, and that they take every character."""
     # A daemon may have closed them; they stay open until the process ends.
     sys.stdout = sys.stdout or Path(os.devnull).open("w")  # noqa: SIM115
     sys.stderr = sys.stderr or Path(os.devnull).open("w")  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # what the locale cannot spell is no reason to fail
+            stream.reconfigure(errors="backslashreplace")  # a character outside the locale is no reason to fail
 
 
 def say_file(text: str) -> bool:
-    """As `say`, of what would else be a file: UTF-8 and Unix line ends, whatever the locale."""
+    """Print the content of a file: as `say`, but in UTF-8 with Unix line ends, whatever the locale."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(encoding="utf-8", newline="\n")
     return say(text, end="")
 
 
 def say(result: str, *, end: str = "\n") -> bool:
-    """Print the result; whether standard output took it, or nobody reads it, which is no error."""
+    """Print the result; returns False if standard output cannot be written. A closed pipe is no error."""
     try:
         print(result, end=end, flush=True)
     except OSError as error:
-        # Python would try to flush again at its exit, and complain.
+        # Else Python would try to flush again at exit, and complain.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         if not isinstance(error, BrokenPipeError):
-            complain(f"error: standard output cannot be written ({error.strerror})")
+            complain(f"error: cannot write to standard output ({error.strerror})")
             return False
     return True
 
@@ -80,7 +80,7 @@ def complain(words: str) -> None:
 
 
 def refuse(error: str, *, as_json: bool, code: int = COULD_NOT) -> int:
-    """A command that could not do its work: one line, and for programs the same as JSON; returns the exit code."""
+    """Report that a command could not do its work: one line, and on request the same as JSON; returns the exit code."""
     if as_json:
         say(json.dumps({"version": __version__, "exit_code": code, "error": error}))
     complain(error if code == INTERRUPTED else f"error: {error}")
@@ -88,7 +88,7 @@ def refuse(error: str, *, as_json: bool, code: int = COULD_NOT) -> int:
 
 
 def run_until(work: Callable[[asyncio.Event], Coroutine[Any, Any, _T]]) -> _T:
-    """Run to its end what cleans up by itself when the event is set: a Ctrl-C or a SIGTERM sets it."""
+    """Run work that stops and cleans up when its event is set; a Ctrl-C or a SIGTERM sets it."""
 
     patience = threading.Timer(_SECONDS_TO_LEAVE, _leave_at_once)
     patience.daemon = True
@@ -112,17 +112,17 @@ def run_until(work: Callable[[asyncio.Event], Coroutine[Any, Any, _T]]) -> _T:
 
 
 def _leave_at_once() -> NoReturn:
-    """End the program here and now, and what it has started with it; the ledger holds all that has happened."""
+    """Quit immediately, and end the child processes; the ledger already holds all that was done."""
     from polygon_async.store.lzop import end_children
 
     with contextlib.suppress(OSError):
-        print(f"polygon-async: interrupted at once; {GO_ON}", file=sys.stderr, flush=True)
+        print(f"polygon-async: interrupted, quitting immediately; {RESUME}", file=sys.stderr, flush=True)
     end_children()
     os._exit(INTERRUPTED)
 
 
 def run_cancellable(work: Coroutine[Any, Any, _T]) -> _T:
-    """Run `work` to its end; a Ctrl-C or a SIGTERM cancels it.
+    """Run `work`; a Ctrl-C or a SIGTERM cancels it.
 
     Raises:
         Interrupted: it was cancelled.
@@ -144,6 +144,6 @@ def _run(work: Coroutine[Any, Any, _T]) -> _T:
     try:
         return asyncio.run(work)
     finally:
-        # The loop has given them back; what is left to do is to say how it ended.
+        # The loop no longer handles them, and all that is left is to print how it ended.
         for number in _SIGNALS:
             signal.signal(number, signal.SIG_IGN)

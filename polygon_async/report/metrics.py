@@ -52,7 +52,7 @@ class MetricsFile:
             replace_file(path, self._text())
         except OSError as error:
             said = one_line(error.strerror or error)
-            raise ConfigError(f"--metrics-file {one_line(path)}: it cannot be written ({said})") from error
+            raise ConfigError(f"--metrics-file {one_line(path)}: cannot be written ({said})") from error
 
     @contextlib.asynccontextmanager
     async def watch(self, counters: Counters, pace: Pace, total: int) -> AsyncIterator[None]:

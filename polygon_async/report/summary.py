@@ -155,7 +155,7 @@ class Summary:
         lines += _titled("no data", [outcome.unit.ticker.symbol for outcome in self.no_data], NO_DATA_CSV)
         lines += _titled("failed", [f"{o.unit.ticker.symbol}: {o.error}" for o in self.failed], FAILED_CSV)
         if self.was_stopped:
-            lines.append("  go on     the same command again goes on where this run was")
+            lines.append("  resume    run the same command again to continue where this run stopped")
         if self.failed or self.was_stopped:
             start = "last" if self.since_last else self.start
             again = f"--universe {self.directory / FAILED_CSV} --from {start} --to {self.end}"

@@ -58,9 +58,7 @@ def test_a_log_file_that_cannot_be_written_is_told_first(program: Program, sandb
     box = sandbox()
     ended = program("--tickers", "QQ", *RANGE, "--log-file", "none/log", box=box)
     assert (ended.code, box.requests) == (2, [])
-    assert ended.err == (
-        "polygon-async: error: --log-file none/log: it cannot be written (No such file or directory)\n"
-    )
+    assert ended.err == ("polygon-async: error: --log-file none/log: cannot be written (No such file or directory)\n")
 
 
 @pytest.mark.parametrize("name", ["polygon_async.x", "botocore"])

@@ -175,7 +175,7 @@ def test_a_file_is_written_whole_and_told(
     (tmp_path / "u.csv").symlink_to("elsewhere/real.csv")
     box = sandbox(page_size=10)
     ended = listing("--output", "u.csv", box=box)
-    assert (ended.code, ended.out) == (0, "16 tickers in u.csv (2 requests, 1 double dropped)\n"), ended.err
+    assert (ended.code, ended.out) == (0, "16 tickers in u.csv (2 requests, 1 duplicate dropped)\n"), ended.err
     assert (tmp_path / "u.csv").is_symlink()
     assert (tmp_path / "elsewhere" / "real.csv").read_text().startswith(HEADER)
     assert [path.name for path in (tmp_path / "elsewhere").iterdir()] == ["real.csv"]
@@ -211,13 +211,13 @@ def test_the_official_client_reads_the_same_from_the_sandbox(
     ("flags", "said"),
     [
         (["--date", "2026-02-30"], "--date '2026-02-30': a date is YYYY-MM-DD and must exist"),
-        (["--type", "C S"], "--type 'C S': it is a word such as CS, ETF or ADRC"),
+        (["--type", "C S"], "--type 'C S': must be a word such as CS, ETF or ADRC"),
         (["--exchange", "Nasdaq Stock"], "--exchange 'Nasdaq Stock': it is neither a code such as XNAS nor one of"),
         (["--output", "no/such/u.csv"], "--output 'no/such/u.csv': its directory does not exist"),
-        (["--output", "."], "--output '.': it is not a file"),
-        (["--output", "/dev/null"], "--output '/dev/null': it is not a file"),
-        (["--output", ""], "--output '': it is not a file"),
-        (["--json"], "--json needs --output FILE: without it, standard output is the CSV's"),
+        (["--output", "."], "--output '.': not a file"),
+        (["--output", "/dev/null"], "--output '/dev/null': not a file"),
+        (["--output", ""], "--output '': not a file"),
+        (["--json"], "--json needs --output FILE: without it, the CSV goes to standard output"),
         (["--limit", "0"], "--limit '0': it is a whole number, 1 or more"),
         (["--patience", "x"], "--patience 'x': it is a number of seconds"),
     ],
@@ -323,7 +323,7 @@ def test_an_empty_list_is_told_and_writes_nothing(
 ) -> None:
     ended = listing("--output", "u.csv", "--json", box=sandbox(f"reference 1 {trouble}"))
     assert ended.code == 1
-    assert ended.error == "polygon-async: error: no ticker of the list fits; nothing was written"
+    assert ended.error == "polygon-async: error: no ticker on the list fits; nothing was written"
     assert ended.summary["exit_code"] == 1
     assert not (tmp_path / "u.csv").exists()
 
@@ -331,7 +331,7 @@ def test_an_empty_list_is_told_and_writes_nothing(
 def test_no_match_writes_nothing(listing: Callable[..., Ended], sandbox: Callable[..., Sandbox]) -> None:
     ended = listing("--match", "zz*", box=sandbox())
     assert (ended.code, ended.out) == (1, "")
-    assert ended.error == "polygon-async: error: no ticker of the list fits; nothing was written"
+    assert ended.error == "polygon-async: error: no ticker on the list fits; nothing was written"
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

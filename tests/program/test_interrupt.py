@@ -81,7 +81,7 @@ def test_an_interrupt_while_everybody_waits_ends_at_once(program: Program, sandb
     with program.running(*arguments, "--log-level", "error", box=box) as process:
         wait_until(lambda: bool(box.requests), process)
         out, err = interrupted(process, signal.SIGINT)
-    assert err == "polygon-async: interrupted; the same command again goes on where this run was\n"
+    assert err == "polygon-async: interrupted; run the same command again to resume\n"
     assert '"exit_code": 130, "error": null, "interrupted": true' in out
     assert '"unfinished": ["T0", "T1", ' in out
     assert_clean(program.directory / "output")
@@ -189,7 +189,7 @@ def test_a_second_signal_leaves_at_once_and_the_next_run_goes_on(
         _, err = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "Traceback" not in err
-    assert err.splitlines()[-1].endswith("the same command again goes on where this run was")
+    assert err.splitlines()[-1].endswith("run the same command again to resume")
     requests = len(box.requests)
     again = program(*arguments, "--json", box=box)
     assert again.code == 0, again.err

@@ -55,5 +55,5 @@ def test_a_metrics_file_that_cannot_be_written_is_told_first(program: Program, s
     box = sandbox()
     ended = program("--tickers", "QQ", *RANGE[:-1], "none/m.prom", box=box)
     assert (ended.code, box.requests) == (2, [])
-    said = "--metrics-file none/m.prom: it cannot be written (No such file or directory)"
+    said = "--metrics-file none/m.prom: cannot be written (No such file or directory)"
     assert ended.err == f"polygon-async: error: {said}\n"

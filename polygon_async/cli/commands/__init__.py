@@ -1,6 +1,6 @@
-"""The first word of a command line in, the command that it names out; its module is imported only when it is called.
+"""The commands: which one a command line names. A command's module is imported only when it is called.
 
-Another command is a module here that offers what `CommandModule` lists, and its line in `COMMANDS`.
+To add one: a module here that offers what `CommandModule` lists, and its line in `COMMANDS`.
 """
 
 from __future__ import annotations
@@ -33,16 +33,16 @@ class CommandModule(Protocol):
 
     DESCRIPTION: str
     EPILOG: str
-    """What its help ends with: examples, at least."""
+    """The end of its help: examples, at least."""
 
     def add_flags(self, parser: argparse.ArgumentParser) -> None:
-        """Give the parser the command's flags; nothing heavy is imported for it."""
+        """Add the command's flags to the parser, without importing anything heavy."""
 
     def run(self, call: Call) -> int:
-        """Do it, and return the exit code.
+        """Run the command and return the exit code.
 
         Raises:
-            PolygonAsyncError: It could not be done: told in one line, exit code 2.
+            PolygonAsyncError: it cannot run; `main` prints the error in one line and returns exit code 2.
         """
 
 
@@ -52,26 +52,26 @@ class Command:
 
     name: str
     line: str
-    """What it does, as the list of commands says it."""
+    """What it does, as shown in the list of commands."""
 
-    def room(self) -> CommandModule:
-        """Its module, which has its name."""
+    def module(self) -> CommandModule:
+        """Its module, imported now; it has the command's name."""
         return cast("CommandModule", import_module(f"{__name__}.{self.name}"))
 
 
 COMMANDS = (
-    Command("download", "download, compress and upload bars: what is done when no command is named"),
-    Command("plan", "tell what a download will take, before anything is spent"),
-    Command("status", "tell what the ledger knows: what is done, pending and failed"),
+    Command("download", "download, compress and upload bars: what runs when you name no command"),
+    Command("plan", "estimate what a download will take, before you spend anything"),
+    Command("status", "show what the ledger knows: what is done, pending and failed"),
     Command("report", "write the report of a run again, as a page and as JSON"),
-    Command("verify", "look whether the objects are in the bucket as they were uploaded; repair them"),
+    Command("verify", "check that the objects in the bucket are as they were uploaded; repair them"),
     Command("universe", "write a universe's CSV from the API's own list of tickers"),
-    Command("completion", "print the script with which bash or zsh completes all of this"),
+    Command("completion", "print the script that makes bash or zsh complete all of this"),
 )
 
 
 def named(words: list[str]) -> tuple[Command, list[str]]:
-    """The command of a command line and the rest of it; a ticker of that name further on is a ticker."""
+    """The command that the first word names, and the other words; further on, such a word is a ticker."""
     for command in COMMANDS:
         if words[:1] == [command.name]:
             return command, words[1:]

@@ -1,4 +1,4 @@
-"""A shell's name in; the script with which it completes this program's commands and flags, out."""
+"""The `completion` command: prints the script that makes a shell complete commands and flags."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 __all__ = ["DESCRIPTION", "EPILOG", "add_flags", "run"]
 
 DESCRIPTION = """\
-Print the script with which a shell completes the commands and flags of polygon-async."""
+Print the script that makes a shell complete the commands and flags of polygon-async."""
 EPILOG = """\
 examples:
   polygon-async completion bash > ~/.local/share/bash-completion/completions/polygon-async
@@ -31,35 +31,35 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     usual = Path(os.environ.get("SHELL", "")).name
     default = usual if usual in _SHELLS else _SHELLS[0]
     parser.add_argument(
-        "shell", nargs="?", choices=_SHELLS, default=default, help="bash or zsh (default: as SHELL says)"
+        "shell", nargs="?", choices=_SHELLS, default=default, help="bash or zsh (default: the one in SHELL)"
     )
 
 
 def run(call: Call) -> int:
-    """Print it."""
+    """Print the script."""
     import shtab
 
     return 0 if say_file(shtab.complete(_whole(), shell=call.flags.shell)) else COULD_NOT
 
 
 def _whole() -> argparse.ArgumentParser:
-    """One parser of everything: without a command the flags are the download's."""
+    """One parser of all commands; without a command the flags are the download's."""
     from polygon_async.cli.commands import COMMANDS
 
     whole = argparse.ArgumentParser(prog="polygon-async", allow_abbrev=False)
     whole.add_argument("--version", action="store_true", help="the program's version")
-    COMMANDS[0].room().add_flags(whole)
-    rooms = whole.add_subparsers()
+    COMMANDS[0].module().add_flags(whole)
+    subparsers = whole.add_subparsers()
     for command in COMMANDS:
-        room = rooms.add_parser(command.name, help=command.line)
-        command.room().add_flags(room)
-        _tell_files(room)
-    _tell_files(whole)
+        own = subparsers.add_parser(command.name, help=command.line)
+        command.module().add_flags(own)
+        _complete_files(own)
+    _complete_files(whole)
     return whole
 
 
-def _tell_files(parser: argparse.ArgumentParser) -> None:
-    """Have the shell offer files where a file is wanted."""
+def _complete_files(parser: argparse.ArgumentParser) -> None:
+    """Let the shell complete file names where a flag takes a file."""
     import shtab
 
     for action in parser._actions:  # noqa: SLF001 (argparse offers no other way to its flags)

@@ -1,4 +1,4 @@
-"""The download's flags in, the summary of its run and its exit code out."""
+"""The `download` command: runs a download and prints its summary."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from polygon_async.cli.flags import LOGGING, add_shared
 from polygon_async.cli.logs import log_to
-from polygon_async.cli.terminal import COULD_NOT, GO_ON, complain, run_until, say
+from polygon_async.cli.terminal import COULD_NOT, RESUME, complain, run_until, say
 from polygon_async.errors import ConfigError
 from polygon_async.settings.settings import DEFAULTS, settings_from
 
@@ -23,23 +23,23 @@ __all__ = ["DESCRIPTION", "EPILOG", "add_flags", "run"]
 log = logging.getLogger(__name__)
 
 DESCRIPTION = """\
-Download minute bars of any universe of tickers from Polygon.io (Massive), many tickers at once and under
-one shared rate limit; write one CSV a ticker, compress it with lzop, and upload it to S3 as one tagged object."""
+Download minute bars of any universe of tickers from Polygon.io (Massive), many tickers at once under one shared
+rate limit. Each ticker becomes a CSV, is compressed with lzop, and is uploaded to S3 as one tagged object."""
 EPILOG = """\
 environment:
   POLYGON_API_KEY         the key (or MASSIVE_API_KEY); it has no flag, as command lines are public
   POLYGON_BASE_URL        another host of the API; default {base_url}
   AWS_...                 credentials, region, endpoint (AWS_ENDPOINT_URL_S3), profiles: as botocore documents them
-  A file .env in the working directory fills in what the environment does not say.
+  A file .env in the working directory fills in what the environment does not set.
 
 exit codes:
-  0  all tickers done (those without data are told)     2    could not run, or could not go on
+  0  all tickers done (or without data, and listed)     2    could not run, or could not go on
   1  some tickers failed, or none had any data          130  interrupted
 
 examples:
   polygon-async --tickers AAPL MSFT --concurrency 8
   polygon-async --universe sp500.csv --from 2026-01-02 --to 2026-01-30 --rate 50/s
-  polygon-async --universe output/failed.csv            run again just what has failed
+  polygon-async --universe output/failed.csv            rerun only what failed
   polygon-async --universe nyse.csv nasdaq.csv --match 'A*' 'B[A-M]*' --limit 100
 """.format_map(DEFAULTS)
 
@@ -61,33 +61,33 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         default=True,
         help="whether a CSV stays after its upload is confirmed (default: it stays)",
     )
-    where.add_argument("--force", action="store_true", help="replace objects that are there already")
-    tags = parser.add_argument_group("what the objects' tags say where the universe does not")
+    where.add_argument("--force", action="store_true", help="start afresh, and replace existing objects")
+    tags = parser.add_argument_group("tags that the universe does not give")
     tags.add_argument(
         "--reference",
         action=argparse.BooleanOptionalAction,
         default=True,
-        help="ask the API's reference data for exchange and currency: a request for each stock, or the list of all;"
-        " known for 30 days (default: it is asked)",
+        help="look up exchange and currency in the API's reference data: a request for each stock, or the list of all;"
+        " kept for 30 days (default: it is asked)",
     )
-    tags.add_argument("--exchange", metavar="X", help="the exchange, where the API does not tell (default: unknown)")
+    tags.add_argument("--exchange", metavar="X", help="the exchange, where the API has none (default: unknown)")
     tags.add_argument(
         "--currency",
         metavar="C",
-        help="the currency, where the API does not tell (default: USD; for X: and C: pairs the quote currency)",
+        help="the currency, where the API has none (default: USD; for X: and C: pairs the quote currency)",
     )
 
-    told = parser.add_argument_group("what it tells")
+    told = parser.add_argument_group("output")
     add_shared(told, "--json", *LOGGING)
     told.add_argument(
         "--metrics-file",
         metavar="FILE",
-        help="write metrics in the Prometheus text format to this file, anew every few seconds (name it *.prom)",
+        help="write metrics in the Prometheus text format to this file every few seconds (name it *.prom)",
     )
 
 
 def run(call: Call) -> int:
-    """Download, and say how it went."""
+    """Download, and print the summary."""
     from polygon_async.cli.live import show
 
     settings = settings_from(vars(call.flags), call.environment)
@@ -116,7 +116,7 @@ def run(call: Call) -> int:
     if summary.error is not None:
         complain(f"error: {summary.error}")
     elif summary.interrupted:
-        complain(f"interrupted; {GO_ON}")
+        complain(f"interrupted; {RESUME}")
     return summary.exit_code
 
 
@@ -126,5 +126,5 @@ def _metrics(name: str | None) -> MetricsFile | None:
     from polygon_async.report.metrics import MetricsFile
 
     if not name:
-        raise ConfigError("--metrics-file '': it is empty")
+        raise ConfigError("--metrics-file: the value is empty")
     return MetricsFile(Path(name))

@@ -1,4 +1,4 @@
-"""The download's flags in; what that download would take, out."""
+"""The `plan` command: estimates what a download would take."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 __all__ = ["DESCRIPTION", "EPILOG", "add_flags", "run"]
 
 DESCRIPTION = """\
-Tell what a download will take before anything is spent: requests, time, bytes on the disk and in S3, as ranges, and
-what looks like a mistake. It takes the download's flags. At most three requests are spent on measuring how dense
-tickers are of which the ledger knows nothing; S3 is not asked."""
+Estimate what a download will take before you spend anything: requests, time, bytes on disk and in S3, as ranges;
+and warn of likely mistakes. It takes the download's flags. It sends at most three requests, to measure how dense
+tickers are that the ledger does not know; it does not contact S3."""
 EPILOG = """\
 exit codes:
-  0  told                                               2    it cannot be planned: one line says why
+  0  planned                                            2    cannot be planned: one line says why
 
 examples:
   polygon-async plan --universe sp500.csv
@@ -37,11 +37,11 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     """The download's flags, and one more."""
     download.add_flags(parser)
     alone = parser.add_argument_group("what it may spend")
-    alone.add_argument("--offline", action="store_true", help="ask nobody anything; needs no key")
+    alone.add_argument("--offline", action="store_true", help="send no request; needs no key")
 
 
 def run(call: Call) -> int:
-    """Plan it, and say what it takes."""
+    """Make the plan and print it."""
     log_to(logging.StreamHandler(), call.flags, call.redact)
     offline = call.flags.offline
     settings = settings_from({**vars(call.flags), "processes": "0"}, call.environment, needs_key=not offline)
@@ -53,6 +53,6 @@ def run(call: Call) -> int:
     try:
         plan = run_cancellable(make_plan(settings, tickers, offline=offline))
     except ValueError as error:
-        raise ConfigError(f"the sessions of this range are not known ({one_line(error)})") from error
+        raise ConfigError(f"the trading sessions of this range are unknown ({one_line(error)})") from error
     told = call.redact(json.dumps(plan.as_json()) if call.flags.json else plan.as_text())
     return 0 if say(told) else COULD_NOT

@@ -1,4 +1,4 @@
-"""The report's flags in; the page of a run that has ended, made again from the ledger, out."""
+"""The `report` command: writes the report of an earlier run again, from the ledger."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 __all__ = ["DESCRIPTION", "EPILOG", "add_flags", "run"]
 
 DESCRIPTION = """\
-Write the report of a run again, as a page for a browser and as JSON, from what the ledger of an output directory
-knows. Every run writes its own when it ends."""
+Write the report of a run again, as an HTML page and as JSON, from the ledger of an output directory. Every run
+writes its own report when it ends."""
 EPILOG = """\
 exit codes:
   0  written                                            2    there is no such run, or it left no report
@@ -37,11 +37,11 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     what = parser.add_argument_group("what to report")
     what.add_argument("--run", metavar="N", help="the number of the run, from 1 (default: the last one with a report)")
     add_shared(what, "--output-dir")
-    add_shared(parser.add_argument_group("what it tells"), "--json", *LOGGING)
+    add_shared(parser.add_argument_group("output"), "--json", *LOGGING)
 
 
 def run(call: Call) -> int:
-    """Write it, and say where it is."""
+    """Write the report and print its path."""
     from polygon_async.ledger.inventory import read_report
     from polygon_async.report.run_report import redacted, write_report
 
@@ -49,7 +49,7 @@ def run(call: Call) -> int:
     log_to(logging.StreamHandler(), flags, call.redact)
     directory, number = output_directory(vars(flags)), flags.run
     if number is not None and not (number.isascii() and number.isdigit() and len(number) < 19):
-        raise ConfigError(f"--run {number!r}: it is a whole number, 1 or more")
+        raise ConfigError(f"--run {number!r}: must be a whole number, 1 or more")
     report = redacted(read_report(directory, None if number is None else int(number)), call.redact)
     page = write_report(report, directory)
     return 0 if say(json.dumps(report) if flags.json else str(page)) else COULD_NOT

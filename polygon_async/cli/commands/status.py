@@ -1,4 +1,4 @@
-"""The flags of a look into the ledger in; what it knows out. Nothing is asked of the API or the store."""
+"""The `status` command: shows what the ledger knows, without contacting the API or the store."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 __all__ = ["DESCRIPTION", "EPILOG", "add_flags", "run"]
 
 DESCRIPTION = """\
-Tell what the ledger of an output directory knows: units done, pending and failed, with reasons; bars, bytes
-and the span of each ticker. A download may be going on meanwhile."""
+Show what the ledger of an output directory knows: units done, pending and failed, with reasons; bars, bytes and
+the span of each ticker. A download may be running meanwhile."""
 EPILOG = """\
 exit codes:
-  0  told                                               2    there is no ledger, or it cannot be read
+  0  shown                                              2    there is no ledger, or it cannot be read
 
 examples:
   polygon-async status
@@ -35,15 +35,15 @@ examples:
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
     """The status's flags."""
-    what = parser.add_argument_group("what to tell")
-    what.add_argument("--tickers", nargs="+", metavar="T", help="of these tickers (default: all)")
+    what = parser.add_argument_group("what to show")
+    what.add_argument("--tickers", nargs="+", metavar="T", help="only these tickers (default: all)")
     add_shared(what, "--output-dir")
-    what.add_argument("--all", action="store_true", help="every line, also on a terminal")
-    add_shared(parser.add_argument_group("how it tells"), "--json", *LOGGING)
+    what.add_argument("--all", action="store_true", help="show every line, even on a terminal")
+    add_shared(parser.add_argument_group("output"), "--json", *LOGGING)
 
 
 def run(call: Call) -> int:
-    """Tell it."""
+    """Print the status."""
     from polygon_async.ledger.inventory import read_inventory
     from polygon_async.report.status import status_of
 

@@ -1,4 +1,4 @@
-"""Filters in, a universe's CSV out of the API's list of tickers: to a file, or to standard output."""
+"""The `universe` command: writes a universe's CSV from the API's list of tickers."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ __all__ = ["DESCRIPTION", "EPILOG", "add_flags", "run"]
 log = logging.getLogger(__name__)
 
 DESCRIPTION = """\
-Write a CSV that --universe reads from the API's own list of tickers (v3/reference/tickers): ticker, name, exchange,
-currency, asset_type, type, list_date, delist_date. One request brings up to 1,000 of them."""
+Write a CSV for --universe from the API's own list of tickers (v3/reference/tickers): ticker, name, exchange,
+currency, asset_type, type, list_date, delist_date. One request brings up to 1,000 tickers."""
 EPILOG = """\
-Flags with several values take what fits one of them. Doubles of the list are dropped; of a name that several companies
-have had, the one that is traded, or was traded last, is kept.
+A flag with several values takes what fits any of them. Duplicates are dropped; where several companies have had the
+same ticker, the active one is kept, else the one delisted last.
 
 exit codes:
   0  written      1  no ticker fits      2  could not run, or could not go on      130  interrupted
@@ -61,7 +61,7 @@ _T = TypeVar("_T")
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
-    """The filters, and the flags that it shares with others."""
+    """The filters, and the shared flags."""
     which = parser.add_argument_group("which tickers")
     which.add_argument(
         "--market",
@@ -72,7 +72,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         help=f"{', '.join(_MARKETS[:-1])} or {_MARKETS[-1]} (default: stocks)",
     )
     which.add_argument(
-        "--type", nargs="+", metavar="T", default=[], help="CS, ETF, ADRC, PFD, WARRANT ... (default: every type)"
+        "--type", nargs="+", metavar="T", default=[], help="CS, ETF, ADRC, PFD, WARRANT ... (default: all)"
     )
     which.add_argument(
         "--exchange",
@@ -80,11 +80,11 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         metavar="X",
         default=[],
         dest="listed_on",
-        help="primary exchange, by its code or its name: XNAS or NASDAQ, ARCX or 'NYSE ARCA' (default: every one)",
+        help="primary exchange, by code or name: XNAS or NASDAQ, ARCX or 'NYSE ARCA' (default: all)",
     )
     which.add_argument("--active", action="store_true", help="tickers that are traded (the default)")
     which.add_argument("--delisted", action="store_true", help="tickers that no longer are; with --active, both kinds")
-    which.add_argument("--date", metavar="DATE", help="as of this day (default: the newest list that there is)")
+    which.add_argument("--date", metavar="DATE", help="the list as of this day (default: the newest list)")
     add_shared(which, "--match", "--limit")
 
     where = parser.add_argument_group("where to")
@@ -94,12 +94,12 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     where.add_argument(
         "--list-dates",
         action="store_true",
-        help="fill in list_date, too, which the list does not tell: one more request for each ticker",
+        help="also fill in list_date, which the list lacks: one more request for each ticker",
     )
 
     pace = parser.add_argument_group("how fast")
     add_shared(pace, "--concurrency", "--rate", "--patience", "--stall-timeout", "--outage-patience")
-    add_shared(parser.add_argument_group("what it tells"), "--json", *LOGGING)
+    add_shared(parser.add_argument_group("output"), "--json", *LOGGING)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,7 +115,7 @@ class _Order:
 
 
 def run(call: Call) -> int:
-    """Ask, write, and say how many tickers there are."""
+    """Gather the tickers, write them, and print how many there are."""
     flags = vars(call.flags)
     order = _order(flags)
     settings = settings_from({name: flags[name] for name in _SETTINGS} | {"processes": "0"}, call.environment)
@@ -126,7 +126,7 @@ def run(call: Call) -> int:
 
     universe, requests = run_cancellable(_gathered(order, settings))
     if not universe.entries:
-        return refuse("no ticker of the list fits; nothing was written", as_json=order.as_json, code=_NOTHING)
+        return refuse("no ticker on the list fits; nothing was written", as_json=order.as_json, code=_NOTHING)
     text = as_csv(universe.entries)
     if order.output is None:
         return 0 if say_file(text) else COULD_NOT
@@ -167,7 +167,8 @@ async def _gathered(order: _Order, settings: Settings) -> tuple[Universe, int]:
 
 def _sentence(result: dict[str, Any]) -> str:
     asides = [f"{result['requests']:,} request{'s' * (result['requests'] != 1)}"]
-    asides += [f"{result['doubles']:,} double{'s' * (result['doubles'] != 1)} dropped"] if result["doubles"] else []
+    repeated = result["doubles"]
+    asides += [f"{repeated:,} duplicate{'s' * (repeated != 1)} dropped"] if repeated else []
     return f"{result['tickers']:,} ticker{'s' * (result['tickers'] != 1)} in {result['output']} ({', '.join(asides)})"
 
 
@@ -184,7 +185,7 @@ def _order(flags: dict[str, Any]) -> _Order:
     )
     output = _output(flags["output"])
     if flags["json"] and output is None:
-        raise ConfigError("--json needs --output FILE: without it, standard output is the CSV's")
+        raise ConfigError("--json needs --output FILE: without it, the CSV goes to standard output")
     return _Order(
         questions=tuple(
             TickerQuery(market=market, type=type_, exchange=exchange, active=active, day=day)
@@ -206,7 +207,7 @@ def _parsed(flag: str, text: str, parse: Callable[[str], _T]) -> _T:
 
 def _type(text: str) -> str:
     if not _TYPE.fullmatch(text.strip().upper()):
-        raise ValueError("it is a word such as CS, ETF or ADRC")
+        raise ValueError("must be a word such as CS, ETF or ADRC")
     return text.strip().upper()
 
 
@@ -215,9 +216,9 @@ def _output(text: str) -> Path | None:
         return None
     path = Path(text)
     if not text or (path.exists() and not path.is_file()):
-        raise ConfigError(f"--output {one_line(repr(text))}: it is not a file")
+        raise ConfigError(f"--output {one_line(repr(text))}: not a file")
     if not path.resolve().parent.is_dir():
         raise ConfigError(f"--output {one_line(repr(text))}: its directory does not exist")
     if not os.access(path.resolve().parent, os.W_OK):
-        raise ConfigError(f"--output {one_line(repr(text))}: its directory cannot be written")
+        raise ConfigError(f"--output {one_line(repr(text))}: its directory is not writable")
     return path

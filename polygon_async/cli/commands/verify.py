@@ -1,4 +1,4 @@
-"""The verification's flags in; a report on the objects in the bucket and its exit code out."""
+"""The `verify` command: checks the objects in the bucket, and repairs them on request."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ if TYPE_CHECKING:
 __all__ = ["DESCRIPTION", "EPILOG", "add_flags", "run"]
 
 DESCRIPTION = """\
-Look whether every object that was uploaded is still in the bucket as it was: size, checksum, metadata and all tags;
-with --deep also what is inside. Findings go to standard output, and into verify.csv in the output directory."""
+Check that every uploaded object is still in the bucket, unchanged: size, checksum, metadata and all tags; with --deep
+also the content. Findings go to standard output, and to verify.csv in the output directory."""
 EPILOG = """\
 exit codes:
-  0  all objects are as they must be                    2    could not look
+  0  all objects are as they should be                  2    could not check
   1  some are not                                       130  interrupted
 
 examples:
   polygon-async verify                                  what the ledger in output/ calls uploaded
   polygon-async verify --deep --tickers AAPL MSFT
-  polygon-async verify --repair                         tags put again, objects uploaded again, or fetched again
+  polygon-async verify --repair                         restore tags; upload again, or fetch again
   polygon-async verify --prefix stocks/ --deep          from the bucket alone, without a ledger
 """
 
@@ -39,21 +39,21 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     """The verification's flags."""
     import argparse
 
-    what = parser.add_argument_group("what to look at")
-    what.add_argument("--tickers", nargs="+", metavar="T", help="these tickers of the ledger (default: all)")
+    what = parser.add_argument_group("what to check")
+    what.add_argument("--tickers", nargs="+", metavar="T", help="only these tickers of the ledger (default: all)")
     what.add_argument(
         "--prefix",
         metavar="P",
-        help="every object whose key begins so ('' for all), by what it says of itself and without a ledger;"
+        help="every object whose key starts with P ('' for all), against its own key and metadata, without a ledger;"
         " the policy must allow ListBucket",
     )
     what.add_argument(
-        "--deep", action="store_true", help="download and decompress, too: digest, header, count, order, range"
+        "--deep", action="store_true", help="also download and decompress: digest, header, count, order, range"
     )
     what.add_argument(
         "--repair",
         action="store_true",
-        help="put tags again; upload again from the CSV, or else fetch again (which needs POLYGON_API_KEY)",
+        help="restore tags; upload again from the CSV, or else fetch again (which needs POLYGON_API_KEY)",
     )
     add_shared(parser.add_argument_group("how fast"), "--concurrency", "--rate", "--patience")
     where = parser.add_argument_group("where")
@@ -64,14 +64,14 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         default=True,
         help="whether a CSV stays after --repair has uploaded it (default: it stays)",
     )
-    add_shared(parser.add_argument_group("what it tells"), "--json", *LOGGING)
+    add_shared(parser.add_argument_group("output"), "--json", *LOGGING)
 
 
 def run(call: Call) -> int:
-    """Verify, and say what was found."""
+    """Verify, and print the findings."""
     if call.flags.repair and call.flags.prefix is not None:
         raise ConfigError(
-            "--repair needs the ledger, which --prefix does without; download verify.csv's tickers again instead"
+            "--repair needs the ledger, so it cannot be combined with --prefix; download verify.csv's tickers instead"
         )
     settings = settings_from(vars(call.flags), call.environment, needs_key=False)
     log_to(logging.StreamHandler(), call.flags, call.redact)
