@@ -82,7 +82,7 @@ async def fetch_bars(
     csv = bytearray(CSV_HEADER)
     async with (
         Threads(2) as offload,
-        open_polygon(settings.access, offload=offload, counters=Counters()) as (client, _),
+        open_polygon(settings.access, offload=offload, counters=Counters()) as client,
     ):
         async with contextlib.aclosing(pages(unit, client=client, counters=Counters())) as chain:
             async for page in chain:

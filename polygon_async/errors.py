@@ -13,7 +13,7 @@ PolygonAsyncError
 │   ├── CompressionFailed
 │   └── UploadFailed    not stored, or stored and not confirmed
 ├── Interrupted         somebody asked for an end before anything was fetched: exit 130
-└── Retryable           one attempt failed and another may not; stays inside polygon.py
+└── Retryable           one attempt failed and another may not; stays inside polygon/
 """
 
 from __future__ import annotations

@@ -1,29 +1,19 @@
-"""The REST edge: a request in, its answer read and found true out; auth, pace, retries."""
+"""The REST edge: a request in, its answer read and found true out. It sends with the key, through the gate."""
 
 from __future__ import annotations
 
 import asyncio
-import logging
 import math
 import ssl
 import urllib.request
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import aiohttp
-import backoff
 from yarl import URL
 
 from polygon_async._version import __version__
-from polygon_async.errors import (
-    KeyRefused,
-    OutOfPatience,
-    Refused,
-    Retryable,
-    TickerError,
-    WrongAnswer,
-)
-from polygon_async.polygon.pace.patience import Patience
+from polygon_async.errors import KeyRefused, Refused, Retryable, WrongAnswer
 from polygon_async.polygon.reading import read_packed
 from polygon_async.polygon.refusals import broken_connection, error_text, retry_after_seconds
 
@@ -31,15 +21,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
 
-    from polygon_async.model.counters import Counters
-    from polygon_async.polygon.pace.limiter import Pacer
-    from polygon_async.polygon.pace.outage import Outage
+    from polygon_async.model.access import Access
+    from polygon_async.model.counters import Pace
+    from polygon_async.polygon.pace.gate import Gate
     from polygon_async.system.processes import Processes
     from polygon_async.system.threads import Threads
 
 __all__ = ["Client", "Request"]
-
-log = logging.getLogger(__name__)
 
 _T = TypeVar("_T")
 
@@ -64,52 +52,29 @@ class Request(Protocol):
 
 
 class Client:
-    """One session with the API: every request pays a token, carries the key by header, and is retried with patience.
+    """One session with the API: every request passes the gate, and carries the key in its header.
 
     Args:
-        base_url: Scheme, host and, where there is one, path prefix; nothing else is ever asked.
-        key: The API key.
-        pacer: Hands out the tokens; told of every 429.
-        outage: Knows when the API is down for everyone, and holds all requests but a probe then.
+        access: Whom to ask, and as whom; nothing but its `base_url` is ever asked.
+        gate: What all requests share: tokens, retries, counters.
         offload: Runs what reads error bodies.
         readers: Runs what reads pages.
-        tally: Counts requests, answers and retries.
-        patience: Seconds from a request's first failure for which it is retried; waits for tokens
-            and common pauses don't count.
-        stall_timeout: Seconds without a byte after which an attempt has failed.
-        connections: Most connections at once.
     """
 
-    def __init__(
-        self,
-        *,
-        base_url: str,
-        key: str,
-        pacer: Pacer,
-        outage: Outage,
-        offload: Threads,
-        readers: Processes,
-        counters: Counters,
-        patience: float,
-        stall_timeout: float,
-        connections: int,
-    ) -> None:
-        self._base_url = base_url
+    def __init__(self, access: Access, *, gate: Gate, offload: Threads, readers: Processes) -> None:
+        self._base_url = access.base_url
         self._headers = {
-            "Authorization": f"Bearer {key}",
+            "Authorization": f"Bearer {access.api_key}",
             "Accept": "application/json",
             "Accept-Encoding": "gzip",
             "User-Agent": f"polygon-async/{__version__}",
         }
-        self._pacer = pacer
-        self._outage = outage
+        self._gate = gate
         self._offload = offload
         self._readers = readers
-        self._counters = counters
-        self._patience = patience
-        self._stall_timeout = stall_timeout
-        self._connections = connections
-        self._proxy = _proxy_for(URL(base_url))
+        self._stall_timeout = access.stall_timeout
+        self._connections = access.connections
+        self._proxy = _proxy_for(URL(access.base_url))
         self._session: aiohttp.ClientSession | None = None
         self._latency = 0.0
 
@@ -142,9 +107,14 @@ class Client:
         return URL(self._base_url).raw_path.rstrip("/")
 
     @property
+    def pace(self) -> Pace:
+        """How fast requests may be sent now."""
+        return self._gate.tokens
+
+    @property
     def parallel(self) -> float:
         """How many requests at once the pace allows; with more, they would only wait for tokens."""
-        per_second = self._pacer.per_second
+        per_second = self.pace.per_second
         return math.inf if per_second is None else per_second * self._latency
 
     async def get(self, request: Request, *, read: Callable[[bytes], _T], priority: int = 0) -> _T:
@@ -158,85 +128,34 @@ class Client:
             TickerError: refused, untrue, or still failing when patience was used up.
             RunError: no request can succeed.
         """
-        patience = Patience(self._patience)
-        retried: list[str] = []
-
-        def give_up(error: Exception) -> bool:
-            self._outage.failing(request.path.partition("/range/")[0], str(error))
-            if self._outage.was_on_since(patience.failing_since):
-                # Everybody's trouble counts against the run's patience, and begins this request's anew.
-                patience.begin_anew()
-            return patience.is_used_up(error) and not self._outage.is_on
-
-        def wait(error: Retryable) -> float:
-            return 0.0 if self._outage.is_on else patience.wait(error)
-
-        def note(details: Any) -> None:  # backoff's own type of it lacks the exception
-            error: Retryable = details["exception"]
-            retried.append(error.reason)
-            when = f"in {details['wait']:.1f} s" if details["wait"] else "as soon as it may be sent"
-            facts = {"reason": error.reason, "wait": round(details["wait"], 3)}
-            extra = {"event": "retry", "facts": facts}
-            log.warning("retry %s: %s [GET %s]", when, error, request.path, extra=extra)
-
-        # Around the limiter, so that retries pay, too; without backoff's own logger, which prints URLs.
-        @backoff.on_exception(
-            backoff.runtime,
-            Retryable,
-            value=wait,
-            giveup=give_up,
-            jitter=None,
-            on_backoff=note,
-            logger=None,
+        return await self._gate.run(
+            partial(self._ask, request, read, priority),
+            request=request.path,
+            # The pages and windows of one ticker are one ticker's.
+            subject=request.path.partition("/range/")[0],
         )
-        async def attempt() -> _T:
-            patience.excuse(await self._outage.admit())
-            waited = await self._pacer.acquire()
-            patience.excuse(waited)
-            if retried:
-                self._counters.retries[retried.pop()] += 1
-            now = asyncio.get_running_loop().time()
-            span = self._counters.measures.sent(now, waited=waited, allowed=self._pacer.per_second)
-            try:
-                return await self._ask(request, read, priority)
-            except Retryable as error:
-                span.refused += error.reason == "429"
-                span.failed += error.reason != "429"
-                raise
-
-        try:
-            result = await attempt()
-        except Retryable as error:
-            raise OutOfPatience(f"{error} ({patience})", request=request.path) from error
-        except TickerError as error:
-            self._outage.answered()
-            error.request = request.path
-            raise
-        self._outage.answered()
-        return result
 
     async def _ask(self, request: Request, read: Callable[[bytes], _T], priority: int) -> _T:
         """One attempt."""
         assert self._session is not None  # noqa: S101 (for the type checker; used inside `async with` only)
-        sent = asyncio.get_running_loop().time()
-        self._counters.requests += 1
+        counters, sent = self._gate.counters, asyncio.get_running_loop().time()
         url = URL(f"{self._base_url}{request.path}?{request.query}", encoded=True)
         try:
             async with self._session.get(
                 url, headers=self._headers, proxy=self._proxy, allow_redirects=False
             ) as response:
-                self._counters.answers[response.status] += 1
+                counters.answers[response.status] += 1
                 body = await _body(response)
         except (aiohttp.ClientError, OSError, TimeoutError, ssl.SSLError) as error:
             raise broken_connection(error, URL(self._base_url).host or "") from error
         encoding = response.headers.get("Content-Encoding", "")
         took = asyncio.get_running_loop().time() - sent
-        measures = self._counters.measures
+        measures = counters.measures
         measures.seconds["network"] += took
         measures.latencies.note(took)
         self._latency += (took - self._latency) * (_NEW_WEIGHT if self._latency else 1)
         if response.status == 200:
-            self._pacer.succeeded(sent=sent)
+            self._gate.tokens.succeeded(sent=sent)
             content_type = response.headers.get("Content-Type")
             try:
                 return await self._readers(
@@ -254,9 +173,9 @@ class Client:
         if status in _RETRIED or status >= 500:
             retry_after = retry_after_seconds(response.headers)
             if status == 429:
-                self._pacer.refused(sent=sent, retry_after=retry_after, said=said)
+                self._gate.tokens.refused(sent=sent, retry_after=retry_after, said=said)
             elif retry_after:
-                self._pacer.pause(retry_after)
+                self._gate.tokens.pause(retry_after)
             return Retryable(text, reason=str(status))
         if status == 401:
             return KeyRefused(f"the API does not accept the key in POLYGON_API_KEY ({text}); check it")

@@ -41,7 +41,6 @@ if TYPE_CHECKING:
 
     from polygon_async.ledger.entries import Run
     from polygon_async.ledger.recorder import Recorder
-    from polygon_async.model.counters import Pace
     from polygon_async.model.tickers import Ticker
     from polygon_async.model.units import Outcome
     from polygon_async.polygon.client import Client
@@ -81,7 +80,7 @@ async def download(
         run = await _opened(settings, tickers, redact=redact, stop=stop, stack=stack)
         _tell(run.settings, run.recorder.run, len(tickers))
         for watcher in watchers:
-            await stack.enter_async_context(watcher.watch(run.counters, run.pace, len(tickers)))
+            await stack.enter_async_context(watcher.watch(run.counters, run.client.pace, len(tickers)))
         densities = asyncio.ensure_future(run.recorder.densities())
         calendar = asyncio.ensure_future(run.offload(prepare, tickers))
         stack.push_async_callback(asyncio.wait, [calendar, densities])
@@ -100,7 +99,6 @@ class _Run:
     redact: Redactor
     counters: Counters
     client: Client
-    pace: Pace
     offload: Threads
     recorder: Recorder
     deliver: Delivery | None
@@ -133,7 +131,7 @@ async def _opened(
     stack.enter_context(claim(settings.output_dir, tickers))
     await asyncio.to_thread(check_space, settings.output_dir, space_needed(settings.concurrency))
     offload = await stack.enter_async_context(Threads())
-    client, pace = await stack.enter_async_context(open_polygon(settings.access, offload=offload, counters=counters))
+    client = await stack.enter_async_context(open_polygon(settings.access, offload=offload, counters=counters))
     deliver = None
     if lzop is not None:
         bucket = await stack.enter_async_context(
@@ -157,7 +155,6 @@ async def _opened(
         redact=redact,
         counters=counters,
         client=client,
-        pace=pace,
         offload=offload,
         recorder=recorder,
         deliver=deliver,

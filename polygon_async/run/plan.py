@@ -233,7 +233,7 @@ async def _measured(units: Sequence[Unit], settings: Settings, offload: Threads)
             return None
         return Density(bars=page.bars / page.days.bit_count(), basis="sample") if page.bars else None
 
-    async with open_polygon(settings.access, offload=offload, counters=counters) as (client, _):
+    async with open_polygon(settings.access, offload=offload, counters=counters) as client:
         found = [await measure(unit) for unit in units]
     known = {unit.ticker.symbol: density for unit, density in zip(units, found, strict=True) if density is not None}
     return known, counters.requests

@@ -145,7 +145,7 @@ class Repair:
             log.error("%s: fetched from %s and not from %s; set POLYGON_BASE_URL", names, source, settings.source)
             return {}
         counters = Counters()
-        async with open_polygon(settings.access, offload=self.offload, counters=counters) as (client, _):
+        async with open_polygon(settings.access, offload=self.offload, counters=counters) as client:
             outcomes = Outcomes(redact=self.redact, counters=counters, tickers=len(absent), start=settings.start)
             tickers = [expected.ticker for expected in absent]
             todo = await what_is_left(tickers, settings, recorder=recorder, upload=False)

@@ -248,7 +248,7 @@ def walk(unit: Unit, box: Sandbox) -> tuple[bytes, Counters]:
         counters, csv = Counters(), bytearray(CSV_HEADER)
         async with (
             Threads(2) as offload,
-            open_polygon(plain.access, offload=offload, counters=counters) as (polygon, _),
+            open_polygon(plain.access, offload=offload, counters=counters) as polygon,
             contextlib.aclosing(pages(unit, client=polygon, counters=counters)) as chain,
         ):
             async for page in chain:

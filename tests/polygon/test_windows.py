@@ -58,10 +58,7 @@ def fetch(
             Threads(2) as offload,
             open_polygon(
                 settings_from(flags, Environment(box.environment, {})).access, offload=offload, counters=counters
-            ) as (
-                polygon,
-                _,
-            ),
+            ) as polygon,
         ):
             tasks = asyncio.all_tasks()
             try:

@@ -153,7 +153,7 @@ async def _gathered(order: _Order, settings: Settings) -> tuple[Universe, int]:
 
     counters = Counters()
     choice = Choice(match=settings.match, limit=settings.limit)
-    async with Threads(2) as offload, open_polygon(settings.access, offload=offload, counters=counters) as (client, _):
+    async with Threads(2) as offload, open_polygon(settings.access, offload=offload, counters=counters) as client:
         universe = await gather(
             order.questions,
             client=client,
