@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 from typing import TYPE_CHECKING
@@ -48,7 +48,7 @@ class _Table:
 class Page:
     """One page that was found true."""
 
-    rows: bytes
+    rows: bytes = field(repr=False)
     """The new bars as CSV rows, in order, each with its line end; no header."""
     bars: int
     """How many rows."""
@@ -56,7 +56,7 @@ class Page:
     """Start of the first new bar, ms UTC; None for a page without any."""
     border: Border
     """What the page after this one has to follow."""
-    days: int
+    days: int = field(repr=False)
     """The days that the new bars are of (see `days`)."""
     doubles: int
     """Bars of this page that were dropped because the rows before hold the same."""

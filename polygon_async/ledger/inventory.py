@@ -169,7 +169,7 @@ def _unit(row: sqlite3.Row, uploads: tuple[Upload, ...]) -> RecordedUnit:
         first_day=date.fromisoformat(row["first_day"]),
         last_day=date.fromisoformat(row["last_day"]),
         adjusted=bool(row["adjusted"]),
-        coverage=None if row["coverage"] is None else Coverage.from_json(json.loads(row["coverage"])),
+        coverage=None if row["coverage"] is None else Coverage.from_text(row["coverage"]),
         uploads=uploads,
     )
 

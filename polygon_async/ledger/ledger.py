@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from polygon_async.ledger.entries import RunRequest
+    from polygon_async.model.sessions import Coverage
     from polygon_async.model.units import Unit
 
 __all__ = ["Ledger", "open_ledger"]
@@ -205,13 +206,14 @@ class Ledger:
         """The object could not be stored, or not be confirmed."""
         self._set_upload(unit, source, destination, {"state": UploadState.FAILED, "error": error, "ended": _now()})
 
-    def covered(self, coverages: Iterable[tuple[Unit, Mapping[str, object]]], *, source: str) -> None:
+    def covered(self, coverages: Iterable[tuple[Unit, Coverage]], *, source: str) -> None:
         """How units' bars lie in their sessions."""
         with said_of(self._path), self._connection:
             self._connection.execute("BEGIN")
             self._connection.executemany(
-                f"UPDATE unit SET coverage = :coverage WHERE {_SAME}",
-                [{"coverage": json.dumps(told), **_identity(unit, source)} for unit, told in coverages],
+                # What is known already, as of units that were done before, is not written again.
+                f"UPDATE unit SET coverage = :coverage WHERE {_SAME} AND coverage IS NOT :coverage",
+                ({"coverage": found.as_text(), **_identity(unit, source)} for unit, found in coverages),
             )
 
     def reported(self, run: Run, report: Mapping[str, object]) -> None:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from polygon_async.ledger.entries import Held, Run, RunRequest, UnitRecord
     from polygon_async.ledger.ledger import Ledger
+    from polygon_async.model.sessions import Coverage
     from polygon_async.model.tickers import Listing
     from polygon_async.model.units import CsvFile, Progress, Receipt, Unit
 
@@ -133,7 +134,7 @@ class Recorder:
         """The reference data has said this of tickers."""
         await self._thread.surely(partial(self._ledger.listed, listings, source=self._source))
 
-    async def covered(self, coverages: Sequence[tuple[Unit, Mapping[str, object]]]) -> None:
+    async def covered(self, coverages: Sequence[tuple[Unit, Coverage]]) -> None:
         """How units' bars lie in their sessions."""
         await self._thread.surely(partial(self._ledger.covered, coverages, source=self._source))
 

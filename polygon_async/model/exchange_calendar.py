@@ -6,7 +6,7 @@ import json
 from datetime import date, timedelta
 from typing import TYPE_CHECKING, Any
 
-from polygon_async.model.days import days_between, from_text, to_text
+from polygon_async.model.days import days_between, from_text, set_of, to_text
 from polygon_async.model.units import today
 from polygon_async.system.files import cache_directory, replace_file
 
@@ -60,7 +60,7 @@ def _made(release: str, first: date, last: date) -> dict[str, Any]:
 
 
 def _text(days: Iterable[date]) -> str | None:
-    return to_text(sum(days_between(day, day) for day in days))
+    return to_text(set_of(days))
 
 
 def _kept(path: Path, release: str, first: date, last: date) -> dict[str, Any] | None:

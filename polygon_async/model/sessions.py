@@ -2,30 +2,41 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from dataclasses import dataclass
+import json
+from dataclasses import dataclass, field
 from datetime import date, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from polygon_async.model.days import dates_of, days_between
+from polygon_async.model.days import (
+    dates_of,
+    days_between,
+    ends_of,
+    from_text,
+    iso_dates_of,
+    set_of,
+    since,
+    to_text,
+    up_to,
+)
 from polygon_async.model.exchange_calendar import trading_days
 from polygon_async.model.tickers import AssetType
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-
-__all__ = ["Coverage", "Sessions", "by_month", "coverage", "sessions"]
+__all__ = ["Coverage", "Sessions", "coverage", "sessions"]
 
 _SATURDAY = 5
+_DAY = timedelta(days=1)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Sessions:
     """The sessions of a market in a range, as sets of days (see `days`)."""
 
     days: int
     half_days: int
     """Those that end early."""
+
+    def __repr__(self) -> str:
+        return f"Sessions({self.days.bit_count()} days, {self.half_days.bit_count()} of them half)"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,18 +56,29 @@ class Coverage:
     """Sessions before its life: not listed yet."""
     after: int
     """Sessions after its life: delisted, or not traded since."""
-    missing: tuple[date, ...]
-    """Sessions of its life without a bar."""
+    missing: int = field(repr=False)
+    """Sessions of its life without a bar, as a set of days (see `days`): thousands of tickers may lack hundreds."""
 
     def as_json(self) -> dict[str, Any]:
         """Counts, and the missing days in ISO 8601."""
-        counts = {name: getattr(self, name) for name in ("expected", "with_bars", "half_days", "before", "after")}
-        return {**counts, "missing": [day.isoformat() for day in self.missing]}
+        return {**self._counts, "missing": iso_dates_of(self.missing)}
+
+    def as_text(self) -> str:
+        """It as the ledger keeps it: `as_json`, but for the missing days, which stay a set."""
+        return json.dumps({**self._counts, "missing": to_text(self.missing)})
 
     @classmethod
-    def from_json(cls, told: Mapping[str, Any]) -> Coverage:
-        """What `as_json` made."""
-        return cls(**{**told, "missing": tuple(date.fromisoformat(day) for day in told["missing"])})
+    def from_text(cls, text: str) -> Coverage:
+        """What `as_text` made; or `as_json`'s object, which ledgers had before."""
+        told = json.loads(text)
+        kept = told.pop("missing")
+        if isinstance(kept, list):
+            return cls(**told, missing=set_of(map(date.fromisoformat, kept)))
+        return cls(**told, missing=from_text(kept) or 0)
+
+    @property
+    def _counts(self) -> dict[str, int]:
+        return {name: getattr(self, name) for name in ("expected", "with_bars", "half_days", "before", "after")}
 
 
 def sessions(market: AssetType, first: date, last: date) -> Sessions:
@@ -72,7 +94,7 @@ def sessions(market: AssetType, first: date, last: date) -> Sessions:
     if market is AssetType.CRYPTO:
         return Sessions(every_day, 0)
     if market is AssetType.FOREX:
-        return Sessions(_set(day for day in dates_of(every_day) if day.weekday() < _SATURDAY), 0)
+        return Sessions(set_of(day for day in dates_of(every_day) if day.weekday() < _SATURDAY), 0)
     return Sessions(*trading_days(first, last))
 
 
@@ -85,27 +107,16 @@ def coverage(expected: Sessions, days: int, *, listed: date | None = None, delis
         listed: The ticker's first day, where it is known.
         delisted: The day on which it was no longer traded, where it is known.
     """
-    found = list(dates_of(days))
-    born = min(filter(None, (listed, *found[:1])), default=None)
-    died = max(filter(None, (delisted and delisted - timedelta(days=1), *found[-1:])), default=None)
-    wanted = list(dates_of(expected.days))
-    before = sum(1 for day in wanted if born is None or day < born)
-    after = sum(1 for day in wanted if born is not None and died is not None and day > max(born, died))
-    missing = expected.days & ~days & (days_between(born, died) if born and died else 0)
+    wanted, (first, last) = expected.days, ends_of(days) or (None, None)
+    born = min(filter(None, (listed, first)), default=None)
+    died = max(filter(None, (delisted and delisted - _DAY, last)), default=None)
+    gone = died and max(filter(None, (born, died)))
+    later = 0 if born is None else since(wanted, born)
     return Coverage(
-        expected=len(wanted),
-        with_bars=(expected.days & days).bit_count(),
+        expected=wanted.bit_count(),
+        with_bars=(wanted & days).bit_count(),
         half_days=expected.half_days.bit_count(),
-        before=before,
-        after=after,
-        missing=tuple(dates_of(missing)),
+        before=wanted.bit_count() - later.bit_count(),
+        after=0 if gone is None else later.bit_count() - up_to(later, gone).bit_count(),
+        missing=0 if died is None else up_to(later, died) & ~days,
     )
-
-
-def by_month(days: int) -> Counter[str]:
-    """How many days of a set are in each month, by `2026-03`."""
-    return Counter(f"{day:%Y-%m}" for day in dates_of(days))
-
-
-def _set(days: Iterable[date]) -> int:
-    return sum(days_between(day, day) for day in days)

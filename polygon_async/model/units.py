@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
@@ -92,7 +92,7 @@ class CsvFile:
     """Bytes."""
     sha256: str
     """Hex digest of the whole file."""
-    days: int | None = None
+    days: int | None = field(default=None, repr=False)
     """The days that have bars (see `days`); None where that is not known."""
 
 
@@ -112,7 +112,7 @@ class Progress:
     doubles: int
     resume_at: int | None
     """The first moment (ms UTC) that has not been asked for; None at the range's end."""
-    days: int | None = None
+    days: int | None = field(default=None, repr=False)
     """The days that have bars so far (see `days`); None where that is not known."""
 
 

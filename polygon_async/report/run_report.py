@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from heapq import nlargest, nsmallest
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
+from polygon_async.model.days import by_month
 from polygon_async.model.layout import REPORT_HTML, REPORT_JSON
-from polygon_async.model.sessions import by_month
 from polygon_async.report.html import html_of
 from polygon_async.report.words import moment
 from polygon_async.system.files import disk_errors, replace_file
@@ -36,18 +38,16 @@ def report_of(summary: Summary, settings: Mapping[str, object], covered: Sequenc
         settings: What it was asked to do, without secrets.
         covered: How its tickers' bars lie in their sessions.
     """
-    told = summary.as_json()
-    kept = {name: value for name, value in told.items() if name not in {"done", "no_data", "failed", "unfinished"}}
-    measures = summary.counters.measures
-    timed = sorted((o for o in summary.outcomes if o.seconds is not None), key=lambda o: -(o.seconds or 0))
+    lists, measures = summary.lists(), summary.counters.measures
+    timed = [outcome for outcome in summary.outcomes if outcome.seconds is not None]
     return {
-        **kept,
+        **summary.totals(),
         "settings": {name: _plain(value) for name, value in settings.items()},
         "series": _series(measures),
         "latencies": _latencies(measures),
-        "slowest": [_slow(outcome) for outcome in timed[:_MOST_SLOW]],
-        "failures": told["failed"][:_MOST_FAILED],
-        "no_data_tickers": told["no_data"][:_MOST_FAILED],
+        "slowest": [_slow(outcome) for outcome in nlargest(_MOST_SLOW, timed, key=lambda each: each.seconds or 0)],
+        "failures": list(islice(lists["failed"], _MOST_FAILED)),
+        "no_data_tickers": list(islice(lists["no_data"], _MOST_FAILED)),
         "coverage": _coverage(covered),
     }
 
@@ -95,34 +95,37 @@ def _coverage(covered: Sequence[Covered]) -> dict[str, object]:
     """All tickers' sessions by month, and those of the tickers that lack most."""
     expected: Counter[str] = Counter()
     with_bars: Counter[str] = Counter()
+    for sessions, tickers in Counter(each.expected.days for each in covered).items():
+        expected.update({month: count * tickers for month, count in by_month(sessions).items()})
     for each in covered:
-        month, found = _months(each)
-        expected.update(month)
-        with_bars.update(found)
-    worst = sorted(covered, key=lambda each: (-len(each.found.missing), -each.found.after, -each.found.before))
+        with_bars.update(_with_bars(each))
+    worst = nsmallest(
+        _MOST_COVERED,
+        covered,
+        key=lambda each: (-each.found.missing.bit_count(), -each.found.after, -each.found.before),
+    )
     return {
         "months": [[month, with_bars[month], expected[month]] for month in sorted(expected)],
-        "tickers": [_covered(each) for each in worst[:_MOST_COVERED]],
+        "tickers": [_covered(each) for each in worst],
         "of": len(covered),
         "with_gaps": sum(bool(each.found.missing) for each in covered),
     }
 
 
-def _months(each: Covered) -> tuple[Counter[str], Counter[str]]:
+def _with_bars(each: Covered) -> dict[str, int]:
+    """How many of a ticker's sessions have bars, by month."""
     csv = each.outcome.csv
-    days = 0 if csv is None else csv.days or 0
-    return by_month(each.expected.days), by_month(each.expected.days & days)
+    return by_month(each.expected.days & (0 if csv is None else csv.days or 0))
 
 
 def _covered(each: Covered) -> dict[str, object]:
-    expected, found = _months(each)
-    csv = each.outcome.csv
+    found, csv = _with_bars(each), each.outcome.csv
     return {
         "ticker": each.outcome.unit.ticker.symbol,
         **each.found.as_json(),
         "first": moment(csv.first) if csv else None,
         "last": moment(csv.last) if csv else None,
-        "months": {month: [found[month], expected[month]] for month in sorted(expected)},
+        "months": {month: [found.get(month, 0), count] for month, count in by_month(each.expected.days).items()},
     }
 
 

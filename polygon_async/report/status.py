@@ -184,7 +184,7 @@ def _sessions(coverage: Coverage | None) -> str:
     """How many of the range's sessions have bars, and how many of a ticker's life have none."""
     if coverage is None:
         return ""
-    missing = f", {len(coverage.missing):,} missing" if coverage.missing else ""
+    missing = f", {coverage.missing.bit_count():,} missing" if coverage.missing else ""
     return f"{coverage.with_bars:,} of {coverage.expected:,}{missing}"
 
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from itertools import islice
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from polygon_async._version import __version__
+from polygon_async.model.days import dates_of
 from polygon_async.model.layout import FAILED_CSV, NO_DATA_CSV
 from polygon_async.model.states import OutcomeState
-from polygon_async.report.words import duration, first_lines, moment, size
+from polygon_async.report.words import day, duration, first_lines, moment, size
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from datetime import date, datetime
     from pathlib import Path
 
@@ -27,8 +29,10 @@ _MOST_LINES = 10
 _MOST_DAYS = 3
 _SESSIONS_OF_A_WEEK = 5
 
+_T = TypeVar("_T")
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Summary:
     """A run that has ended, however it ended."""
 
@@ -56,6 +60,9 @@ class Summary:
     """Whether each ticker's range began on the day after what was held of it."""
     has_earlier: bool = False
     """Whether bars from before the range were held of any of them: then a range without any is no failure."""
+
+    def __repr__(self) -> str:
+        return f"<Summary: {_counted(self.totals()['tickers'])}, exit code {self.exit_code}>"
 
     @property
     def exit_code(self) -> int:
@@ -99,6 +106,10 @@ class Summary:
 
     def as_json(self) -> dict[str, Any]:
         """The summary as one JSON object; times in s, sizes in bytes, moments in ISO 8601."""
+        return {**self.totals(), **{name: list(each) for name, each in self.lists().items()}}
+
+    def totals(self) -> dict[str, Any]:
+        """The summary without its lists: it does not grow with the number of tickers."""
         return {
             "version": __version__,
             "exit_code": self.exit_code,
@@ -126,22 +137,21 @@ class Summary:
             "retries": dict(sorted(self.counters.retries.items())),
             "seconds": round(self.seconds, 3),
             **self.counters.measures.as_json(),
-            "done": [_done_json(outcome, self.coverages.get(outcome.unit.ticker.symbol)) for outcome in self.done],
-            "no_data": [outcome.unit.ticker.symbol for outcome in self.no_data],
-            "failed": [{"ticker": o.unit.ticker.symbol, "error": o.error or ""} for o in self.failed],
-            "unfinished": [ticker.symbol for ticker in self.unfinished],
+        }
+
+    def lists(self) -> dict[str, Iterator[Any]]:
+        """The summary's lists, by their names in its JSON object: what ended how, and what is left."""
+        return {
+            "done": (_done_json(each, self.coverages.get(each.unit.ticker.symbol)) for each in self.done),
+            "no_data": (each.unit.ticker.symbol for each in self.no_data),
+            "failed": ({"ticker": each.unit.ticker.symbol, "error": each.error or ""} for each in self.failed),
+            "unfinished": (ticker.symbol for ticker in self.unfinished),
         }
 
     def as_text(self) -> str:
         """The summary for a person: a few lines, however many tickers there were."""
-        summed = self.as_json()
-        count = summed["tickers"]
-        before = f" ({count['earlier']} before)" if count["earlier"] else ""
-        parts = [f"{count['done']} of {count['total']} tickers done{before}"]
-        parts += [f"{count['no_data']} without data"] if count["no_data"] else []
-        parts += [f"{count['failed']} failed"] if count["failed"] else []
-        parts += [f"{count['unfinished']} not finished"] if count["unfinished"] else []
-        lines = [f"{', '.join(parts)}, in {duration(self.seconds)} ({self._first_day} to {self.end})"]
+        summed = self.totals()
+        lines = [f"{_counted(summed['tickers'])}, in {duration(self.seconds)} ({self._first_day} to {self.end})"]
         stored = f", {size(summed['stored_bytes'])} in S3" if summed["stored_bytes"] else ""
         lines.append(f"  bars      {summed['bars']:,}, {size(summed['csv_bytes'])} of CSV{stored}")
         retries = ", ".join(f"{count} x {reason}" for reason, count in summed["retries"].items())
@@ -149,11 +159,11 @@ class Summary:
         lines.append(f"  requests  {summed['requests']:,}{told}{self._expected}")
         if summed["doubles"]:
             lines.append(f"  doubles   {summed['doubles']:,} identical bars were sent twice and kept once")
-        lines += _titled("starts late", [f"{o.unit.ticker.symbol} has its first bar on {_day(o)}" for o in self.late])
-        lines += _titled("gaps", [_gap(symbol, found) for symbol, found in self.coverages.items() if found.missing])
-        lines += _titled("ends early", [_early_end(symbol, found) for symbol, found in self._ended_early()])
-        lines += _titled("no data", [outcome.unit.ticker.symbol for outcome in self.no_data], NO_DATA_CSV)
-        lines += _titled("failed", [f"{o.unit.ticker.symbol}: {o.error}" for o in self.failed], FAILED_CSV)
+        lines += _titled("starts late", self.late, _late_start)
+        lines += _titled("gaps", [each for each in self.coverages.items() if each[1].missing], _gap)
+        lines += _titled("ends early", self._ended_early(), _early_end)
+        lines += _titled("no data", self.no_data, lambda each: each.unit.ticker.symbol, NO_DATA_CSV)
+        lines += _titled("failed", self.failed, lambda each: f"{each.unit.ticker.symbol}: {each.error}", FAILED_CSV)
         if self.was_stopped:
             lines.append("  resume    run the same command again to continue where this run stopped")
         if self.failed or self.was_stopped:
@@ -178,15 +188,31 @@ class Summary:
         return "each from its last day on," if self.since_last else self.start.isoformat()
 
 
-def _early_end(symbol: str, coverage: Coverage) -> str:
-    return f"{symbol} has no bar in the last {coverage.after:,} sessions"
+def _counted(tickers: Mapping[str, int]) -> str:
+    before = f" ({tickers['earlier']} before)" if tickers["earlier"] else ""
+    parts = [f"{tickers['done']} of {tickers['total']} tickers done{before}"]
+    parts += [f"{tickers['no_data']} without data"] if tickers["no_data"] else []
+    parts += [f"{tickers['failed']} failed"] if tickers["failed"] else []
+    parts += [f"{tickers['unfinished']} not finished"] if tickers["unfinished"] else []
+    return ", ".join(parts)
 
 
-def _gap(symbol: str, coverage: Coverage) -> str:
-    missing = coverage.missing
-    shown = ", ".join(f"{day}" for day in missing[:_MOST_DAYS])
-    rest = f" and {len(missing) - _MOST_DAYS:,} more" if len(missing) > _MOST_DAYS else ""
-    return f"{symbol} has no bar in {len(missing):,} of {coverage.expected:,} sessions: {shown}{rest}"
+def _late_start(outcome: Outcome) -> str:
+    first = "" if outcome.csv is None else day(outcome.csv.first)
+    return f"{outcome.unit.ticker.symbol} has its first bar on {first}"
+
+
+def _early_end(covered: tuple[str, Coverage]) -> str:
+    symbol, found = covered
+    return f"{symbol} has no bar in the last {found.after:,} sessions"
+
+
+def _gap(covered: tuple[str, Coverage]) -> str:
+    symbol, found = covered
+    count = found.missing.bit_count()
+    shown = ", ".join(f"{each}" for each in islice(dates_of(found.missing), _MOST_DAYS))
+    rest = f" and {count - _MOST_DAYS:,} more" if count > _MOST_DAYS else ""
+    return f"{symbol} has no bar in {count:,} of {found.expected:,} sessions: {shown}{rest}"
 
 
 def _done_json(outcome: Outcome, coverage: Coverage | None) -> dict[str, Any]:
@@ -214,11 +240,7 @@ def _done_json(outcome: Outcome, coverage: Coverage | None) -> dict[str, Any]:
     return facts
 
 
-def _day(outcome: Outcome) -> str:
-    return moment(outcome.csv.first)[:10] if outcome.csv else ""
-
-
-def _titled(title: str, lines: Sequence[str], everything: str = "--json") -> list[str]:
-    """The first of many lines under a title, and where all of them are."""
-    shown = first_lines(lines, len(lines), most=_MOST_LINES, rest=f"see {everything}")
+def _titled(title: str, told: Sequence[_T], line: Callable[[_T], str], everything: str = "--json") -> list[str]:
+    """A line for each of the first of many under a title, and where all of them are."""
+    shown = first_lines(map(line, told), len(told), most=_MOST_LINES, rest=f"see {everything}")
     return [f"  {title if index == 0 else '':<9} {line}" for index, line in enumerate(shown)]

@@ -267,7 +267,7 @@ async def _write_down(
 ) -> None:
     """What is left of a run that has ended: its lists, its report, and what the ledger learns from it."""
     await offload(write_lists, summary)
-    await recorder.covered([(each.outcome.unit, each.found.as_json()) for each in covered])
+    await recorder.covered([(each.outcome.unit, each.found) for each in covered])
     report = await offload(lambda: redacted(report_of(summary, settings.as_json(), covered), redact))
     await recorder.reported(report)
     await offload(write_report, report, settings.output_dir)

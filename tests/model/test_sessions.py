@@ -6,18 +6,34 @@ import datetime as dt
 import json
 import os
 import sqlite3
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
-from polygon_async.model.days import dates_of, days_between, days_of, from_text, plausible_day, to_text
+from polygon_async.bars.page import Border, Page
+from polygon_async.model.days import (
+    by_month,
+    dates_of,
+    days_between,
+    days_of,
+    ends_of,
+    from_text,
+    iso_dates_of,
+    plausible_day,
+    set_of,
+    since,
+    to_text,
+    up_to,
+)
 from polygon_async.model.exchange_calendar import trading_days
 from polygon_async.model.sessions import Coverage, Sessions, coverage, sessions
 from polygon_async.model.tickers import AssetType
+from polygon_async.model.units import CsvFile, Progress
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,15 +47,29 @@ D = dt.date
 
 def a_set(*days: dt.date) -> int:
     """These days."""
-    return sum(days_between(day, day) for day in days)
+    return set_of(days)
 
 
-@given(st.sets(st.dates(D(1970, 1, 1), D(2199, 12, 31)), max_size=40))
+DAYS = st.dates(D(1970, 1, 1), D(2199, 12, 31))
+
+
+@given(st.sets(DAYS, max_size=40))
 def test_a_set_of_days_is_kept_as_it_is(days: set[dt.date]) -> None:
     found = a_set(*days)
+    assert found == sum(days_between(day, day) for day in days)
     assert list(dates_of(found)) == sorted(days)
+    assert iso_dates_of(found) == [day.isoformat() for day in sorted(days)]
+    assert ends_of(found) == ((min(days), max(days)) if days else None)
+    assert by_month(found) == Counter(f"{day:%Y-%m}" for day in days)
     assert from_text(to_text(found)) == found
     assert from_text(to_text(None)) is None
+
+
+@given(st.sets(DAYS, max_size=40), st.dates())
+def test_a_set_of_days_is_cut_at_any_day(days: set[dt.date], border: dt.date) -> None:
+    found = a_set(*days)
+    assert since(found, border) == a_set(*(day for day in days if day >= border))
+    assert up_to(found, border) == a_set(*(day for day in days if day <= border))
 
 
 @pytest.mark.parametrize(
@@ -57,6 +87,19 @@ def test_a_bar_is_of_its_markets_day(moment: str, market: AssetType, day: dt.dat
     stamp = int(dt.datetime.fromisoformat(moment).replace(tzinfo=dt.UTC).timestamp() * 1000)
     assert list(dates_of(days_of(np.array([stamp, stamp + 1]), market))) == [day]
     assert days_of(np.array([], dtype=np.int64), market) == 0
+
+
+def test_what_has_sets_of_days_can_be_printed() -> None:
+    """Python refuses to spell out a number of so many digits."""
+    expected = sessions(AssetType.STOCKS, D(2026, 1, 1), D(2026, 11, 30))
+    assert repr(expected) == "Sessions(229 days, 1 of them half)"
+    assert repr(coverage(expected, a_set(D(2026, 1, 2), D(2026, 11, 30)))).endswith("before=0, after=0)")
+    csv = CsvFile(path=Path("A.csv"), bars=1, first=0, last=0, doubles=0, size=1, sha256="", days=expected.days)
+    progress = Progress(size=1, crc=0, bars=1, first=0, last=0, doubles=0, resume_at=None, days=expected.days)
+    page = Page(
+        rows=b"", bars=0, first=None, border=Border(), days=expected.days, doubles=0, next_url=None, request_id=None
+    )
+    assert all("days" not in repr(each) for each in (csv, progress, page))
 
 
 def test_each_market_has_its_own_sessions() -> None:
@@ -108,9 +151,32 @@ def test_only_sessions_within_a_tickers_life_are_missing(
     bars: list[int], life: dict[str, dt.date], expected: tuple[int, int, list[int]]
 ) -> None:
     found = coverage(WEEK, a_set(*(D(2026, 3, day) for day in bars)), **life)
-    assert (found.before, found.after, [day.day for day in found.missing]) == expected
+    assert (found.before, found.after, [day.day for day in dates_of(found.missing)]) == expected
     assert (found.expected, found.with_bars) == (5, len(bars))
-    assert Coverage.from_json(found.as_json()) == found
+    assert Coverage.from_text(found.as_text()) == found
+    assert Coverage.from_text(json.dumps(found.as_json())) == found, "as ledgers of before have it"
+
+
+LIFE = st.none() | st.dates(D(2026, 2, 20), D(2026, 3, 20)) | st.sampled_from([D(1896, 5, 26), D(9999, 12, 31)])
+
+
+@given(st.sets(st.dates(D(2026, 2, 25), D(2026, 3, 12))), LIFE, LIFE)
+@example(set(), D(2026, 3, 2), D(1896, 5, 26))
+def test_a_life_is_from_the_first_sign_of_it_to_the_last(
+    bars: set[dt.date], listed: dt.date | None, delisted: dt.date | None
+) -> None:
+    """Day by day, as a person would count."""
+    week = [D(2026, 3, day) for day in range(2, 7)]
+    lived = [day for day in (*bars, listed) if day is not None]
+    died = [day for day in (*bars, delisted and delisted - dt.timedelta(days=1)) if day is not None]
+    before = [day for day in week if not lived or day < min(lived)]
+    after = [day for day in week if lived and died and day > max(min(lived), *died)]
+    missing = [day for day in week if lived and died and min(lived) <= day <= max(died) and day not in bars]
+
+    found = coverage(WEEK, a_set(*bars), listed=listed, delisted=delisted)
+
+    assert (found.before, found.after, list(dates_of(found.missing))) == (len(before), len(after), missing)
+    assert (found.expected, found.with_bars) == (5, len(bars.intersection(week)))
 
 
 NO_DAYS = [
@@ -160,13 +226,18 @@ def test_a_run_tells_the_sessions_without_bars_and_status_knows_them(
         bars = box.market.days(done["ticker"], D(2026, 3, 2), D(2026, 3, 31))
         stamps = np.array([bar.t for bar in bars])
         expected = coverage(month, days_of(stamps, AssetType.STOCKS))
-        assert Coverage.from_json(done["sessions"]) == expected
+        assert done["sessions"] == expected.as_json()
     again = program(*flags, "--no-upload", "--json", box=box)
     assert [done["sessions"] for done in again.summary["done"]] == [done["sessions"] for done in ended.summary["done"]]
     status = program("status", "--json")
     told = {unit["ticker"]: unit["sessions"] for unit in status.summary["tickers"]}
     assert told == {done["ticker"]: done["sessions"] for done in ended.summary["done"]}
-    # As a ledger of before has it: nothing is known of its days, and nothing is made up.
+    # As ledgers of before have it: the missing days one by one ...
+    with sqlite3.connect(program.directory / "output" / "ledger.sqlite") as ledger:
+        for ticker, sessions_of in told.items():
+            ledger.execute("UPDATE unit SET coverage = ? WHERE ticker = ?", (json.dumps(sessions_of), ticker))
+    assert {unit["ticker"]: unit["sessions"] for unit in program("status", "--json").summary["tickers"]} == told
+    # ... or nothing is known of its days, and nothing is made up.
     with sqlite3.connect(program.directory / "output" / "ledger.sqlite") as ledger:
         ledger.execute("UPDATE unit SET days = NULL, coverage = NULL")
     old = program(*flags, "--no-upload", "--json", box=box)
