@@ -16,7 +16,17 @@ if TYPE_CHECKING:
 
     from polygon_async.bars.part import Part
 
-__all__ = ["LONGEST_TAIL", "MOST_BARS", "Border", "Page", "border_after"]
+__all__ = [
+    "LONGEST_TAIL",
+    "MOST_BARS",
+    "Border",
+    "Page",
+    "Table",
+    "border_after",
+    "new_rows",
+    "next_border",
+    "spell_moment",
+]
 
 MOST_BARS = 50_000
 """Bars of a full page: what one request may ask for at most."""
@@ -35,7 +45,7 @@ class Border:
 
 
 @dataclass(frozen=True, slots=True)
-class _Table:
+class Table:
     """Bars as they are in a page, or what of them is new."""
 
     rows: bytes
@@ -68,8 +78,12 @@ class Page:
     """The first moment (ms UTC) behind this page that has not been asked for; None at the range's end."""
 
 
-def _new(table: _Table, border: Border) -> _Table:
-    """What of a page is new, in strictly increasing order, without the doubles."""
+def new_rows(table: Table, border: Border) -> Table:
+    """What of a page is new, in strictly increasing order, without the doubles.
+
+    Raises:
+        WrongAnswer: a bar comes after a later one, or is there twice, and not the same.
+    """
     import numpy as np
 
     stamps = table.stamps
@@ -85,11 +99,11 @@ def _new(table: _Table, border: Border) -> _Table:
             known[t] = row
             last = t
         elif t not in known:
-            raise WrongAnswer(f"the bar at {_when(t)} comes after the one at {_when(last)}")
+            raise WrongAnswer(f"the bar at {spell_moment(t)} comes after the one at {spell_moment(last)}")
         elif not _same(row, known[t]):
-            raise WrongAnswer(f"there are two different bars at {_when(t)}")
+            raise WrongAnswer(f"there are two different bars at {spell_moment(t)}")
     new = np.array([int(row.split(b",")[TIMESTAMP]) for row in rows], dtype=np.int64)
-    return _Table(b"\n".join((*rows, b"")), new)
+    return Table(b"\n".join((*rows, b"")), new)
 
 
 def _same(row: bytes, other: bytes) -> bool:
@@ -107,7 +121,8 @@ def _value(cell: bytes) -> Decimal | str:
         return text
 
 
-def _border_after(border: Border, new: _Table) -> Border:
+def next_border(border: Border, new: Table) -> Border:
+    """The border after what is new of a page that follows `border`."""
     if not len(new.stamps):
         return border
     # Only the end of a long page is looked at.
@@ -121,7 +136,8 @@ def border_after(last: int, rows: bytes) -> Border:
     return Border(last=last, tail=end[end.index(b"\n") + 1 :] if len(end) == LONGEST_TAIL else end)
 
 
-def _when(t: int) -> str:
+def spell_moment(t: int) -> str:
+    """A bar's start (ms UTC) for people, even one that no calendar has."""
     try:
         return f"{datetime.fromtimestamp(t / 1000, tz=UTC):%Y-%m-%d %H:%M:%S} UTC"
     except (ValueError, OverflowError, OSError):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import msgspec
 from isal import igzip, igzip_lib
 
-from polygon_async.bars.page import Border, Page, _border_after, _new, _Table, _when
+from polygon_async.bars.page import Border, Page, Table, new_rows, next_border, spell_moment
 from polygon_async.errors import Retryable, WrongAnswer, one_line
 from polygon_async.model.days import days_of
 from polygon_async.model.tickers import AssetType
@@ -87,7 +87,7 @@ def read_page(body: bytes, *, unit: Unit, border: Border) -> Page:
     try:
         table = _table(bytes(answer.results), unit)
         _check_envelope(answer, unit, len(table.stamps))
-        new = _new(table, border)
+        new = new_rows(table, border)
     except WrongAnswer as error:
         raise WrongAnswer(f"{error}{answer.said_by}") from error.__cause__
     bars = len(new.stamps)
@@ -98,7 +98,7 @@ def read_page(body: bytes, *, unit: Unit, border: Border) -> Page:
         rows=new.rows,
         bars=bars,
         first=int(new.stamps[0]) if bars else None,
-        border=_border_after(border, new),
+        border=next_border(border, new),
         days=days_of(new.stamps, unit.ticker.market),
         doubles=len(table.stamps) - bars,
         next_url=next_url,
@@ -121,7 +121,7 @@ def _check_envelope(answer: _Answer, unit: Unit, bars: int) -> None:
         raise WrongAnswer(f"the answer counts {answer.resultsCount} bars and holds {bars}")
 
 
-def _table(results: bytes, unit: Unit) -> _Table:
+def _table(results: bytes, unit: Unit) -> Table:
     """The page's bars, all of them within the range."""
     import numpy as np
 
@@ -130,18 +130,18 @@ def _table(results: bytes, unit: Unit) -> _Table:
     if (plain := plain_rows(results)) is not None:
         rows, stamps = plain
         _check_range(int(stamps.min()), int(stamps.max()), unit)
-        return _Table(rows, stamps)
+        return Table(rows, stamps)
     try:
         bars = _bars.decode(results) or []
     except (msgspec.ValidationError, UnicodeDecodeError, RecursionError) as error:
         raise shapeless(error) from error
     for bar in bars:
         if bar.T is not None and unit.ticker.symbol != bar.T:
-            raise WrongAnswer(f"the bar at {_when(bar.t)} is of {one_line(repr(bar.T))}")
+            raise WrongAnswer(f"the bar at {spell_moment(bar.t)} is of {one_line(repr(bar.T))}")
     if bars:
         _check_range(min(bar.t for bar in bars), max(bar.t for bar in bars), unit)
     lines = _rows(bars, index=unit.ticker.market is AssetType.INDICES)
-    return _Table(b"\n".join((*lines, b"")), np.array([bar.t for bar in bars], dtype=np.int64))
+    return Table(b"\n".join((*lines, b"")), np.array([bar.t for bar in bars], dtype=np.int64))
 
 
 def _rows(bars: Sequence[_Bar], *, index: bool) -> list[bytes]:
@@ -165,9 +165,11 @@ def _checked_row(bar: _Bar, *, index: bool) -> bytes:
         if name in optional and text in {b"", b"null"}:
             text = b""
         elif not text:
-            raise WrongAnswer(f"the bar at {_when(bar.t)} has no {name!r}")
+            raise WrongAnswer(f"the bar at {spell_moment(bar.t)} has no {name!r}")
         elif text.translate(None, _OF_NUMBERS):
-            raise WrongAnswer(f"the bar at {_when(bar.t)} has {name!r} = {one_line(text.decode(errors='replace'))}")
+            raise WrongAnswer(
+                f"the bar at {spell_moment(bar.t)} has {name!r} = {one_line(text.decode(errors='replace'))}"
+            )
         cells[name] = text
     row = [cells[name] for name in ("o", "h", "l", "c", "v", "vw")]
     return b",".join((*row, b"%d" % bar.t, cells["n"], b"True" if bar.otc else b""))
@@ -177,4 +179,4 @@ def _check_range(earliest: int, latest: int, unit: Unit) -> None:
     first, last = unit.bounds()
     outside = next((t for t in (earliest, latest) if not first <= t <= last), None)
     if outside is not None:
-        raise WrongAnswer(f"a bar at {_when(outside)} lies outside {unit.start} to {unit.end}")
+        raise WrongAnswer(f"a bar at {spell_moment(outside)} lies outside {unit.start} to {unit.end}")

@@ -17,6 +17,8 @@ from polygon_async.polygon.bar_pages import unpack
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+__all__ = ["broken_connection", "error_text", "retry_after_seconds"]
+
 _LONGEST_RETRY_AFTER = 3600.0
 """Seconds; whoever asks for more is asked again after these, and may say so again."""
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from polygon_async.polygon.client import Client
     from polygon_async.polygon.windows import Slots
 
-__all__ = ["pages"]
+__all__ = ["Step", "next_minute", "pages"]
 
 _MOST_EMPTY_PAGES = 10_000
 """In a row; twenty years of empty days are fewer."""
@@ -69,9 +69,9 @@ async def pages(
     """
     # Whoever goes on may have spent what cutting may cost before.
     walk = _Walk(unit, client=client, counters=counters, priority=priority, spare=1.0 if resume_at is None else 0.0)
-    first = _Step(unit, first_request(unit), Border(), place)
+    first = Step(unit, first_request(unit), Border(), place)
     if resume_at is not None:
-        first = _Step(unit, later_request(unit, resume_at), border or Border(), place)
+        first = Step(unit, later_request(unit, resume_at), border or Border(), place)
     for _ in range(2 if resume_at is None else 1):
         empty = True
         async with contextlib.aclosing(walk.pages(first, slots, cutter)) as chain:
@@ -83,7 +83,7 @@ async def pages(
 
 
 @dataclass(frozen=True, slots=True)
-class _Step:
+class Step:
     """One request of a chain, and what its page has to follow."""
 
     unit: Unit
@@ -105,14 +105,14 @@ class _Walk:
         self._turn = priority
         self._spare = spare
 
-    async def pages(self, first: _Step, slots: Slots | None, cutter: type[Cutter]) -> AsyncGenerator[Page]:
+    async def pages(self, first: Step, slots: Slots | None, cutter: type[Cutter]) -> AsyncGenerator[Page]:
         """One page after another, until there is room for more at once."""
-        step: _Step | None = first
+        step: Step | None = first
         while step is not None:
             page = await self._page(step)
             following = self._next(step, page)
             if page.bars:
-                yield page if following is None else replace(page, resume_at=_next_minute(following))
+                yield page if following is None else replace(page, resume_at=next_minute(following))
             if slots is not None and following is not None and page.bars and self._is_divisible(slots):
                 cut = cutter(page.bars, following.request.start - (page.first or 0), spare=self._spare)
                 async with contextlib.aclosing(self._side_by_side(following, slots, cut)) as rest:
@@ -125,15 +125,15 @@ class _Walk:
         """Whether the rest may be cut: where there is room, and no doubt about where the range ends."""
         return len(self._unit.last_minutes()) == 1 and slots.has_room(self._client.parallel)
 
-    async def _side_by_side(self, step: _Step, slots: Slots, cut: Cutter) -> AsyncGenerator[Page]:
+    async def _side_by_side(self, step: Step, slots: Slots, cut: Cutter) -> AsyncGenerator[Page]:
         """The pages from `step` on, in order, asked for in windows as far as there is room.
 
         Each window in flight is one page, so memory is bounded by the slots; what overflows its window
         is asked for when its turn comes.
         """
-        begin, last = _next_minute(step), self._unit.bounds()[1]
+        begin, last = next_minute(step), self._unit.bounds()[1]
         border = step.border
-        flights: deque[tuple[_Step, asyncio.Task[Page]]] = deque()
+        flights: deque[tuple[Step, asyncio.Task[Page]]] = deque()
         arrived: Page | None = None
         with slots.windows() as count:
             try:
@@ -142,7 +142,7 @@ class _Walk:
                         # Where nobody may fly beside it, the rest is one chain: the fewest requests possible.
                         end = cut.end(begin, last) if self._may_cut(slots, cut) else last
                         window = replace(self._unit, window=(begin, end))
-                        flights.append(self._fly(_Step(window, first_request(window), border)))
+                        flights.append(self._fly(Step(window, first_request(window), border)))
                         count(len(flights))
                         begin, border = end + 1, Border()
                     if arrived is not None and arrived.bars:
@@ -150,13 +150,13 @@ class _Walk:
                     step, task = flights.popleft()
                     arrived = await task
                     following = self._next(step, arrived)
-                    resume_at = step.unit.bounds()[1] + 1 if following is None else _next_minute(following)
+                    resume_at = step.unit.bounds()[1] + 1 if following is None else next_minute(following)
                     arrived = replace(arrived, resume_at=resume_at if resume_at <= last else None)
                     until = step.unit.bounds()[1] + 1 if following is None else following.request.start
                     cut.learn(arrived.bars, until - step.request.start)
                     if following is not None and arrived.bars and not flights and begin > last:
                         # Nobody else is on the way: the rest may be cut anew.
-                        begin, border = _next_minute(following), following.border
+                        begin, border = next_minute(following), following.border
                     elif following is not None:
                         flights.appendleft(self._fly(following))
                     count(len(flights))
@@ -170,11 +170,11 @@ class _Walk:
     def _may_cut(self, slots: Slots, cut: Cutter) -> bool:
         return cut.can_afford and slots.has_room(self._client.parallel)
 
-    def _fly(self, step: _Step) -> tuple[_Step, asyncio.Task[Page]]:
+    def _fly(self, step: Step) -> tuple[Step, asyncio.Task[Page]]:
         # A task group cannot span the yields of a generator; whoever flies them sees to their end.
         return step, asyncio.create_task(self._page(step))
 
-    async def _page(self, step: _Step) -> Page:
+    async def _page(self, step: Step) -> Page:
         read = partial(read_page, unit=step.unit, border=step.border)
         if step.place is not None:
             read = partial(place_page, unit=step.unit, border=step.border, place=step.place)
@@ -183,7 +183,7 @@ class _Walk:
         self._counters.doubles += page.doubles
         return page
 
-    def _next(self, done: _Step, page: Page) -> _Step | None:
+    def _next(self, done: Step, page: Page) -> Step | None:
         """What follows `done`; errors name its request and its answer."""
         if page.next_url is None:
             return None
@@ -200,10 +200,10 @@ class _Walk:
             )
         except WrongAnswer as error:
             raise WrongAnswer(f"{error}{said_by(page.request_id)}", request=done.request.path) from error.__cause__
-        return None if request is None else _Step(done.unit, request, page.border, page.place, empty_pages)
+        return None if request is None else Step(done.unit, request, page.border, page.place, empty_pages)
 
 
-def _next_minute(step: _Step) -> int:
+def next_minute(step: Step) -> int:
     """The first whole minute that a step asks for: windows have no part in a minute that is done."""
     start = step.request.start
     done = step.border.last is not None and start // MINUTE_MS == step.border.last // MINUTE_MS

@@ -22,7 +22,7 @@ from polygon_async.model.tickers import AssetType, Ticker
 from polygon_async.model.units import Unit
 from polygon_async.polygon.bar_requests import PageRequest
 from polygon_async.polygon.session import open_polygon
-from polygon_async.polygon.walk import _next_minute, _Step, pages
+from polygon_async.polygon.walk import Step, next_minute, pages
 from polygon_async.polygon.windows import Cutter, Slots
 from polygon_async.sandbox import Sandbox
 from polygon_async.settings.environment import Environment
@@ -174,10 +174,8 @@ class _Overflowing(Cutter):
 @pytest.mark.parametrize(("last", "start", "begin"), [(0, 60_000, 60_000), (0, 1, 60_000), (0, 60_001, 60_000)])
 def test_windows_begin_with_a_whole_minute_that_is_not_done(last: int, start: int, begin: int) -> None:
     """An API may name the very millisecond after a bar, and pull it to its minute's start all the same."""
-    step = _Step(
-        unit_of("AAPL", dt.date(2026, 3, 2), 1), PageRequest(path="", query="", start=start), Border(last=last)
-    )
-    assert _next_minute(step) == begin
+    step = Step(unit_of("AAPL", dt.date(2026, 3, 2), 1), PageRequest(path="", query="", start=start), Border(last=last))
+    assert next_minute(step) == begin
 
 
 def test_who_stops_reading_stops_the_windows(sandbox: Callable[..., Sandbox]) -> None:
