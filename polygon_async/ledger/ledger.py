@@ -13,23 +13,45 @@ import time
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, date, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, assert_never
 
 from polygon_async._version import __version__
 from polygon_async.ledger.database import connected, said_of
-from polygon_async.ledger.entries import Held, Run, UnitRecord
-from polygon_async.model.days import from_text, to_text
-from polygon_async.model.layout import LEDGER, TIMEFRAME, csv_name
+from polygon_async.ledger.entries import Run
+from polygon_async.ledger.events import (
+    Begun,
+    Empty,
+    Failed,
+    Fetched,
+    NotUploaded,
+    Progressed,
+    Resumed,
+    Uploaded,
+    Uploading,
+)
+from polygon_async.ledger.rows import (
+    FETCHED_COLUMNS,
+    RECEIPT_COLUMNS,
+    RECORD_COLUMNS,
+    SAME_UNIT,
+    csv_columns,
+    held_in,
+    progress_columns,
+    receipt_columns,
+    record_in,
+    unit_identity,
+)
+from polygon_async.model.layout import LEDGER, TIMEFRAME
 from polygon_async.model.states import FetchState, RunState, UploadState
 from polygon_async.model.tickers import Listing
-from polygon_async.model.units import CsvFile, Progress, Receipt
 
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from polygon_async.ledger.entries import RunRequest
+    from polygon_async.ledger.entries import Held, RunRequest, UnitRecord
+    from polygon_async.ledger.events import Event
     from polygon_async.model.sessions import Coverage
     from polygon_async.model.units import Unit
 
@@ -97,18 +119,19 @@ class Ledger:
         if not units:
             return {}
         rows = self._do(
-            f"SELECT {_STANDING} FROM unit LEFT JOIN upload ON upload.unit = unit.id AND destination = :destination"
+            f"SELECT {RECORD_COLUMNS} FROM unit"
+            " LEFT JOIN upload ON upload.unit = unit.id AND destination = :destination"
             " WHERE source = :source AND timeframe = :timeframe AND first_day = :from_day AND last_day = :to_day"
             " AND adjusted = :as_adjusted",
-            {**_identity(units[0], source), "destination": destination},
+            {**unit_identity(units[0], source), "destination": destination},
         )
         wanted = {unit.ticker.symbol for unit in units}
-        return {row["ticker"]: _standing(row, self._path.parent) for row in rows if row["ticker"] in wanted}
+        return {row["ticker"]: record_in(row, self._path.parent) for row in rows if row["ticker"] in wanted}
 
     def held(self, *, source: str, destination: str | None, adjusted: bool) -> dict[str, Held]:
         """The newest bars that are held of each ticker; those of which an object was to be and is not don't count."""
         rows = self._do(
-            f"SELECT {_STANDING}, unit.first_day, unit.last_day,"
+            f"SELECT {RECORD_COLUMNS}, unit.first_day, unit.last_day,"
             # SQLite takes the other columns from the row that has the greatest.
             " max(min(unit.last_day, date(unit.day, '-1 day'))) AS until"
             " FROM unit LEFT JOIN upload ON upload.unit = unit.id AND destination = :destination"
@@ -124,7 +147,7 @@ class Ledger:
                 "uploaded": UploadState.UPLOADED,
             },
         )
-        return {row["ticker"]: held for row in rows if (held := _held(row, self._path.parent)) is not None}
+        return {row["ticker"]: held for row in rows if (held := held_in(row, self._path.parent)) is not None}
 
     def destination_of(self, bucket: str) -> str:
         """Where objects for a bucket of this name went last, whichever store has it; empty where none did."""
@@ -140,71 +163,40 @@ class Ledger:
         )
         return {row["ticker"]: row["bars"] / row["sessions"] for row in rows if row["sessions"]}
 
-    def begun(self, unit: Unit, *, source: str, run: Run, day: date) -> None:
-        """Fetching a unit begins, from its start."""
-        values = {"state": FetchState.FETCHING, "run": run.id, "day": day.isoformat(), "began": _now()}
-        anew = values | dict.fromkeys((*_PROGRESS, "sha256", "error", "ended"))
-        self._do(
-            "INSERT INTO unit (source, ticker, timeframe, first_day, last_day, adjusted, attempts,"
-            f" {_names(values)}) VALUES (:source, :ticker, :timeframe, :from_day, :to_day, :as_adjusted, 1,"
-            f" {_places(values)}) ON CONFLICT DO UPDATE SET {_assignments(anew)}, attempts = attempts + 1",
-            anew | _identity(unit, source),
-        )
+    def apply(self, event: Event, *, run: Run, source: str, destination: str) -> None:
+        """Write down what has happened to a unit.
 
-    def resumed(self, unit: Unit, *, source: str, run: Run) -> None:
-        """Fetching a unit goes on from where it was."""
-        again = {"run": run.id, "state": FetchState.FETCHING, "error": None}
-        self._update(unit, source, again, more=", attempts = attempts + 1")
-
-    def progressed(self, unit: Unit, *, source: str, progress: Progress) -> None:
-        """One more page is in the part."""
-        self._update(unit, source, asdict(progress) | {"days": to_text(progress.days)})
-
-    def fetched(self, unit: Unit, *, source: str, csv: CsvFile) -> None:
-        """The CSV is whole."""
-        facts = {name: getattr(csv, name) for name in ("bars", "first", "last", "doubles", "size", "sha256")}
-        nothing = dict.fromkeys(("resume_at", "error", "coverage"))
-        done = {"state": FetchState.FETCHED, "days": to_text(csv.days), "ended": _now()}
-        self._update(unit, source, {**facts, **done, **nothing})
-
-    def empty(self, unit: Unit, *, source: str) -> None:
-        """The range holds no bar."""
-        self._update(unit, source, {"state": FetchState.NO_DATA, "bars": 0, "error": None, "ended": _now()})
-
-    def failed(self, unit: Unit, *, source: str, error: str) -> None:
-        """Fetching has failed, and nothing of it is left."""
-        values = {"state": FetchState.FAILED, "error": error, "ended": _now()}
-        self._update(unit, source, values | dict.fromkeys((*_PROGRESS, "sha256")))
-
-    def uploading(
-        self, unit: Unit, *, source: str, run: Run, destination: str, collected: datetime, csv: CsvFile
-    ) -> None:
-        """An object is about to be written under the key of this time: it may be there from now on."""
-        values = {
-            "destination": destination,
-            "state": UploadState.UPLOADING,
-            "run": run.id,
-            "collected": int(collected.timestamp()),
-            "sha256": csv.sha256,
-            "began": _now(),
-        }
-        anew = values | dict.fromkeys(("error", "ended", "bucket", "key", "size", "checksum", "confirmed_by", "tags"))
-        self._do(
-            f"INSERT INTO upload (unit, {_names(values)}, attempts)"
-            f" SELECT id, {_places(values)}, 1 FROM unit WHERE {_SAME}"
-            f" ON CONFLICT DO UPDATE SET {_assignments(anew)}, attempts = attempts + 1",
-            anew | _identity(unit, source),
-        )
-
-    def uploaded(self, unit: Unit, *, source: str, destination: str, receipt: Receipt, tags: Mapping[str, str]) -> None:
-        """The object was read back."""
-        facts = {name: getattr(receipt, name) for name in ("bucket", "key", "size", "checksum", "confirmed_by")}
-        done = {"state": UploadState.UPLOADED, "tags": json.dumps(dict(tags)), "error": None, "ended": _now()}
-        self._set_upload(unit, source, destination, facts | done)
-
-    def not_uploaded(self, unit: Unit, *, source: str, destination: str, error: str) -> None:
-        """The object could not be stored, or not be confirmed."""
-        self._set_upload(unit, source, destination, {"state": UploadState.FAILED, "error": error, "ended": _now()})
+        Args:
+            event: What has happened.
+            run: In which run.
+            source: Where the unit's bars come from.
+            destination: Where the run's objects go.
+        """
+        match event:
+            case Begun():
+                self._begin_unit(event, source, run)
+            case Resumed():
+                again = {"state": FetchState.FETCHING, "run": run.id, "error": None}
+                self._set_unit(event.unit, source, again, more=", attempts = attempts + 1")
+            case Progressed():
+                self._set_unit(event.unit, source, progress_columns(event.progress))
+            case Fetched():
+                whole = {**csv_columns(event.csv), "resume_at": None, "coverage": None}
+                self._set_unit(event.unit, source, whole | _ended(FetchState.FETCHED))
+            case Empty():
+                self._set_unit(event.unit, source, {"bars": 0} | _ended(FetchState.NO_DATA))
+            case Failed():
+                nothing = dict.fromkeys(FETCHED_COLUMNS)
+                self._set_unit(event.unit, source, nothing | _ended(FetchState.FAILED, event.error))
+            case Uploading():
+                self._begin_upload(event, source, run, destination)
+            case Uploaded():
+                proven = receipt_columns(event.receipt) | {"tags": json.dumps(dict(event.tags))}
+                self._set_upload(event.unit, source, destination, proven | _ended(UploadState.UPLOADED))
+            case NotUploaded():
+                self._set_upload(event.unit, source, destination, _ended(UploadState.FAILED, event.error))
+            case _:
+                assert_never(event)
 
     def covered(self, coverages: Iterable[tuple[Unit, Coverage]], *, source: str) -> None:
         """How units' bars lie in their sessions."""
@@ -212,8 +204,8 @@ class Ledger:
             self._connection.execute("BEGIN")
             self._connection.executemany(
                 # What is known already, as of units that were done before, is not written again.
-                f"UPDATE unit SET coverage = :coverage WHERE {_SAME} AND coverage IS NOT :coverage",
-                ({"coverage": found.as_text(), **_identity(unit, source)} for unit, found in coverages),
+                f"UPDATE unit SET coverage = :coverage WHERE {SAME_UNIT} AND coverage IS NOT :coverage",
+                ({"coverage": found.as_text(), **unit_identity(unit, source)} for unit, found in coverages),
             )
 
     def reported(self, run: Run, report: Mapping[str, object]) -> None:
@@ -221,13 +213,13 @@ class Ledger:
         self._do("UPDATE run SET report = :report WHERE id = :id", {"report": json.dumps(report), "id": run.id})
 
     def lost(self, unit: Unit, *, source: str, destination: str, collected: datetime, error: str) -> None:
-        """An object that was read back is not what it was; `collected` is the time in its key."""
-        values = {"state": UploadState.LOST, "collected": int(collected.timestamp()), "error": error, "ended": _now()}
+        """A verification has found an object missing or changed; `collected` is the time in its key."""
+        values = {"collected": int(collected.timestamp())} | _ended(UploadState.LOST, error)
         self._set_upload(unit, source, destination, values)
 
     def found(self, unit: Unit, *, source: str, destination: str) -> None:
-        """An object that was lost is as it was read back."""
-        self._set_upload(unit, source, destination, {"state": UploadState.UPLOADED, "error": None, "ended": _now()})
+        """A verification has found an object as it was read back."""
+        self._set_upload(unit, source, destination, _ended(UploadState.UPLOADED))
 
     def listings(self, *, source: str, since: float) -> dict[str, Listing]:
         """What the reference data said of tickers since a moment (s UTC)."""
@@ -268,14 +260,42 @@ class Ledger:
         ).fetchone()
         return row if row is not None and row["state"] != RunState.DONE else None
 
-    def _update(self, unit: Unit, source: str, values: Mapping[str, object], *, more: str = "") -> None:
-        self._do(f"UPDATE unit SET {_assignments(values)}{more} WHERE {_SAME}", {**values, **_identity(unit, source)})
+    def _begin_unit(self, event: Begun, source: str, run: Run) -> None:
+        values = {"state": FetchState.FETCHING, "run": run.id, "day": event.day.isoformat(), "began": _now()}
+        anew = values | dict.fromkeys((*FETCHED_COLUMNS, "error", "ended"))
+        self._do(
+            "INSERT INTO unit (source, ticker, timeframe, first_day, last_day, adjusted, attempts,"
+            f" {_names(values)}) VALUES (:source, :ticker, :timeframe, :from_day, :to_day, :as_adjusted, 1,"
+            f" {_places(values)}) ON CONFLICT DO UPDATE SET {_assignments(anew)}, attempts = attempts + 1",
+            anew | unit_identity(event.unit, source),
+        )
+
+    def _begin_upload(self, event: Uploading, source: str, run: Run, destination: str) -> None:
+        values = {
+            "destination": destination,
+            "state": UploadState.UPLOADING,
+            "run": run.id,
+            "collected": int(event.collected.timestamp()),
+            "sha256": event.csv.sha256,
+            "began": _now(),
+        }
+        anew = values | dict.fromkeys((*RECEIPT_COLUMNS, "tags", "error", "ended"))
+        self._do(
+            f"INSERT INTO upload (unit, {_names(values)}, attempts)"
+            f" SELECT id, {_places(values)}, 1 FROM unit WHERE {SAME_UNIT}"
+            f" ON CONFLICT DO UPDATE SET {_assignments(anew)}, attempts = attempts + 1",
+            anew | unit_identity(event.unit, source),
+        )
+
+    def _set_unit(self, unit: Unit, source: str, values: Mapping[str, object], *, more: str = "") -> None:
+        statement = f"UPDATE unit SET {_assignments(values)}{more} WHERE {SAME_UNIT}"
+        self._do(statement, {**values, **unit_identity(unit, source)})
 
     def _set_upload(self, unit: Unit, source: str, destination: str, values: Mapping[str, object]) -> None:
         self._do(
             f"UPDATE upload SET {_assignments(values)}"
-            f" WHERE destination = :destination AND unit = (SELECT id FROM unit WHERE {_SAME})",
-            {**values, "destination": destination, **_identity(unit, source)},
+            f" WHERE destination = :destination AND unit = (SELECT id FROM unit WHERE {SAME_UNIT})",
+            {**values, "destination": destination, **unit_identity(unit, source)},
         )
 
     def _do(self, statement: str, values: Mapping[str, object]) -> sqlite3.Cursor:
@@ -283,64 +303,9 @@ class Ledger:
             return self._connection.execute(statement, values)
 
 
-_PROGRESS = ("size", "crc", "bars", "first", "last", "doubles", "resume_at", "days")
-_SAME = (
-    "source = :source AND ticker = :ticker AND timeframe = :timeframe"
-    " AND first_day = :from_day AND last_day = :to_day AND adjusted = :as_adjusted"
-)
-_STANDING = (
-    "unit.ticker, unit.state, unit.run, unit.day, unit.size, unit.crc, unit.bars, unit.first, unit.last, unit.doubles,"
-    " unit.resume_at, unit.sha256, unit.days, upload.state AS upload_state, upload.sha256 AS upload_sha256,"
-    " upload.collected, upload.bucket, upload.key, upload.size AS object_size, upload.checksum, upload.confirmed_by"
-)
-
-
-def _identity(unit: Unit, source: str) -> dict[str, object]:
-    """What makes a unit this one and no other, under names that no column to be set has."""
-    return {
-        "source": source,
-        "ticker": unit.ticker.symbol,
-        "timeframe": TIMEFRAME,
-        "from_day": unit.start.isoformat(),
-        "to_day": unit.end.isoformat(),
-        "as_adjusted": unit.adjusted,
-    }
-
-
-def _standing(row: sqlite3.Row, directory: Path) -> UnitRecord:
-    progress = csv = receipt = None
-    if row["state"] == FetchState.FETCHING and row["size"]:
-        progress = Progress(**{**{name: row[name] for name in _PROGRESS}, "days": from_text(row["days"])})
-    if row["state"] == FetchState.FETCHED:
-        facts = {name: row[name] for name in ("bars", "first", "last", "doubles", "size", "sha256")}
-        csv = CsvFile(path=directory / csv_name(row["ticker"]), days=from_text(row["days"]), **facts)
-    same_content = csv is not None and row["upload_sha256"] == csv.sha256
-    if same_content and row["upload_state"] == UploadState.UPLOADED:
-        receipt = Receipt(
-            bucket=row["bucket"],
-            key=row["key"],
-            size=row["object_size"],
-            checksum=row["checksum"],
-            confirmed_by=row["confirmed_by"],
-            existed=True,
-        )
-    return UnitRecord(
-        state=FetchState(row["state"]),
-        run=row["run"],
-        day=date.fromisoformat(row["day"]),
-        progress=progress,
-        csv=csv,
-        receipt=receipt,
-        collected=datetime.fromtimestamp(row["collected"], UTC) if same_content else None,
-    )
-
-
-def _held(row: sqlite3.Row, directory: Path) -> Held | None:
-    standing = _standing(row, directory)
-    if standing.csv is None:
-        return None
-    first, last, until = (date.fromisoformat(row[name]) for name in ("first_day", "last_day", "until"))
-    return Held(first_day=first, last_day=last, until=until, csv=standing.csv, receipt=standing.receipt)
+def _ended(state: FetchState | UploadState, error: str | None = None) -> dict[str, object]:
+    """Columns of a fetch or an upload that has come to this state now."""
+    return {"state": state, "error": error, "ended": _now()}
 
 
 def _names(values: Mapping[str, object]) -> str:

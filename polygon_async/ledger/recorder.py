@@ -8,19 +8,19 @@ from typing import TYPE_CHECKING
 
 from polygon_async.ledger.ledger import open_ledger
 from polygon_async.model.states import RunState
-from polygon_async.model.units import today
 from polygon_async.system.threads import Threads
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+    from collections.abc import AsyncIterator, Mapping, Sequence
     from datetime import datetime
     from pathlib import Path
 
     from polygon_async.ledger.entries import Held, Run, RunRequest, UnitRecord
+    from polygon_async.ledger.events import Event
     from polygon_async.ledger.ledger import Ledger
     from polygon_async.model.sessions import Coverage
     from polygon_async.model.tickers import Listing
-    from polygon_async.model.units import CsvFile, Progress, Receipt, Unit
+    from polygon_async.model.units import Unit
 
 __all__ = ["Recorder", "open_recorder"]
 
@@ -83,48 +83,10 @@ class Recorder:
         """How many bars each ticker has in a session, as far as that is known, by symbol."""
         return await self._thread(self._ledger.densities, source=self._source)
 
-    async def begun(self, unit: Unit) -> None:
-        """Fetching a unit begins, from its start."""
-        await self._note(self._ledger.begun, unit, run=self.run, day=today())
-
-    async def resumed(self, unit: Unit) -> None:
-        """Fetching a unit goes on from where it was."""
-        await self._note(self._ledger.resumed, unit, run=self.run)
-
-    async def progressed(self, unit: Unit, progress: Progress) -> None:
-        """One more page is in the part."""
-        await self._note(self._ledger.progressed, unit, progress=progress)
-
-    async def fetched(self, unit: Unit, csv: CsvFile) -> None:
-        """The CSV is whole."""
-        await self._note(self._ledger.fetched, unit, csv=csv)
-
-    async def empty(self, unit: Unit) -> None:
-        """The range holds no bar."""
-        await self._note(self._ledger.empty, unit)
-
-    async def failed(self, unit: Unit, error: str) -> None:
-        """Fetching has failed, and nothing of it is left."""
-        await self._note(self._ledger.failed, unit, error=error)
-
-    async def uploading(self, unit: Unit, csv: CsvFile, collected: datetime) -> None:
-        """An object is about to be written under the key of this time."""
-        await self._note(
-            self._ledger.uploading,
-            unit,
-            run=self.run,
-            destination=self._destination,
-            collected=collected,
-            csv=csv,
-        )
-
-    async def uploaded(self, unit: Unit, receipt: Receipt, tags: Mapping[str, str]) -> None:
-        """The object was read back."""
-        await self._note(self._ledger.uploaded, unit, destination=self._destination, receipt=receipt, tags=tags)
-
-    async def not_uploaded(self, unit: Unit, error: str) -> None:
-        """The object could not be stored, or not be confirmed."""
-        await self._note(self._ledger.not_uploaded, unit, destination=self._destination, error=error)
+    async def apply(self, event: Event) -> None:
+        """Write down what has happened to a unit in this run."""
+        act = partial(self._ledger.apply, event, run=self.run, source=self._source, destination=self._destination)
+        await self._thread.surely(act)
 
     async def listings(self, *, since: float) -> dict[str, Listing]:
         """What the reference data said of tickers since a moment (s UTC), by symbol."""
@@ -141,6 +103,3 @@ class Recorder:
     async def reported(self, report: Mapping[str, object]) -> None:
         """What the run has to report."""
         await self._thread.surely(partial(self._ledger.reported, self.run, report))
-
-    async def _note(self, act: Callable[..., None], unit: Unit, **facts: object) -> None:
-        await self._thread.surely(partial(act, unit, source=self._source, **facts))

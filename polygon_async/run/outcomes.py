@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
     from datetime import date
 
+    from polygon_async.ledger.events import Event, Failed, NotUploaded
     from polygon_async.model.counters import Counters
     from polygon_async.model.units import CsvFile, Unit
     from polygon_async.system.redaction import Redactor
@@ -50,14 +51,19 @@ class Outcomes:
 
     @contextlib.asynccontextmanager
     async def ending(
-        self, unit: Unit, csv: CsvFile | None = None, *, note: Callable[[Unit, str], Awaitable[None]]
+        self,
+        unit: Unit,
+        csv: CsvFile | None = None,
+        *,
+        failure: type[Failed | NotUploaded],
+        apply: Callable[[Event], Awaitable[None]],
     ) -> AsyncIterator[None]:
-        """Turn a ticker's own error into its outcome, while the others go on; `note` tells the ledger."""
+        """Turn a ticker's own error into its outcome, and the event that `apply` writes down; the others go on."""
         try:
             yield
         except TickerError as error:
             text = self.redact(str(error))
-            await note(unit, text)
+            await apply(failure(unit=unit, error=text))
             self.end(Outcome(unit=unit, state=OutcomeState.FAILED, csv=csv, error=text))
             if isinstance(error, Refused) and error.status == 403:
                 self._hint_at_the_plan()

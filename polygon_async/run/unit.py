@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from polygon_async.bars.part import remove
 from polygon_async.bars.resume import resumption, whole_csv
+from polygon_async.ledger.events import Begun, Empty, Fetched, Progressed, Resumed, Uploaded, Uploading
 from polygon_async.model.counters import ASKING
 from polygon_async.model.layout import part_name
 from polygon_async.model.states import OutcomeState
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from polygon_async.ledger.entries import UnitRecord
     from polygon_async.ledger.recorder import Recorder
     from polygon_async.model.counters import Counters
-    from polygon_async.model.units import Unit
+    from polygon_async.model.units import Progress, Unit
     from polygon_async.polygon.client import Client
     from polygon_async.polygon.windows import Slots
     from polygon_async.run.tags import TagLookup
@@ -88,10 +89,10 @@ class UnitSteps:
         unit = replace(unit, ticker=await self.tags.described(unit.ticker, day=traded))
         collected = self._collected(csv, record)
         # Written down before the object is: whoever goes on after a kill looks under the same key.
-        await self.recorder.uploading(unit, csv, collected)
+        await self.recorder.apply(Uploading(unit=unit, csv=csv, collected=collected))
         on_stage = partial(self.counters.in_flight.__setitem__, unit.ticker.symbol)
         receipt, description = await self.deliver(unit, csv, collected=collected, on_stage=on_stage)
-        await self.recorder.uploaded(unit, receipt, description.tags)
+        await self.recorder.apply(Uploaded(unit=unit, receipt=receipt, tags=description.tags))
         self.counters.stored_bytes += receipt.size
         if not self.keep_csv:
             with disk_errors(csv.path):
@@ -115,12 +116,12 @@ class UnitSteps:
                 slots=self.slots,
                 priority=priority,
                 resumed=found,
-                note=partial(self.recorder.progressed, unit),
+                note=partial(self._progressed, unit),
             )
         if csv is None:
-            await self.recorder.empty(unit)
+            await self.recorder.apply(Empty(unit=unit))
         else:
-            await self.recorder.fetched(unit, csv)
+            await self.recorder.apply(Fetched(unit=unit, csv=csv))
         return csv, False
 
     async def _found(self, unit: Unit, record: UnitRecord | None) -> CsvFile | ResumePoint | None:
@@ -132,15 +133,18 @@ class UnitSteps:
             if record.progress is not None and (not unit.adjusted or record.day == today()):
                 found = await self.offload(resumption, unit, self.directory, record.progress)
                 if isinstance(found, CsvFile):
-                    await self.recorder.fetched(unit, found)
+                    await self.recorder.apply(Fetched(unit=unit, csv=found))
                 elif found is not None:
-                    await self.recorder.resumed(unit)
+                    await self.recorder.apply(Resumed(unit=unit))
                     log.info("%s resumes after %s bars", unit.ticker.symbol, f"{found.progress.bars:,}")
                 if found is not None:
                     return found
-        await self.recorder.begun(unit)
+        await self.recorder.apply(Begun(unit=unit, day=today()))
         await self.offload(remove, self.directory / part_name(unit))
         return None
+
+    async def _progressed(self, unit: Unit, progress: Progress) -> None:
+        await self.recorder.apply(Progressed(unit=unit, progress=progress))
 
     def _collected(self, csv: CsvFile, record: UnitRecord | None) -> datetime:
         """The time in the object's key: the run's, or that of an earlier one which may have written it already."""

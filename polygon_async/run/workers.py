@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+from polygon_async.ledger.events import Failed, NotUploaded
 from polygon_async.model.units import Outcome
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ class _Workers:
         while (queued := await self._queue.get()) is not None:
             priority, unit, record = queued
             self._outcomes.begin(unit)
-            async with self._outcomes.ending(unit, note=self._steps.recorder.failed):
+            async with self._outcomes.ending(unit, failure=Failed, apply=self._steps.recorder.apply):
                 fetched = await self._steps.fetch(unit, record, priority=priority)
                 if isinstance(fetched, Outcome):
                     self._outcomes.end(fetched)
@@ -79,5 +80,5 @@ class _Workers:
         """One uploader: whole CSVs from the hand-off, until there are no more."""
         while (handed := await self._handoff.get()) is not None:
             unit, csv, record = handed
-            async with self._outcomes.ending(unit, csv, note=self._steps.recorder.not_uploaded):
+            async with self._outcomes.ending(unit, csv, failure=NotUploaded, apply=self._steps.recorder.apply):
                 self._outcomes.end(await self._steps.store(unit, csv, record))

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from polygon_async.bars.resume import remove_csv, whole_csv
 from polygon_async.errors import TickerError, UploadFailed
 from polygon_async.ledger.entries import RunRequest
+from polygon_async.ledger.events import Uploaded, Uploading
 from polygon_async.ledger.ledger import open_ledger
 from polygon_async.ledger.recorder import open_recorder
 from polygon_async.model.counters import Counters
@@ -188,12 +189,12 @@ class Repair:
         unit = _unit(expected)
         try:
             if csv.sha256 != expected.metadata[CSV_SHA256]:
-                await recorder.uploading(unit, csv, expected.collected)
+                await recorder.apply(Uploading(unit=unit, csv=csv, collected=expected.collected))
             receipt, description = await deliver(unit, csv, collected=expected.collected, on_stage=lambda _: None)
         except TickerError as error:
             log.error("%s is not uploaded: %s", unit.ticker.symbol, error)  # noqa: TRY400 (one line is enough)
             return
-        await recorder.uploaded(unit, receipt, description.tags)
+        await recorder.apply(Uploaded(unit=unit, receipt=receipt, tags=description.tags))
         log.info("%s is uploaded again, %s", unit.ticker.symbol, receipt.key)
         if not self.settings.keep_csv:
             await self.offload(remove_csv, csv)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import pickle
 import signal
 import sqlite3
 import subprocess
@@ -10,12 +11,25 @@ import sys
 import textwrap
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 import pytest
 
 from polygon_async.errors import DiskUnusable
 from polygon_async.ledger.entries import Run, RunRequest
+from polygon_async.ledger.events import (
+    Begun,
+    Empty,
+    Event,
+    Failed,
+    Fetched,
+    NotUploaded,
+    Progressed,
+    Resumed,
+    Uploaded,
+    Uploading,
+)
+from polygon_async.ledger.inventory import read_inventory
 from polygon_async.ledger.ledger import open_ledger
 from polygon_async.model.layout import LEDGER
 from polygon_async.model.states import FetchState, RunState, UploadState
@@ -49,6 +63,10 @@ def csv_in(directory: Path, *, sha256: str = "ab" * 32) -> CsvFile:
 
 def begin(ledger: Ledger, order: RunRequest = ORDER, *, now: dt.datetime = NOW, force: bool = False) -> Run:
     return ledger.begin(order, now=now, force=force)
+
+
+def apply(ledger: Ledger, run: Run, event: Event) -> None:
+    ledger.apply(event, run=run, source=SOURCE, destination=DESTINATION)
 
 
 def standing(ledger: Ledger, unit: Unit = UNIT, destination: str | None = DESTINATION) -> UnitRecord | None:
@@ -115,19 +133,19 @@ def test_a_unit_goes_its_way(tmp_path: Path) -> None:
     with open_ledger(tmp_path) as ledger:
         run = begin(ledger)
         assert standing(ledger) is None
-        ledger.begun(UNIT, source=SOURCE, run=run, day=DAY)
+        apply(ledger, run, Begun(unit=UNIT, day=DAY))
         assert known(ledger).progress is None
-        ledger.progressed(UNIT, source=SOURCE, progress=PROGRESS)
+        apply(ledger, run, Progressed(unit=UNIT, progress=PROGRESS))
         assert known(ledger).progress == PROGRESS
-        ledger.fetched(UNIT, source=SOURCE, csv=csv)
+        apply(ledger, run, Fetched(unit=UNIT, csv=csv))
         found = standing(ledger)
         assert found is not None
         assert (found.csv, found.progress, found.receipt, found.collected) == (csv, None, None, None)
-        ledger.uploading(UNIT, source=SOURCE, run=run, destination=DESTINATION, collected=NOW, csv=csv)
+        apply(ledger, run, Uploading(unit=UNIT, csv=csv, collected=NOW))
         found = standing(ledger)
         assert found is not None
         assert (found.receipt, found.collected) == (None, NOW)
-        ledger.uploaded(UNIT, source=SOURCE, destination=DESTINATION, receipt=receipt, tags={"symbol": "AAPL"})
+        apply(ledger, run, Uploaded(unit=UNIT, receipt=receipt, tags={"symbol": "AAPL"}))
         assert known(ledger).receipt == replace(receipt, existed=True)
         # Elsewhere it is not.
         assert known(ledger, destination="s3://other").receipt is None
@@ -138,15 +156,15 @@ def test_what_was_uploaded_counts_for_its_own_content_only(tmp_path: Path) -> No
     csv, receipt = csv_in(tmp_path), Receipt(bucket="bucket", key="k", size=9, confirmed_by="etag", existed=False)
     with open_ledger(tmp_path) as ledger:
         run = begin(ledger)
-        ledger.begun(UNIT, source=SOURCE, run=run, day=DAY)
-        ledger.fetched(UNIT, source=SOURCE, csv=csv)
-        ledger.uploading(UNIT, source=SOURCE, run=run, destination=DESTINATION, collected=NOW, csv=csv)
-        ledger.uploaded(UNIT, source=SOURCE, destination=DESTINATION, receipt=receipt, tags={})
-        ledger.begun(UNIT, source=SOURCE, run=run, day=DAY)
+        apply(ledger, run, Begun(unit=UNIT, day=DAY))
+        apply(ledger, run, Fetched(unit=UNIT, csv=csv))
+        apply(ledger, run, Uploading(unit=UNIT, csv=csv, collected=NOW))
+        apply(ledger, run, Uploaded(unit=UNIT, receipt=receipt, tags={}))
+        apply(ledger, run, Begun(unit=UNIT, day=DAY))
         found = standing(ledger)
         assert found is not None
         assert (found.progress, found.csv, found.receipt) == (None, None, None)
-        ledger.fetched(UNIT, source=SOURCE, csv=csv_in(tmp_path, sha256="cd" * 32))
+        apply(ledger, run, Fetched(unit=UNIT, csv=csv_in(tmp_path, sha256="cd" * 32)))
         found = standing(ledger)
         assert found is not None
         assert (found.receipt, found.collected) == (None, None)
@@ -163,22 +181,69 @@ def test_what_was_uploaded_counts_for_its_own_content_only(tmp_path: Path) -> No
 def test_other_parameters_are_another_unit(tmp_path: Path, other: Unit) -> None:
     with open_ledger(tmp_path) as ledger:
         run = begin(ledger)
-        ledger.begun(UNIT, source=SOURCE, run=run, day=DAY)
+        apply(ledger, run, Begun(unit=UNIT, day=DAY))
         assert standing(ledger, other) is None
-        ledger.begun(other, source=SOURCE, run=run, day=DAY)
-        ledger.empty(other, source=SOURCE)
+        apply(ledger, run, Begun(unit=other, day=DAY))
+        apply(ledger, run, Empty(unit=other))
         assert known(ledger).state is FetchState.FETCHING
         assert known(ledger, other).state is FetchState.NO_DATA
 
 
 def test_a_failure_leaves_nothing_to_go_on_with(tmp_path: Path) -> None:
     with open_ledger(tmp_path) as ledger:
-        ledger.begun(UNIT, source=SOURCE, run=begin(ledger), day=DAY)
-        ledger.progressed(UNIT, source=SOURCE, progress=PROGRESS)
-        ledger.failed(UNIT, source=SOURCE, error="HTTP 404")
+        run = begin(ledger)
+        apply(ledger, run, Begun(unit=UNIT, day=DAY))
+        apply(ledger, run, Progressed(unit=UNIT, progress=PROGRESS))
+        apply(ledger, run, Failed(unit=UNIT, error="HTTP 404"))
         found = standing(ledger)
         assert found is not None
         assert (found.state, found.progress) == (FetchState.FAILED, None)
+
+
+def test_a_failed_upload_keeps_the_csv(tmp_path: Path) -> None:
+    csv = csv_in(tmp_path)
+    with open_ledger(tmp_path) as ledger:
+        run = begin(ledger)
+        for event in (
+            Begun(unit=UNIT, day=DAY),
+            Fetched(unit=UNIT, csv=csv),
+            Uploading(unit=UNIT, csv=csv, collected=NOW),
+            NotUploaded(unit=UNIT, error="HTTP 503"),
+        ):
+            apply(ledger, run, event)
+        found = known(ledger)
+        assert (found.state, found.csv, found.receipt, found.collected) == (FetchState.FETCHED, csv, None, NOW)
+    (unit,) = read_inventory(tmp_path).units
+    assert [(upload.state, upload.error) for upload in unit.uploads] == [(UploadState.FAILED, "HTTP 503")]
+
+
+def test_a_unit_that_goes_on_counts_for_the_run_that_does_it(tmp_path: Path) -> None:
+    with open_ledger(tmp_path) as ledger:
+        first = begin(ledger)
+        apply(ledger, first, Begun(unit=UNIT, day=DAY))
+        apply(ledger, first, Progressed(unit=UNIT, progress=PROGRESS))
+        second = begin(ledger, force=True)
+        apply(ledger, second, Resumed(unit=UNIT))
+        found = known(ledger)
+        assert (found.run, found.day, found.progress) == (second.id, DAY, PROGRESS)
+
+
+def test_every_event_can_be_sent_to_another_process(tmp_path: Path) -> None:
+    unit = replace(UNIT, ticker=replace(UNIT.ticker, row={"ticker": "AAPL", "sector": "tech"}))
+    csv, receipt = csv_in(tmp_path), Receipt(bucket="bucket", key="k", size=9, confirmed_by="etag", existed=False)
+    events: list[Event] = [
+        Begun(unit=unit, day=DAY),
+        Resumed(unit=unit),
+        Progressed(unit=unit, progress=PROGRESS),
+        Fetched(unit=unit, csv=csv),
+        Empty(unit=unit),
+        Failed(unit=unit, error="HTTP 404"),
+        Uploading(unit=unit, csv=csv, collected=NOW),
+        Uploaded(unit=unit, receipt=receipt, tags={"symbol": "AAPL"}),
+        NotUploaded(unit=unit, error="HTTP 503"),
+    ]
+    assert {type(event) for event in events} == set(get_args(Event))
+    assert pickle.loads(pickle.dumps(events)) == events  # noqa: S301 (the bytes are its own)
 
 
 def opened(directory: Path) -> None:
@@ -231,9 +296,9 @@ def test_a_kill_in_the_middle_of_writing_leaves_a_true_ledger(tmp_path: Path) ->
             run = begin(ledger)
             for number in itertools.count():
                 unit = replace(UNIT, ticker=Ticker(f"T{number}", AssetType.STOCKS, "unknown", "USD"))
-                ledger.begun(unit, source=SOURCE, run=run, day=DAY)
-                ledger.progressed(unit, source=SOURCE, progress=PROGRESS)
-                ledger.fetched(unit, source=SOURCE, csv=csv_in(pathlib.Path(sys.argv[1])))
+                apply(ledger, run, Begun(unit=unit, day=DAY))
+                apply(ledger, run, Progressed(unit=unit, progress=PROGRESS))
+                apply(ledger, run, Fetched(unit=unit, csv=csv_in(pathlib.Path(sys.argv[1]))))
                 print(number, flush=True)
         """
     )

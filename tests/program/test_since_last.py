@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from polygon_async.ledger.entries import RunRequest
+from polygon_async.ledger.events import Begun, Event, Fetched, Uploaded, Uploading
 from polygon_async.ledger.ledger import open_ledger
 from polygon_async.model.tickers import AssetType, Ticker
 from polygon_async.model.units import CsvFile, Receipt, Unit
@@ -106,12 +107,16 @@ def test_only_what_is_where_it_was_to_go_and_was_over_is_held(tmp_path: Path) ->
         run = ledger.begin(order, now=now, force=False)
 
         def fetch(unit: Unit, sha256: str, day: dt.date, *, uploaded: bool) -> None:
-            ledger.begun(unit, source="polygon", run=run, day=day)
-            ledger.fetched(unit, source="polygon", csv=csv(sha256))
-            ledger.uploading(unit, source="polygon", run=run, destination="s3://b", collected=now, csv=csv(sha256))
+            events: list[Event] = [
+                Begun(unit=unit, day=day),
+                Fetched(unit=unit, csv=csv(sha256)),
+                Uploading(unit=unit, csv=csv(sha256), collected=now),
+            ]
             if uploaded:
                 receipt = Receipt(bucket="b", key="k", size=1, confirmed_by="etag", existed=False, checksum="c")
-                ledger.uploaded(unit, source="polygon", destination="s3://b", receipt=receipt, tags={})
+                events.append(Uploaded(unit=unit, receipt=receipt, tags={}))
+            for event in events:
+                ledger.apply(event, run=run, source="polygon", destination="s3://b")
 
         def until(destination: str | None) -> dt.date | None:
             held = ledger.held(source="polygon", destination=destination, adjusted=True)

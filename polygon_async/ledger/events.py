@@ -1,0 +1,108 @@
+"""What happens to a unit of work, as values that the ledger takes.
+
+They pickle, so that a worker in another process can send them to the one that owns the ledger. Whose run
+it is, of which source and to which destination, the owner adds.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeAlias
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import date, datetime
+
+    from polygon_async.model.units import CsvFile, Progress, Receipt, Unit
+
+__all__ = [
+    "Begun",
+    "Empty",
+    "Event",
+    "Failed",
+    "Fetched",
+    "NotUploaded",
+    "Progressed",
+    "Resumed",
+    "Uploaded",
+    "Uploading",
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Begun:
+    """Fetching begins, from the range's start."""
+
+    unit: Unit
+    day: date
+    """New York's at that moment: what was fetched before the range was over is not final."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resumed:
+    """Fetching goes on from where it was."""
+
+    unit: Unit
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progressed:
+    """One more page is in the part."""
+
+    unit: Unit
+    progress: Progress
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fetched:
+    """The CSV is whole."""
+
+    unit: Unit
+    csv: CsvFile
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Empty:
+    """The range holds no bar."""
+
+    unit: Unit
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failed:
+    """Fetching has failed, and nothing of it is left."""
+
+    unit: Unit
+    error: str
+    """Without secrets."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Uploading:
+    """An object is about to be written: it may be there from now on."""
+
+    unit: Unit
+    csv: CsvFile
+    collected: datetime
+    """The time in its key, UTC."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Uploaded:
+    """The object was read back."""
+
+    unit: Unit
+    receipt: Receipt
+    tags: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NotUploaded:
+    """The object could not be stored, or could not be confirmed."""
+
+    unit: Unit
+    error: str
+    """Without secrets."""
+
+
+Event: TypeAlias = Begun | Resumed | Progressed | Fetched | Empty | Failed | Uploading | Uploaded | NotUploaded

@@ -1,0 +1,154 @@
+"""A unit's facts in, the columns that hold them out; and the other way round. Only here do the two have to agree."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime
+from typing import TYPE_CHECKING
+
+from polygon_async.ledger.entries import Held, UnitRecord
+from polygon_async.model.days import from_text, to_text
+from polygon_async.model.layout import TIMEFRAME, csv_name
+from polygon_async.model.states import FetchState, UploadState
+from polygon_async.model.units import CsvFile, Progress, Receipt
+
+if TYPE_CHECKING:
+    import sqlite3
+    from pathlib import Path
+
+    from polygon_async.model.units import Unit
+
+__all__ = [
+    "FETCHED_COLUMNS",
+    "RECEIPT_COLUMNS",
+    "RECORD_COLUMNS",
+    "SAME_UNIT",
+    "csv_columns",
+    "held_in",
+    "progress_columns",
+    "receipt_columns",
+    "record_in",
+    "unit_identity",
+]
+
+FETCHED_COLUMNS = ("size", "crc", "bars", "first", "last", "doubles", "resume_at", "days", "sha256")
+"""Of `unit`: what has been fetched of it."""
+RECEIPT_COLUMNS = ("bucket", "key", "size", "checksum", "confirmed_by")
+"""Of `upload`: what was read back."""
+SAME_UNIT = (
+    "source = :source AND ticker = :ticker AND timeframe = :timeframe"
+    " AND first_day = :from_day AND last_day = :to_day AND adjusted = :as_adjusted"
+)
+"""The row of `unit_identity`."""
+RECORD_COLUMNS = (
+    "unit.ticker, unit.state, unit.run, unit.day, unit.size, unit.crc, unit.bars, unit.first, unit.last, unit.doubles,"
+    " unit.resume_at, unit.sha256, unit.days, upload.state AS upload_state, upload.sha256 AS upload_sha256,"
+    " upload.collected, upload.bucket, upload.key, upload.size AS object_size, upload.checksum, upload.confirmed_by"
+)
+"""What `record_in` needs of a unit and its upload."""
+
+
+def unit_identity(unit: Unit, source: str) -> dict[str, object]:
+    """What makes a unit this one and no other, under names that no column to be set has."""
+    return {
+        "source": source,
+        "ticker": unit.ticker.symbol,
+        "timeframe": TIMEFRAME,
+        "from_day": unit.start.isoformat(),
+        "to_day": unit.end.isoformat(),
+        "as_adjusted": unit.adjusted,
+    }
+
+
+def progress_columns(progress: Progress) -> dict[str, object]:
+    """How far a part has got, as columns of `unit`."""
+    return {
+        "size": progress.size,
+        "crc": progress.crc,
+        "bars": progress.bars,
+        "first": progress.first,
+        "last": progress.last,
+        "doubles": progress.doubles,
+        "resume_at": progress.resume_at,
+        "days": to_text(progress.days),
+    }
+
+
+def csv_columns(csv: CsvFile) -> dict[str, object]:
+    """A whole CSV, as columns of `unit`."""
+    return {
+        "size": csv.size,
+        "bars": csv.bars,
+        "first": csv.first,
+        "last": csv.last,
+        "doubles": csv.doubles,
+        "sha256": csv.sha256,
+        "days": to_text(csv.days),
+    }
+
+
+def receipt_columns(receipt: Receipt) -> dict[str, object]:
+    """An object that was read back, as columns of `upload`."""
+    return {name: getattr(receipt, name) for name in RECEIPT_COLUMNS}
+
+
+def record_in(row: sqlite3.Row, directory: Path) -> UnitRecord:
+    """What a row of `RECORD_COLUMNS` tells of a unit whose files are in `directory`."""
+    state = FetchState(row["state"])
+    csv = _csv(row, directory) if state is FetchState.FETCHED else None
+    same_content = csv is not None and row["upload_sha256"] == csv.sha256
+    is_uploaded = same_content and row["upload_state"] == UploadState.UPLOADED
+    return UnitRecord(
+        state=state,
+        run=row["run"],
+        day=date.fromisoformat(row["day"]),
+        progress=_progress(row) if state is FetchState.FETCHING and row["size"] else None,
+        csv=csv,
+        receipt=_receipt(row) if is_uploaded else None,
+        collected=datetime.fromtimestamp(row["collected"], UTC) if same_content else None,
+    )
+
+
+def held_in(row: sqlite3.Row, directory: Path) -> Held | None:
+    """What such a row, with the range's days and `until`, holds of a ticker; None where its CSV is not whole."""
+    record = record_in(row, directory)
+    if record.csv is None:
+        return None
+    first, last, until = (date.fromisoformat(row[name]) for name in ("first_day", "last_day", "until"))
+    return Held(first_day=first, last_day=last, until=until, csv=record.csv, receipt=record.receipt)
+
+
+def _progress(row: sqlite3.Row) -> Progress:
+    return Progress(
+        size=row["size"],
+        crc=row["crc"],
+        bars=row["bars"],
+        first=row["first"],
+        last=row["last"],
+        doubles=row["doubles"],
+        resume_at=row["resume_at"],
+        days=from_text(row["days"]),
+    )
+
+
+def _csv(row: sqlite3.Row, directory: Path) -> CsvFile:
+    return CsvFile(
+        path=directory / csv_name(row["ticker"]),
+        bars=row["bars"],
+        first=row["first"],
+        last=row["last"],
+        doubles=row["doubles"],
+        size=row["size"],
+        sha256=row["sha256"],
+        days=from_text(row["days"]),
+    )
+
+
+def _receipt(row: sqlite3.Row) -> Receipt:
+    return Receipt(
+        bucket=row["bucket"],
+        key=row["key"],
+        size=row["object_size"],
+        checksum=row["checksum"],
+        confirmed_by=row["confirmed_by"],
+        existed=True,
+    )
