@@ -41,6 +41,8 @@ __all__ = [
 ]
 
 _LONGEST_QUOTE = 300
+_MOST_READ = 64 * 1024
+"""Letters of a text from elsewhere that are looked at: an answer may hold one of millions."""
 
 
 class PolygonAsyncError(Exception):
@@ -150,6 +152,6 @@ def one_line(text: object) -> str:
 
     Control characters go, so that an answer can neither break a log line nor steer a terminal.
     """
-    words = "".join(letter if letter.isprintable() else " " for letter in str(text)).split()
+    words = "".join(letter if letter.isprintable() else " " for letter in str(text)[:_MOST_READ]).split()
     line = " ".join(words)
     return line if len(line) <= _LONGEST_QUOTE else line[: _LONGEST_QUOTE - 1] + "…"

@@ -138,6 +138,7 @@ LINES = [
     transient("cut_gzip", words="the gzip body cannot be unpacked"),
     transient("bad_gzip", words="the gzip body cannot be unpacked"),
     transient("cut_json", words="the body is not JSON"),
+    transient("no_count", words="the answer has neither results nor a count of them (request_id "),
     transient("nan_field=t", words="the body is not JSON"),
     transient("nan_field=vw", words="the body is not JSON"),
     transient("stall", words="the answer stalled"),
@@ -155,6 +156,10 @@ LINES = [
     final("not_authorized_200", words="NOT_AUTHORIZED: You are not entitled to this data"),
     final("error_200", words="status is 'ERROR': Internal server error"),
     final("status_word=PENDING", words="status is 'PENDING'"),
+    # Bodies that no page needs.
+    final("bomb", words="the body unpacks to more than 64 MiB"),
+    final("bomb_status=500", words="the body unpacks to more than 64 MiB"),
+    final("deep", words="the answer is nested so deep that it is no page"),
     # Whole answers that cannot be true.
     final("next_same", words="the next_url does not move forward"),
     final("next_back", words="the next_url does not move forward"),

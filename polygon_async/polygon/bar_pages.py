@@ -5,22 +5,23 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import msgspec
-from isal import igzip, igzip_lib
 
-from polygon_async.bars.page import Border, Page, Table, new_rows, next_border, spell_moment
-from polygon_async.errors import Retryable, WrongAnswer, one_line
+from polygon_async.bars.page import MOST_BARS, Border, Page, Table, new_rows, next_border, spell_moment
+from polygon_async.errors import WrongAnswer, one_line
 from polygon_async.model.days import days_of
 from polygon_async.model.tickers import AssetType
-from polygon_async.polygon.envelope import Head, check_head, decode, shapeless
+from polygon_async.polygon.envelope import Head, check_head, decode, shapeless, unanswered
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from polygon_async.model.units import Unit
 
-__all__ = ["read_page", "unpack"]
+__all__ = ["read_page"]
 
 _OF_NUMBERS = b"0123456789+-.eE,\n"
+_TOO_MANY_BARS = 4 * MOST_BARS
+"""Read one by one, each takes some 600 bytes; pages of a few more than were asked for have been seen."""
 
 
 class _Bar(msgspec.Struct, gc=False):
@@ -46,29 +47,6 @@ class _Answer(Head):
     next_url: str | None = None
 
 
-def unpack(body: bytes, encoding: str) -> bytes:
-    """Undo the Content-Encoding of a body.
-
-    The HTTP library would take a gzip stream that ends early for a whole one; here its end mark
-    and checksum count.
-
-    Raises:
-        Retryable: the body is not what its encoding says.
-    """
-    match encoding.strip().lower():
-        case "" | "identity":
-            return body
-        case "gzip" | "x-gzip":
-            try:
-                whole: bytes = igzip.decompress(body)  # type: ignore[no-untyped-call]  # isal has no type for it
-            except (OSError, EOFError, igzip_lib.IsalError) as error:  # type: ignore[misc]  # isal has no type for it
-                text = f"the gzip body cannot be unpacked ({one_line(error)})"
-                raise Retryable(text, reason="undecodable") from error
-            return whole
-        case other:
-            raise Retryable(f"the body has an unknown encoding ({one_line(other)})", reason="undecodable")
-
-
 def read_page(body: bytes, *, unit: Unit, border: Border) -> Page:
     """Read one page of `unit`, which follows what `border` describes.
 
@@ -78,14 +56,17 @@ def read_page(body: bytes, *, unit: Unit, border: Border) -> Page:
         border: `Border()` for a first page, else the page before's.
 
     Raises:
-        Retryable: The body is no JSON; another attempt may bring it whole.
+        Retryable: The body is no JSON, or no answer; another attempt may bring it whole.
         Refused: The body says that the key is not entitled to this.
         WrongAnswer: The body is whole and cannot be the answer to the request.
     """
     answer = decode(_answers, body)
     check_head(answer)
+    results = bytes(answer.results)
+    if results == b"null" and answer.resultsCount is None:
+        raise unanswered(answer)
     try:
-        table = _table(bytes(answer.results), unit)
+        table = _table(results, unit)
         _check_envelope(answer, unit, len(table.stamps))
         new = new_rows(table, border)
     except WrongAnswer as error:
@@ -131,6 +112,8 @@ def _table(results: bytes, unit: Unit) -> Table:
         rows, stamps = plain
         _check_range(int(stamps.min()), int(stamps.max()), unit)
         return Table(rows, stamps)
+    if results.count(b"{") > _TOO_MANY_BARS:
+        raise WrongAnswer(f"the answer holds more than {_TOO_MANY_BARS:,} bars, and {MOST_BARS:,} were asked for")
     try:
         bars = _bars.decode(results) or []
     except (msgspec.ValidationError, UnicodeDecodeError, RecursionError) as error:

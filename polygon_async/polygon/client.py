@@ -16,6 +16,7 @@ from polygon_async._version import __version__
 from polygon_async.errors import KeyRefused, Refused, Retryable, WrongAnswer
 from polygon_async.polygon.reading import read_packed
 from polygon_async.polygon.refusals import broken_connection, error_text, retry_after_seconds
+from polygon_async.polygon.unpacking import LARGEST_BODY
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,7 +33,6 @@ __all__ = ["Client", "Request"]
 _T = TypeVar("_T")
 
 _RETRIED = frozenset({408, 429, 499})
-_LARGEST_BODY = 256 * 2**20
 _NEW_WEIGHT = 0.2
 """Of the newest answer's latency in the mean of the last ones."""
 _LONGEST_ANSWER = 20
@@ -163,7 +163,12 @@ class Client:
                 )
             finally:
                 measures.seconds["reading"] += asyncio.get_running_loop().time() - sent - took
-        said = await self._offload(error_text, body, encoding, response.headers.get("X-Request-Id"))
+        try:
+            said = await self._offload(error_text, body, encoding, response.headers.get("X-Request-Id"))
+        except WrongAnswer as bomb:
+            # The status counts all the same: a pause is kept, a key refused; but nobody asks for such a body again.
+            meaning = self._no(response, str(bomb), sent)
+            raise (bomb if isinstance(meaning, Retryable) else meaning) from None
         raise self._no(response, said, sent)
 
     def _no(self, response: aiohttp.ClientResponse, said: str, sent: float) -> Exception:
@@ -190,8 +195,8 @@ async def _body(response: aiohttp.ClientResponse) -> bytes:
     body = bytearray()
     async for chunk in response.content.iter_any():
         body += chunk
-        if len(body) > _LARGEST_BODY:
-            raise WrongAnswer(f"HTTP {response.status} with a body of more than {_LARGEST_BODY // 2**20} MiB")
+        if len(body) > LARGEST_BODY:
+            raise WrongAnswer(f"HTTP {response.status} with a body of more than {LARGEST_BODY // 2**20} MiB")
     return bytes(body)
 
 

@@ -11,7 +11,7 @@ from polygon_async.errors import Refused, Retryable, WrongAnswer, one_line, said
 if TYPE_CHECKING:
     from msgspec.json import Decoder
 
-__all__ = ["Head", "check_head", "decode", "shapeless"]
+__all__ = ["Head", "check_head", "decode", "shapeless", "unanswered"]
 
 _TRUE_STATUS = frozenset({"OK", "DELAYED"})
 
@@ -38,7 +38,7 @@ def decode(decoder: Decoder[_H], body: bytes) -> _H:
 
     Raises:
         Retryable: The body is no JSON; another attempt may bring it whole.
-        WrongAnswer: It is JSON, and no answer.
+        WrongAnswer: It is JSON, and no answer; or nested so deep that it is neither.
     """
     try:
         return decoder.decode(body)
@@ -46,7 +46,9 @@ def decode(decoder: Decoder[_H], body: bytes) -> _H:
         # The type is looked at before the rest: what begins like a number or a list may not be JSON at all.
         _check_syntax(body)
         raise shapeless(error) from error
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+    except RecursionError as error:
+        raise WrongAnswer("the answer is nested so deep that it is no page") from error
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise _undecodable(error) from error
 
 
@@ -66,6 +68,11 @@ def _undecodable(error: Exception) -> Retryable:
 def shapeless(error: Exception) -> WrongAnswer:
     """What it means that JSON has other fields or types than the API's."""
     return WrongAnswer(f"the answer does not have the shape of a page: {one_line(error)}")
+
+
+def unanswered(head: Head) -> Retryable:
+    """What it means that an answer has neither rows nor a count of them: an empty one says that it counts none."""
+    return Retryable(f"the answer has neither results nor a count of them{head.said_by}", reason="undecodable")
 
 
 def check_head(head: Head) -> None:

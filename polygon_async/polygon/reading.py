@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, TypeVar
 
 from polygon_async.bars.part import append_rows
 from polygon_async.errors import Retryable, one_line
-from polygon_async.polygon.bar_pages import read_page, unpack
+from polygon_async.polygon.bar_pages import read_page
+from polygon_async.polygon.unpacking import unpack
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,6 +31,7 @@ def read_packed(read: Callable[[bytes], _T], body: bytes, encoding: str, content
 
     Raises:
         Retryable: the body is not what its encoding says, or no JSON.
+        WrongAnswer: it unpacks to more than any page needs.
     """
     text = unpack(body, encoding).removeprefix(codecs.BOM_UTF8)
     kind = (content_type or "").partition(";")[0].strip().lower()

@@ -14,7 +14,7 @@ import msgspec
 from polygon_async.errors import PolygonAsyncError, Refused, WrongAnswer, one_line
 from polygon_async.model.days import plausible_day
 from polygon_async.polygon.bar_requests import own_parts
-from polygon_async.polygon.envelope import Head, check_head, decode
+from polygon_async.polygon.envelope import Head, check_head, decode, unanswered
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -89,7 +89,8 @@ class Entry(msgspec.Struct, frozen=True):
 
 
 class _Answer(Head):
-    results: list[Entry] | None = None
+    results: list[Entry] | msgspec.UnsetType | None = msgspec.UNSET
+    """null stands for an empty list, too."""
     count: int | None = None
     next_url: str | None = None
 
@@ -148,12 +149,14 @@ def read_entries(body: bytes, *, asked: TickerQuery) -> EntryPage:
         asked: What was asked for.
 
     Raises:
-        Retryable: The body is no JSON; another attempt may bring it whole.
+        Retryable: The body is no JSON, or no answer; another attempt may bring it whole.
         Refused: The body says that the key is not entitled to this.
         WrongAnswer: The body is whole and cannot be the answer to the question.
     """
     answer = decode(_answers, body)
     check_head(answer)
+    if answer.results is msgspec.UNSET and answer.count is None:
+        raise unanswered(answer)
     entries = answer.results or []
     if answer.count is not None and answer.count != len(entries):
         raise WrongAnswer(f"the answer counts {answer.count} tickers and holds {len(entries)}{answer.said_by}")
@@ -237,9 +240,10 @@ async def _list_date(entry: Entry, *, day: date | None, client: Client) -> str |
 def _read_details(body: bytes, *, ticker: str) -> Entry:
     answer = decode(_details, body)
     check_head(answer)
-    if answer.results is None or answer.results.ticker != ticker:
-        about = None if answer.results is None else answer.results.ticker
-        raise WrongAnswer(f"the answer is about {one_line(repr(about))}{answer.said_by}")
+    if answer.results is None:
+        raise unanswered(answer)
+    if answer.results.ticker != ticker:
+        raise WrongAnswer(f"the answer is about {one_line(repr(answer.results.ticker))}{answer.said_by}")
     return _with_true_days(answer.results)
 
 

@@ -12,7 +12,7 @@ import aiohttp
 import msgspec
 
 from polygon_async.errors import Retryable, RunError, one_line, said_by
-from polygon_async.polygon.bar_pages import unpack
+from polygon_async.polygon.unpacking import unpack_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -21,6 +21,8 @@ __all__ = ["broken_connection", "error_text", "retry_after_seconds"]
 
 _LONGEST_RETRY_AFTER = 3600.0
 """Seconds; whoever asks for more is asked again after these, and may say so again."""
+_LONGEST_TEXT = 64 * 1024
+"""Bytes of an error body that are read; the API's own have a few hundred, a gateway's page some thousand."""
 
 
 class _ErrorBody(msgspec.Struct):
@@ -54,11 +56,12 @@ def broken_connection(error: Exception, host: str) -> Exception:
 
 
 def error_text(body: bytes, encoding: str, request_id: str | None) -> str:
-    """What an error body says, in a line."""
-    try:
-        text = unpack(body, encoding).removeprefix(codecs.BOM_UTF8)
-    except Retryable:
-        text = b""
+    """What an error body says, in a line; of a long one the beginning is read.
+
+    Raises:
+        WrongAnswer: it unpacks to more than any page.
+    """
+    text = unpack_text(body, encoding, _LONGEST_TEXT).removeprefix(codecs.BOM_UTF8)
     try:
         answer = msgspec.json.decode(text, type=_ErrorBody)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):

@@ -137,6 +137,8 @@ def play(kind: str, argument: str, *, key: str, path: str) -> Answer | None:
         "error_200": lambda: error(200, "Internal server error"),
         "html_200": lambda: Answer(200, nginx(200).body, HTML),
         "blank_200": lambda: Answer(200, b""),
+        "no_count": lambda: Answer(200, b'{"status":"OK","request_id":"%s"}' % secrets.token_hex(16).encode()),
+        "bomb_status": lambda: with_status(int(argument)),
         "redirect": lambda: Answer(302, b"", PLAIN, {"Location": (argument or _ELSEWHERE) + path}),
         "key_echo": lambda: error(400, f"Bad request for key {key}"),
         "key_echo_500": lambda: error(500, f"Internal server error while serving key {key}"),

@@ -2,8 +2,10 @@
 
 import asyncio
 import codecs
+import functools
 import socket
 import struct
+import zlib
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, replace
 
@@ -17,6 +19,9 @@ CHUNKED_FROM = 16_384
 
 _PIECE = 256 * 1024
 _DRIPS = 20
+_GZIP = 16 + zlib.MAX_WBITS
+_BLANKS_OF_A_STATUS = 256
+"""MiB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,11 +140,16 @@ async def _drip(parcel: Parcel) -> web.StreamResponse:
     return response
 
 
-def wrap(answer: Answer, kind: str, *, gzip: bool) -> tuple[Answer, bool]:
+def wrap(answer: Answer, kind: str, argument: str, *, gzip: bool) -> tuple[Answer, bool]:
     """The answer as it goes out, and whether it is (or pretends to be) compressed."""
     body = answer.body[: len(answer.body) // 2] if kind == "cut_json" else answer.body
     if kind == "bom":
         body = codecs.BOM_UTF8 + body
+    if kind == "deep":
+        body = body[:-1] + b',"deep":' + b"[" * int(argument) + b"]" * int(argument) + b"}"
+    if kind in {"bomb", "bomb_status"}:
+        blanks = int(argument) if kind == "bomb" else _BLANKS_OF_A_STATUS
+        return replace(answer, body=_behind_blanks(body, blanks)), True
     if kind == "wrong_type":
         answer = replace(answer, content_type=PLAIN)
     if kind == "bad_gzip":
@@ -150,6 +160,20 @@ def wrap(answer: Answer, kind: str, *, gzip: bool) -> tuple[Answer, bool]:
     if gzip and body:
         return replace(answer, body=gzipped(body)), True
     return replace(answer, body=body), False
+
+
+def _behind_blanks(body: bytes, mib: int) -> bytes:
+    """The body as gzip, with so many MiB of blanks before it."""
+    packed, compressor = _blanks(mib)
+    compressor = compressor.copy()
+    return packed + compressor.compress(body) + compressor.flush()
+
+
+@functools.cache
+def _blanks(mib: int) -> "tuple[bytes, zlib._Compress]":
+    """So many MiB of blanks, and what goes on behind them; a copy of it, as this one is kept."""
+    compressor = zlib.compressobj(wbits=_GZIP)
+    return b"".join([compressor.compress(b" " * 2**20) for _ in range(mib)]), compressor
 
 
 DELIVERIES: dict[str, Delivery] = {

@@ -301,7 +301,7 @@ class Polygon:
     async def _send(self, request: web.BaseRequest, answer: Answer, trouble: Trouble | None) -> web.StreamResponse:
         """Compress and deliver, with the trouble that concerns the way."""
         kind, argument = (trouble.kind, trouble.argument) if trouble else ("", "")
-        wrapped = delivery.wrap(answer, kind, gzip=_takes_gzip(request))
+        wrapped = delivery.wrap(answer, kind, argument, gzip=_takes_gzip(request))
         parcel = self._parcel(request, wrapped[0], compressed=wrapped[1], argument=argument)
         return await delivery.DELIVERIES.get(kind, delivery.send)(parcel)
 

@@ -80,6 +80,18 @@ KINDS = (
     Kind("drop_chunked", "half the body in chunks, then the connection closes without the last chunk"),
     Kind("cut_gzip", "a gzip stream that ends early inside a complete answer"),
     Kind("bad_gzip", "bytes that are called gzip and are none"),
+    Kind(
+        "bomb",
+        "the right JSON behind so many MiB of blanks, as a gzip stream a thousandth as long",
+        "MIB",
+        "100",
+        _count,
+    ),
+    Kind("bomb_status", "this HTTP status, with its usual body behind 256 MiB of blanks", "CODE", check=_status),
+    Kind(
+        "deep", "the right JSON with one more field, a list in a list and so on, this deep", "DEPTH", "100000", _count
+    ),
+    Kind("no_count", "status OK in a 200, with neither results nor a count of them"),
     Kind("cut_json", "JSON that ends early inside a complete answer"),
     Kind("stall", "no answer until the client goes away"),
     Kind("stall_body", "headers and half the body, then nothing until the client goes away"),

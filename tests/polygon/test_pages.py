@@ -6,6 +6,7 @@ import datetime as dt
 import gzip
 import json
 import random
+import tracemalloc
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +18,8 @@ from page_reading import DAY, OWN_ERRORS, read, unit_of
 
 from polygon_async.bars.page import Border
 from polygon_async.errors import Refused, Retryable, WrongAnswer
-from polygon_async.polygon.bar_pages import read_page, unpack
+from polygon_async.polygon.bar_pages import read_page
+from polygon_async.polygon.unpacking import LARGEST_BODY, unpack, unpack_text
 from polygon_async.sandbox import Market
 
 if TYPE_CHECKING:
@@ -243,6 +245,30 @@ def test_json_of_another_shape_is_wrong(body: str) -> None:
         read(body)
 
 
+def test_far_more_bars_than_were_asked_for_are_no_page() -> None:
+    bar = '{"t":1772514000000,"o":1,"h":1,"l":1,"c":1,"v":1}'
+    with pytest.raises(WrongAnswer, match="more than 200,000 bars, and 50,000 were asked for"):
+        read('{"ticker":"AAPL","adjusted":true,"status":"OK","results":[' + ",".join([bar] * 200_001) + "]}")
+
+
+DEEP = "[" * 100_000
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        page(['{"t":1,"o":' + DEEP]),
+        page([Row(FIRST)], more=0).replace('"more":0', f'"more":{DEEP}{"]" * len(DEEP)}'),
+        '{"status":"OK","ticker":' + DEEP,
+        '{"status":"OK","results":' + '{"a":' * 100_000 + "1" + "}" * 100_000 + "}",
+    ],
+    ids=["in a bar", "beside the bars", "in another's place", "objects"],
+)
+def test_what_is_nested_without_end_is_wrong(body: str) -> None:
+    with pytest.raises(WrongAnswer):
+        read(body)
+
+
 @pytest.mark.parametrize(
     "body",
     [
@@ -257,7 +283,8 @@ def test_json_of_another_shape_is_wrong(body: str) -> None:
         b'{"status":"OK"} x',
         b'{"status":"OK","ticker":"\xff"}',
         page([Row(FIRST)]).encode()[:-1],
-        page(['{"t":1,"o":' + "[" * 100_000]).encode(),
+        b'{"status":"OK"}',
+        b'{"status":"OK","ticker":"AAPL","adjusted":true,"results":null,"queryCount":0}',
     ],
     ids=[
         "empty",
@@ -271,7 +298,8 @@ def test_json_of_another_shape_is_wrong(body: str) -> None:
         "tail",
         "not utf-8",
         "cut",
-        "deep",
+        "nothing",
+        "no count",
     ],
 )
 def test_what_is_no_json_may_be_asked_again(body: bytes) -> None:
@@ -559,6 +587,59 @@ def test_a_body_that_is_not_what_its_encoding_says_may_be_asked_again(body: byte
     with pytest.raises(Retryable) as caught:
         unpack(body, encoding)
     assert caught.value.reason == "undecodable"
+
+
+MIB = 2**20
+BLANKS = gzip.compress(b" " * MIB)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        gzip.compress(b" " * (LARGEST_BODY + 1)),
+        BLANKS * 65,
+        BLANKS * 2000,
+        BLANKS * 64 + gzip.compress(b" "),
+        gzip.compress(b" " * 2 * LARGEST_BODY)[:-9],
+    ],
+    ids=["one member", "many", "very many", "by a byte", "without an end"],
+)
+def test_of_a_body_that_needs_more_than_any_page_no_more_is_unpacked(body: bytes) -> None:
+    tracemalloc.start()
+    try:
+        with pytest.raises(WrongAnswer, match="unpacks to more than 64 MiB"):
+            unpack(body, "gzip")
+        with pytest.raises(WrongAnswer, match="unpacks to more than 64 MiB"):
+            unpack_text(body, "gzip", 1000)
+        assert tracemalloc.get_traced_memory()[1] < 3 * LARGEST_BODY
+    finally:
+        tracemalloc.stop()
+
+
+def test_the_largest_body_is_unpacked() -> None:
+    assert len(unpack(gzip.compress(b" " * LARGEST_BODY), "gzip")) == LARGEST_BODY
+    assert unpack(BLANKS * 64, "gzip") == b" " * LARGEST_BODY
+
+
+@pytest.mark.parametrize("text", [b"", b"abc"])
+def test_very_many_members_are_no_more_work_than_their_bytes(text: bytes) -> None:
+    assert unpack(gzip.compress(text) * 200_000, "gzip") == text * 200_000
+
+
+@pytest.mark.parametrize(
+    ("body", "encoding", "text"),
+    [
+        (b"no mood", "", b"no mo"),
+        (gzip.compress(b"no mood"), "gzip", b"no mo"),
+        (gzip.compress(b"no") + gzip.compress(b"body"), "gzip", b"nobod"),
+        (gzip.compress(b"no")[:-1], "gzip", b""),
+        (b"no mood", "gzip", b""),
+        (b"no mood", "br", b""),
+    ],
+    ids=["plain", "gzip", "two members", "cut", "garbage", "brotli"],
+)
+def test_of_a_text_the_beginning_is_read(body: bytes, encoding: str, text: bytes) -> None:
+    assert unpack_text(body, encoding, 5) == text
 
 
 def test_an_empty_body_is_no_page_however_it_is_packed() -> None:

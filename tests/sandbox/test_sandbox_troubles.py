@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import io
 import json
 from collections.abc import Callable
 from typing import Any
@@ -11,6 +12,7 @@ from urllib.parse import urlsplit
 import aiohttp
 import pytest
 from browser import DAY, SIZE, TICKER, Browser, Reply, bars_path, rows
+from isal import igzip
 from yarl import URL
 
 from polygon_async.sandbox import Sandbox
@@ -223,6 +225,24 @@ async def holds_the_key(browser: Browser) -> None:
     assert browser.box.api_key in reply.page["error"]
 
 
+def bursts_into(status: int, text: bytes, mib: int) -> Check:
+    async def check(browser: Browser) -> None:
+        async with aiohttp.ClientSession(auto_decompress=False) as session:
+            reply = await Browser(browser.box, session).get(PATH)
+        assert (reply.status, reply.headers["Content-Encoding"]) == (status, "gzip")
+        assert len(reply.body) < mib * 1100 + 8000
+        with igzip.open(io.BytesIO(reply.body)) as unpacked:  # type: ignore[no-untyped-call]  # isal has no type for it
+            assert all(unpacked.read(2**20) == b" " * 2**20 for _ in range(mib))
+            assert unpacked.read().startswith(text)
+
+    return check
+
+
+async def is_nested(browser: Browser) -> None:
+    reply = await meet(browser)
+    assert (reply.page["count"], reply.page["deep"]) == (str(SIZE), [[[]]])
+
+
 TROUBLES: list[tuple[str, Check]] = [
     ("MSFT 1 status=503", answers_with(503, "nginx", Content_Type="text/html")),
     ("MSFT 1 status=500", answers_with(500, '"status":"ERROR"', Content_Type="application/json")),
@@ -252,6 +272,10 @@ TROUBLES: list[tuple[str, Check]] = [
     ("MSFT 1 cut_gzip", json_is_cut),
     ("MSFT 1 bad_gzip", fails_with(aiohttp.ClientPayloadError)),
     ("MSFT 1 cut_json", json_is_cut),
+    ("MSFT 1 bomb=2", bursts_into(200, b'{"ticker":"MSFT"', 2)),
+    ("MSFT 1 bomb_status=500", bursts_into(500, b'{"status":"ERROR"', 256)),
+    ("MSFT 1 deep=3", is_nested),
+    ("MSFT 1 no_count", answers_with(200, '{"status":"OK","request_id":"')),
     ("MSFT 1 stall", silence),
     ("MSFT 1 stall_body", silence),
     ("MSFT * latency=0.01", all_is_there),
