@@ -1,15 +1,15 @@
 """The error family, by what it stops.
 
 PolygonAsyncError
-├── RunError            stops the run: exit 2, one line, no traceback
+├── RunError            stops the run: exit code 2, one line, no traceback
 │   ├── ConfigError     flags, environment or files that cannot be used
 │   ├── KeyRefused      401: the API does not know the key
 │   ├── StorageUnusable the bucket or the credentials cannot be used
 │   └── DiskUnusable    the output directory cannot be written, or is full
-├── TickerError         fails one ticker, the run goes on: exit 1 at its end
+├── TickerError         fails one ticker, the run goes on: exit code 1 at its end
 │   ├── Refused         the API says no: 400, 403, 404 and the like
 │   ├── WrongAnswer     a complete answer that cannot be true
-│   ├── OutOfPatience   what could be retried was, until --patience was used up
+│   ├── OutOfPatience   retried until --patience was used up
 │   ├── CompressionFailed
 │   └── UploadFailed    not stored, or stored and not confirmed
 ├── Interrupted         somebody asked for an end before anything was fetched: exit 130
@@ -49,7 +49,7 @@ class PolygonAsyncError(Exception):
     """Root of the family; its text is one line, fit for a person."""
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Pickle as it is, attributes and all: pages are read in other processes."""
+        """Pickle with all attributes, as pages are parsed in other processes."""
         return _rebuilt, (type(self), self.args, self.__dict__)
 
 
@@ -80,13 +80,13 @@ class DiskUnusable(RunError):
 
 
 class Interrupted(PolygonAsyncError):
-    """Somebody asked for the run's end before anything was fetched."""
+    """The run was interrupted before anything was fetched."""
 
 
 class TickerError(PolygonAsyncError):
     """One ticker has failed; nothing of it is uploaded.
 
-    `request` is the path of the request that failed, where one did; it never holds the key.
+    `request` is the path of the failed request, if there was one; it never contains the key.
     """
 
     def __init__(self, message: str, *, request: str | None = None) -> None:
@@ -98,7 +98,7 @@ class TickerError(PolygonAsyncError):
 
 
 class Refused(TickerError):
-    """The API answered no, and would again.
+    """The API refused the request, and would refuse it again.
 
     `status` is the HTTP status, or 403 for a NOT_AUTHORIZED inside a 200.
     """
@@ -109,11 +109,11 @@ class Refused(TickerError):
 
 
 class WrongAnswer(TickerError):
-    """A complete answer that contradicts itself, the request or the pages before."""
+    """A complete answer that contradicts itself, the request, or earlier pages."""
 
 
 class OutOfPatience(TickerError):
-    """A request failed for as long as it may be retried."""
+    """A request kept failing for as long as it may be retried."""
 
 
 class CompressionFailed(TickerError):
@@ -121,13 +121,13 @@ class CompressionFailed(TickerError):
 
 
 class UploadFailed(TickerError):
-    """The object is not stored, or could not be confirmed."""
+    """The object was not stored, or could not be confirmed."""
 
 
 class Retryable(PolygonAsyncError):
-    """One attempt failed in a way that another attempt may not.
+    """One attempt failed, and another may succeed.
 
-    `reason` is the word it is counted under (an HTTP status, `reset`, `stall` ...).
+    `reason` is the word under which it is counted (an HTTP status, `reset`, `stall` ...).
     """
 
     def __init__(self, message: str, *, reason: str) -> None:
@@ -136,21 +136,21 @@ class Retryable(PolygonAsyncError):
 
 
 def first_of(error: BaseException) -> BaseException:
-    """The first error inside a group, however deep; of what is no group, itself."""
+    """The first error inside a group, however deep; any other error is returned as it is."""
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     return error
 
 
 def said_by(request_id: str | None) -> str:
-    """How a message about an answer ends, so that the vendor's support can find that answer."""
+    """The end of a message about an answer: the id by which the vendor's support can find it."""
     return f" (request_id {one_line(request_id)})" if request_id else ""
 
 
 def one_line(text: object) -> str:
     """`text` from elsewhere (an answer, a library) as one short printable line.
 
-    Control characters go, so that an answer can neither break a log line nor steer a terminal.
+    Control characters are removed, so that an answer can neither break a log line nor control a terminal.
     """
     words = "".join(letter if letter.isprintable() else " " for letter in str(text)[:_MOST_READ]).split()
     line = " ".join(words)

@@ -86,7 +86,7 @@ def log_to(handler: logging.Handler, flags: argparse.Namespace, redact: Redactor
 
 def _opened(name: str) -> logging.Handler:
     if not name:
-        raise ConfigError("--log-file: the value is empty")
+        raise ConfigError("--log-file '': the value is empty")
     try:
         return logging.FileHandler(Path(name), encoding="utf-8", errors="backslashreplace")
     except OSError as error:

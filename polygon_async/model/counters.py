@@ -1,4 +1,4 @@
-"""What a run has done so far: the counters that the edges raise and the views read."""
+"""What a run has done so far: counters that the edges increase and the views read."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ __all__ = ["ASKING", "Counters", "Latencies", "Measures", "Pace", "Series", "Wat
 _STEP = math.log(1.05)
 _MOST_SPANS = 240
 
-ASKING = "asking"
-"""What is done for a ticker of which no page has come yet."""
+ASKING = "requesting"
+"""The stage of a ticker of which no page has arrived yet."""
 
 
 @dataclass(slots=True)
 class Latencies:
-    """How long requests took, by classes that are 5% wide."""
+    """How long requests took, in buckets that are 5% wide."""
 
     counts: Counter[int] = field(default_factory=Counter)
 
     def note(self, seconds: float) -> None:
-        """One request took so long."""
+        """Record how long one request took."""
         self.counts[math.ceil(math.log(max(seconds, 1e-4)) / _STEP)] += 1
 
     def percentile(self, share: float) -> float | None:
-        """Seconds within which this share (0 to 1) of the requests was answered; None before the first one."""
+        """Seconds within which this share (0 to 1) of the requests was answered; None without any request."""
         left = math.ceil(self.counts.total() * share)
         for number in sorted(self.counts):
             left -= self.counts[number]
@@ -44,28 +44,28 @@ class Latencies:
 
 @dataclass(slots=True)
 class Span:
-    """Some seconds of a run."""
+    """A few seconds of a run."""
 
     requests: int = 0
     refused: int = 0
     """Answers with 429."""
     failed: int = 0
-    """Attempts that brought no answer, or one of 5xx."""
+    """Attempts without an answer, or with a 5xx."""
     allowed: float | None = None
-    """Requests a second that were allowed at its end; None for any number."""
+    """The allowed requests a second at its end; None: unlimited."""
 
 
 @dataclass(slots=True)
 class Series:
-    """Requests over time: spans of a second each, of two when there are too many, of four ..."""
+    """Requests over time, in spans of a second each; when there are too many, of two, of four ..."""
 
     seconds: float = 1.0
     """Length of a span."""
     spans: dict[int, Span] = field(default_factory=dict)
-    """By their number, from the run's beginning on; without those in which nothing happened."""
+    """By their number from the run's start; spans in which nothing happened are left out."""
 
     def at(self, moment: float) -> Span:
-        """The span of a moment, in s since the run's beginning."""
+        """The span of a moment, which is in s since the run's start."""
         while (number := int(moment / self.seconds)) >= _MOST_SPANS:
             self._coarsen()
         return self.spans.setdefault(number, Span())
@@ -83,17 +83,17 @@ class Series:
 
 @dataclass(slots=True)
 class Measures:
-    """Where a run's time went; noted on the event loop only."""
+    """Where a run's time went; changed on the event loop only."""
 
     began: float = 0.0
     """The loop's time when the run began."""
     seconds: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
-    """Of all tickers together: waiting for tokens, on the network, reading pages, in lzop, uploading."""
+    """All tickers together: waiting for tokens, on the network, reading pages, in lzop, uploading."""
     latencies: Latencies = field(default_factory=Latencies)
     series: Series = field(default_factory=Series)
 
     def sent(self, now: float, *, waited: float, allowed: float | None) -> Span:
-        """A request goes out, after it has waited for its token; returns its span."""
+        """Record that a request goes out after waiting for its token; returns its span."""
         self.seconds["tokens"] += waited
         span = self.series.at(max(0.0, now - self.began))
         span.requests += 1
@@ -112,7 +112,7 @@ class Measures:
 
 @dataclass(slots=True)
 class Counters:
-    """Counters of one run; raised on the event loop only."""
+    """Counters of one run; changed on the event loop only."""
 
     requests: int = 0
     """Requests sent, retries included."""
@@ -122,7 +122,7 @@ class Counters:
     """Retries by their reason."""
     pages: int = 0
     bars: int = 0
-    """Bars written to files, whether or not their ticker ended well."""
+    """Bars written to files, whether or not their ticker succeeded."""
     doubles: int = 0
     """Identical bars that the API sent twice and that were dropped."""
     csv_bytes: int = 0
@@ -134,19 +134,19 @@ class Counters:
     queues: dict[str, Callable[[], int]] = field(default_factory=dict)
     """How long each of the run's queues is."""
     in_flight: dict[str, str] = field(default_factory=dict)
-    """Tickers that somebody works on, and at what."""
+    """The tickers that are being worked on, and their stage."""
 
 
 class Pace(Protocol):
-    """What a view may know of the pace that all requests share."""
+    """What a view needs to know of the pace that all requests share."""
 
     @property
     def per_second(self) -> float | None:
-        """Requests a second that are allowed now; None for any number."""
+        """The requests a second that are allowed now; None: unlimited."""
 
     @property
     def paused_for(self) -> float:
-        """Seconds for which nobody may send anything."""
+        """Seconds until requests may be sent again; 0 without a pause."""
 
     @property
     def next_in(self) -> float:
@@ -154,7 +154,7 @@ class Pace(Protocol):
 
 
 class Watcher(Protocol):
-    """Whoever shows a run to a person while it goes on."""
+    """Shows a run to a person while it goes on."""
 
     def watch(self, counters: Counters, pace: Pace, total: int) -> AbstractAsyncContextManager[object]:
-        """A context that lasts as long as the run's work; `total` is its number of tickers."""
+        """A context that lasts as long as the run's work; `total` is the number of tickers."""

@@ -1,4 +1,4 @@
-"""Bars' starts in; the set of days on which there are any, small enough to travel with every page, out.
+"""Sets of days, small enough to travel with every page.
 
 A set of days is an int: bit n stands for the day n days after 1970-01-01. Sets are joined with |.
 """
@@ -35,7 +35,7 @@ __all__ = [
 ]
 
 _DAY_MS = 86_400_000
-# No stock trades between midnight and one o'clock in New York, so that winter's time tells the day in summer, too.
+# No stock trades between midnight and one o'clock in New York, so winter time gives the right day in summer, too.
 _NEW_YORK_MS = 5 * 3_600_000
 _EPOCH = date(1970, 1, 1)
 _ZERO_AND_ONE = bytes.maketrans(b"01", b"\0\1")
@@ -61,7 +61,7 @@ def plausible_day(text: str) -> date | None:
 
 
 def days_of(stamps: NDArray[np.int64], market: AssetType) -> int:
-    """The days of bars that start at `stamps` (ms UTC, increasing): UTC's for crypto and forex, else New York's."""
+    """The days of bars that start at `stamps` (ms UTC, increasing): UTC for crypto and forex, else New York."""
     if not len(stamps):
         return 0
     numbers = (stamps - (0 if market in _UTC else _NEW_YORK_MS)) // _DAY_MS
@@ -71,7 +71,7 @@ def days_of(stamps: NDArray[np.int64], market: AssetType) -> int:
 
 
 def days_between(first: date, last: date) -> int:
-    """All days from `first` to `last`, both included; none before 1970."""
+    """All days from `first` to `last`, both included, but none before 1970."""
     low, high = max(0, (first - _EPOCH).days), (last - _EPOCH).days
     return ((1 << max(0, high - low + 1)) - 1) << low
 
@@ -132,7 +132,7 @@ def by_month(days: int) -> dict[str, int]:
 
 
 def to_text(days: int | None) -> str | None:
-    """A set as it is kept: its first day's number, and its bits from there on, in hex."""
+    """A set as stored text: its first day's number, and its bits from there on, in hex."""
     if days is None:
         return None
     low = _lowest(days)
@@ -140,7 +140,7 @@ def to_text(days: int | None) -> str | None:
 
 
 def from_text(text: str | None) -> int | None:
-    """A set as it was kept; None for none, which is not the empty one."""
+    """A set from its stored text; None (unknown) stays None, which is not the empty set."""
     if text is None:
         return None
     low, _, bits = text.partition(":")

@@ -1,4 +1,4 @@
-"""A range in; the New York Stock Exchange's sessions in it out, from its calendar or what was kept of it. Blocking."""
+"""The New York Stock Exchange's sessions in a range, from its calendar or a cached copy of it. Blocking."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ __all__ = ["trading_days"]
 _NAME = "XNYS"
 _FILE = "calendar-xnys.json"
 _EARLIEST = date(2003, 1, 1)
-"""From where on days are kept at least: the API's minute bars begin there."""
+"""The cached days begin here at the latest, as the API's minute bars do."""
 _AHEAD = timedelta(days=370)
 _MARGIN = timedelta(days=10)
 """A calendar cannot be made for days without any session."""
 
 
 def trading_days(first: date, last: date) -> tuple[int, int]:
-    """The sessions from `first` to `last`, and those of them that end early, as sets of days (see `days`).
+    """The sessions from `first` to `last`, and which of them end early, as sets of days (see `days`).
 
-    Making a calendar takes most of a second, with all that has to be imported for it. Its days are kept
-    in the user's cache directory until the library has another version.
+    Making a calendar takes most of a second, including the imports. Its days are cached in the user's
+    cache directory until the library's version changes.
 
     Raises:
         ValueError: the calendar does not reach there.
@@ -64,7 +64,7 @@ def _text(days: Iterable[date]) -> str | None:
 
 
 def _kept(path: Path, release: str, first: date, last: date) -> dict[str, Any] | None:
-    """What is kept, where it reaches far enough; whatever else is in the file counts for nothing."""
+    """The cached days, if they cover the range; a file of any other content is ignored."""
     try:
         kept: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         reaches = date.fromisoformat(kept["first"]) <= first and last <= date.fromisoformat(kept["last"])
@@ -80,4 +80,4 @@ def _keep(path: Path, kept: dict[str, Any]) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         replace_file(path, json.dumps(kept) + "\n", shared=True)
     except OSError:
-        return  # it costs the next run the same second again
+        return  # the next run makes the calendar again

@@ -1,4 +1,4 @@
-"""A unit of work in, its file names, object key, tags and metadata out; the only module that knows them."""
+"""File names, object keys, tags and metadata: no other module knows them."""
 
 from __future__ import annotations
 
@@ -41,19 +41,19 @@ NO_DATA_CSV = "no_data.csv"
 VERIFY_CSV = "verify.csv"
 REPORT_HTML = "report.html"
 REPORT_JSON = "report.json"
-"""What a run reports, for people and for programs."""
+"""A run's report, for people and for programs."""
 LEDGER = "ledger.sqlite"
 TIMEFRAME = "1min"
 OBJECT_SUFFIX = ".csv.lzo"
 IDENTITY = ("from", "to", "adjusted")
-"""The metadata that tells units apart whose objects could share a key."""
+"""The metadata that distinguishes units whose objects could share a key."""
 CSV_SHA256 = "csv-sha256"
-"""The metadata that tells one content of a unit from another."""
+"""The metadata that distinguishes different contents of one unit."""
 METADATA = (*IDENTITY, "bars", "first", "last", CSV_SHA256)
 
 _SOURCE = "polygon"
 _QUALITY = "raw"
-# What S3 takes as a tag's value.
+# What S3 accepts as the value of a tag.
 _TAG_VALUE = re.compile(r"[\w .:/=+@-]{0,256}")
 _KEY = re.compile(
     r"(?P<type>[a-z]+)/(?P<name>[A-Za-z0-9._=+-]{1,64})/(?P<source>[a-z]+)"
@@ -65,39 +65,39 @@ _PREFIXES = {"crypto": "X-", "forex": "C-", "indices": "I-", "options": "O-"}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeyParts:
-    """What an object's key says."""
+    """The parts of an object's key."""
 
     asset_type: str
     name: str
-    """The ticker as keys spell it."""
+    """The ticker as spelt in keys."""
     source: str
     collected: datetime
     """UTC, to the minute."""
 
 
 def is_tag_value(text: str) -> bool:
-    """Whether an S3 store takes `text` as the value of a tag."""
+    """Whether an S3 store accepts `text` as the value of a tag."""
     return _TAG_VALUE.fullmatch(text) is not None
 
 
 def safe_name(symbol: str) -> str:
-    """The ticker as it stands in file names and keys: `X:BTCUSD` -> `X-BTCUSD`."""
+    """The ticker as spelt in file names and keys: `X:BTCUSD` -> `X-BTCUSD`."""
     return symbol.replace(":", "-")
 
 
 def csv_name(symbol: str) -> str:
-    """Name of the ticker's whole CSV in the output directory."""
+    """Name of the ticker's complete CSV in the output directory."""
     return f"{safe_name(symbol)}_historical.csv"
 
 
 def part_name(unit: Unit) -> str:
-    """Name of the unfinished CSV; it carries the unit's identity, as ranges share the CSV's name."""
+    """Name of the unfinished CSV; it includes range and adjustment, as all ranges share the CSV's final name."""
     prices = "adjusted" if unit.adjusted else "unadjusted"
     return f"{safe_name(unit.ticker.symbol)}_{unit.start}_{unit.end}_{prices}.csv.part"
 
 
 def lzo_name(symbol: str) -> str:
-    """Name of the compressed file, which lives until its upload has ended."""
+    """Name of the compressed file, which exists until its upload has ended."""
     return f"{csv_name(symbol)}.lzo"
 
 
@@ -110,7 +110,7 @@ def object_key(ticker: Ticker, collected: datetime) -> str:
 
 
 def parse_key(key: str) -> KeyParts | None:
-    """What a key of this layout says; None for any other key."""
+    """The parts of a key of this layout; None for any other key."""
     found = _KEY.fullmatch(key)
     if found is None or not found["name"].strip("."):
         return None
@@ -122,7 +122,7 @@ def parse_key(key: str) -> KeyParts | None:
 
 
 def symbol_of(parts: KeyParts) -> str:
-    """The ticker behind a key, as far as the key can tell: `crypto`, `X-BTCUSD` -> `X:BTCUSD`."""
+    """The ticker of a key, as far as the key shows it: `crypto`, `X-BTCUSD` -> `X:BTCUSD`."""
     prefix = _PREFIXES.get(parts.asset_type)
     named_by_market = prefix is not None and parts.name.startswith(prefix)
     return parts.name.replace("-", ":", 1) if named_by_market else parts.name
@@ -143,7 +143,7 @@ def tags(ticker: Ticker, collected: datetime) -> dict[str, str]:
 
 
 def metadata(unit: Unit, csv: CsvFile) -> dict[str, str]:
-    """The object's metadata: what the CSV inside it holds."""
+    """The object's metadata: what its CSV contains."""
     return {
         "bars": str(csv.bars),
         "first": str(csv.first),

@@ -1,4 +1,4 @@
-"""A rate of requests as text, its value out."""
+"""A rate of requests: its text in, its value out."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ class Rate:
     text: str
     """As the user wrote it: `5/min`, `100/s`, `unlimited`, `auto`."""
     per_second: float | None
-    """None when there is no limit, and for `auto`, which finds it."""
+    """None without a limit, and for `auto`, which finds the limit."""
 
     @property
     def is_auto(self) -> bool:
-        """Whether the rate is found while the run goes on; the pacer knows the one in force."""
+        """Whether the rate is found during the run; the pacer knows the current one."""
         return self.text == "auto"
 
 
@@ -37,13 +37,13 @@ def parse_rate(text: str) -> Rate:
     """`5/min`, `100/s`, `3000/h`, `unlimited` or `auto` as a Rate.
 
     Raises:
-        ValueError: it is none of these.
+        ValueError: the text is none of these.
     """
     if text in {"unlimited", "auto"}:
         return Rate(text, None)
     if not (match := _RATE.fullmatch(text)):
-        raise ValueError("a rate is N/s, N/min or N/h (such as 5/min), unlimited or auto")
+        raise ValueError("must be N/s, N/min or N/h (such as 5/min), unlimited or auto")
     count = float(match[1])
     if not (0 < count < math.inf):
-        raise ValueError("a rate is more than 0; `unlimited` lifts it")
+        raise ValueError("must be more than 0, or unlimited")
     return Rate(text, count / _UNITS[match[2]])

@@ -1,4 +1,4 @@
-"""A market, a range and the days with bars in; the sessions that were to be expected, and those without a bar, out."""
+"""Which sessions of a market were to be expected in a range, and which of them have no bar."""
 
 from __future__ import annotations
 
@@ -41,19 +41,19 @@ class Sessions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Coverage:
-    """How a unit's bars lie in its range's sessions.
+    """Which of the range's sessions a unit's bars cover.
 
-    A session without any bar is missing only within the ticker's life: between its first and its last
-    bar, and its days of listing and delisting where the universe tells these.
+    A session without any bar is missing only within the ticker's life: from its first to its last bar,
+    extended by its listing and delisting days where the universe gives them.
     """
 
     expected: int
     """Sessions in the range."""
     with_bars: int
     half_days: int
-    """Of the sessions in the range, those that end early."""
+    """Sessions in the range that end early."""
     before: int
-    """Sessions before its life: not listed yet."""
+    """Sessions before the ticker's life: not listed yet."""
     after: int
     """Sessions after its life: delisted, or not traded since."""
     missing: int = field(repr=False)
@@ -84,8 +84,8 @@ class Coverage:
 def sessions(market: AssetType, first: date, last: date) -> Sessions:
     """The sessions of a market from `first` to `last`.
 
-    Stocks, options and indices have the New York Stock Exchange's, crypto every day, and forex every
-    weekday (UTC): Sunday evening's few hours are Monday's beginning.
+    Stocks, options and indices have those of the New York Stock Exchange, crypto has every day, forex every
+    weekday (UTC): the few hours of Sunday evening count as Monday's beginning.
 
     Raises:
         ValueError: the exchange's calendar does not reach there.
@@ -99,13 +99,13 @@ def sessions(market: AssetType, first: date, last: date) -> Sessions:
 
 
 def coverage(expected: Sessions, days: int, *, listed: date | None = None, delisted: date | None = None) -> Coverage:
-    """How days with bars cover the sessions that were to be expected.
+    """How the days with bars cover the expected sessions.
 
     Args:
         expected: The range's sessions.
-        days: Those with bars.
-        listed: The ticker's first day, where it is known.
-        delisted: The day on which it was no longer traded, where it is known.
+        days: The days with bars.
+        listed: The ticker's first day, if known.
+        delisted: The first day on which it was no longer traded, if known.
     """
     wanted, (first, last) = expected.days, ends_of(days) or (None, None)
     born = min(filter(None, (listed, first)), default=None)

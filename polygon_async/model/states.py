@@ -16,7 +16,7 @@ class OutcomeState(enum.StrEnum):
 
     UPLOADED = "uploaded"
     SAVED = "saved"
-    """The CSV is whole, and no upload was asked for."""
+    """The CSV is complete, and no upload was wanted."""
     NO_DATA = "no data"
     FAILED = "failed"
 
@@ -26,7 +26,7 @@ class FetchState(enum.StrEnum):
 
     FETCHING = "fetching"
     FETCHED = "fetched"
-    """The CSV is whole."""
+    """The CSV is complete."""
     NO_DATA = "no data"
     FAILED = "failed"
 
@@ -35,12 +35,12 @@ class UploadState(enum.StrEnum):
     """How far a unit's upload to one destination has got."""
 
     UPLOADING = "uploading"
-    """The object may be there from now on."""
+    """From now on the object may exist."""
     UPLOADED = "uploaded"
     """The object was read back."""
     FAILED = "failed"
     LOST = "lost"
-    """It was uploaded once, and a verification found it missing or changed."""
+    """It was uploaded, and a verification found it missing or changed."""
 
 
 class RunState(enum.StrEnum):

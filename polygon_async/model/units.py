@@ -1,4 +1,4 @@
-"""The frozen values that travel between the rooms."""
+"""Frozen values that travel between the wings: what is fetched, and how it ends."""
 
 from __future__ import annotations
 
@@ -37,25 +37,25 @@ class Unit:
     """Last calendar day, inclusive."""
     adjusted: bool
     window: tuple[int, int] | None = None
-    """First and last ms UTC of the part of the range that is asked for; None: all of it."""
+    """First and last ms UTC of the part of the range to request; None: all of it."""
 
     def ends(self) -> tuple[str, str]:
-        """From and to as a request spells them: the range's days, or a window's ms."""
+        """From and to as spelt in a request: the range's days, or a window's ms."""
         if self.window is not None:
             return str(self.window[0]), str(self.window[1])
         return self.start.isoformat(), self.end.isoformat()
 
     def last_minutes(self) -> set[int]:
-        """The minutes (since 1970, UTC) with which the range may end: more than one where the day is in doubt."""
+        """The minutes (since 1970, UTC) at which the range may end: more than one where the day is ambiguous."""
         if self.window is not None or self.ticker.market is not AssetType.FOREX:
             return {self.bounds()[1] // MINUTE_MS}
         return {_days_ms(self.start, self.end, zone)[1] // MINUTE_MS for zone in (UTC, NEW_YORK)}
 
     def bounds(self) -> tuple[int, int]:
-        """First and last ms UTC that a bar's start may have.
+        """First and last ms UTC at which a bar may start.
 
-        Days are New York's for stocks, options and indices, UTC's for crypto; for forex, whose
-        documentation contradicts itself, a bar of either day counts as inside.
+        Days are New York's for stocks, options and indices, UTC's for crypto. For forex the API's
+        documentation contradicts itself, so a bar of either day counts as inside.
         """
         if self.window is not None:
             return self.window
@@ -78,7 +78,7 @@ def _days_ms(start: date, end: date, zone: tzinfo) -> tuple[int, int]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CsvFile:
-    """A whole CSV on disk, and what is known of it."""
+    """A complete CSV on disk, and what is known about it."""
 
     path: Path
     bars: int
@@ -87,21 +87,21 @@ class CsvFile:
     last: int
     """Start of the last bar, ms UTC."""
     doubles: int
-    """Identical bars that the API sent twice and the file holds once."""
+    """Identical bars that the API sent twice; the file has them once."""
     size: int
     """Bytes."""
     sha256: str
     """Hex digest of the whole file."""
     days: int | None = field(default=None, repr=False)
-    """The days that have bars (see `days`); None where that is not known."""
+    """The days that have bars (see `days`); None: unknown."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Progress:
-    """How far a unit's part file has got: enough to go on from there, in another run."""
+    """How far a unit's part file has got: enough for another run to resume it."""
 
     size: int
-    """Bytes of the part that count."""
+    """Bytes of the part that are valid."""
     crc: int
     """CRC-32 of these bytes."""
     bars: int
@@ -127,14 +127,14 @@ class Receipt:
     confirmed_by: str
     """What proved the content: `checksum`, `etag` or `bytes`."""
     existed: bool
-    """True when the same content was already there and nothing was written."""
+    """True if the same content was already stored and nothing was written."""
     checksum: str = ""
-    """The object's ETag, as the store told it."""
+    """The object's ETag, from the store."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """How one unit ended, failures included; a value that can be stored."""
+    """How one unit ended, failures included."""
 
     unit: Unit
     state: OutcomeState
@@ -142,13 +142,13 @@ class Outcome:
     receipt: Receipt | None = None
     error: str | None = None
     earlier: bool = False
-    """Whether an earlier run had done it already."""
+    """Whether an earlier run had already done it."""
     seconds: float | None = None
-    """From its first request to its end, where this run did it."""
+    """From its first request to its end, if this run did it."""
 
     @property
     def starts_late_by(self) -> timedelta | None:
-        """How long after the range's start the first bar comes, when that is over a week."""
+        """How long after the range's start the first bar comes, if that is more than a week."""
         if self.csv is None:
             return None
         late = timedelta(milliseconds=self.csv.first - self.unit.bounds()[0])

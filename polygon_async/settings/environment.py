@@ -1,4 +1,4 @@
-"""The process's variables and those of `.env` in, their values and the secrets among them out."""
+"""The variables of the process and of `.env`, and the secrets among them."""
 
 from __future__ import annotations
 
@@ -19,27 +19,27 @@ _PROXIES = ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY
 
 
 class Environment:
-    """Variables as this program sees them: the process's own, and where they are unset, those of `.env`."""
+    """Variables as this program sees them: the process's own, then those of `.env`."""
 
     def __init__(self, own: Mapping[str, str], dotenv: Mapping[str, str | None]) -> None:
         self._layers = (own, dotenv)
 
     @classmethod
     def load(cls, directory: Path) -> Environment:
-        """Read `.env` in `directory`, and let the libraries (botocore) see it, too.
+        """Read `.env` in `directory`, and set its variables for the libraries (botocore), too.
 
         Raises:
-            ConfigError: there is a `.env` that cannot be read.
+            ConfigError: `.env` exists and cannot be read.
         """
         from dotenv import dotenv_values
 
         path = directory / ".env"
-        # python-dotenv's own switch, which only its load_dotenv looks at.
+        # python-dotenv's own switch, which only its load_dotenv obeys.
         disabled = os.environ.get("PYTHON_DOTENV_DISABLED", "").lower() in {"1", "true", "t", "yes", "y"}
         try:
             dotenv = dotenv_values(path) if path.exists() and not disabled else {}
         except (OSError, UnicodeDecodeError) as error:
-            raise ConfigError(f"{path}: it cannot be read ({one_line(error)})") from error
+            raise ConfigError(f"{path} cannot be read ({one_line(error)})") from error
         environment = cls(dict(os.environ), dotenv)
         for name, value in dotenv.items():
             if value and not os.environ.get(name):
@@ -47,7 +47,7 @@ class Environment:
         return environment
 
     def secrets(self) -> list[str]:
-        """Values that no text may show: every layer's keys, and the passwords of proxies."""
+        """Values that no text may show: all layers' keys, and the passwords of proxies."""
         found = [layer.get(name) or "" for layer in self._layers for name in _SECRETS]
         proxies = [layer.get(name) or "" for layer in self._layers for name in _PROXIES]
         with_password = (re.fullmatch(r"(?:\w+://)?[^:@/]*:([^@/]+)@.*", proxy) for proxy in proxies)
@@ -56,7 +56,7 @@ class Environment:
         return [secret for text in found for secret in {text.strip(), text.strip(" \"'")} if secret]
 
     def get(self, *names: str) -> tuple[str, str] | None:
-        """Name and value of the first of `names` that is set and not empty; `.env` comes last."""
+        """Name and value of the first of `names` that is set and not empty; the process's variables come first."""
         for layer in self._layers:
             for name in names:
                 if value := (layer.get(name) or "").strip():

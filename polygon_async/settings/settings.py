@@ -47,7 +47,7 @@ DEFAULTS: Mapping[str, str] = {
     "log_format": "text",
     "base_url": "https://api.polygon.io",
 }
-"""What holds where no flag, no variable and no `.env` says otherwise; as a user would write it."""
+"""The defaults, as a user would write them; flags, variables and `.env` override them."""
 
 _HOSTS = frozenset({"api.polygon.io", "api.massive.com"})
 _LONG = 7
@@ -56,19 +56,19 @@ _LONG = 7
 _QUOTES = "\"'"
 
 _LAST = "last"
-"""In the place of a first day: the day after what the ledger holds."""
+"""Instead of a first day: the day after the last one that the ledger holds."""
 
 _T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """What a run was asked to do; every value checked."""
+    """What a run is asked to do; every value is checked."""
 
     api_key: str = field(repr=False)
     base_url: str
     tickers: tuple[str, ...] | None
-    """None: the universe file tells."""
+    """None: those of the universe file."""
     universe: tuple[Path, ...]
     """CSVs in their order; `-` is standard input."""
     start: date
@@ -90,22 +90,22 @@ class Settings:
     exchange: str | None
     currency: str | None
     reference: bool = True
-    """Whether the API's reference data is asked for the tags that the universe does not tell."""
+    """Whether to look up the tags that the universe does not give in the API's reference data."""
     processes: int = 0
-    """Of their own for reading pages; 0: threads read them."""
+    """Processes that parse large pages; 0: threads do."""
     match: tuple[str, ...] = ()
-    """Globs of the tickers that are taken; none: all."""
+    """Globs that select tickers; none: all are taken."""
     limit: int | None = None
-    """So many of the first tickers; None: all."""
+    """How many of the first tickers are taken; None: all."""
     since_last: bool = False
-    """Whether each ticker starts on the day after what the ledger holds of it; `start` is for those of which it holds
-    nothing."""
+    """Whether each ticker starts on the day after the last one that the ledger holds; `start` then applies to tickers
+    of which it holds nothing."""
     days_given: bool = True
-    """Whether the range was asked for, at one end at least, and is not the default of the day."""
+    """Whether at least one end of the range was given, rather than the day's default."""
 
     @property
     def source(self) -> str:
-        """Which API the bars come from: what was fetched from another one is not this one's.
+        """Which API the bars come from; the ledger keeps what different APIs sent apart.
 
         Polygon has two hosts with the same data. Local servers are told apart by nothing, as their
         ports change with every start.
@@ -118,7 +118,7 @@ class Settings:
 
     @property
     def access(self) -> Access:
-        """The part of them that the REST API's client needs."""
+        """The settings that the REST client needs."""
         return Access(
             base_url=self.base_url,
             api_key=self.api_key,
@@ -132,13 +132,13 @@ class Settings:
         )
 
     def as_json(self) -> dict[str, object]:
-        """All of them but the key, for whoever looks later."""
+        """All settings but the key and the tickers, for the report."""
         told = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in {"api_key", "tickers"}}
         return told | {"rate": self.rate.text}
 
 
 def settings_from(flags: Mapping[str, Any], environment: Environment, *, needs_key: bool = True) -> Settings:
-    """Merge and check: flags, then environment, then `.env`, then defaults.
+    """Merge and check the settings: flags first, then environment, `.env` and defaults.
 
     Args:
         flags: What was said on the command line, by the flags' names (`output_dir`); what is absent
@@ -182,7 +182,7 @@ def settings_from(flags: Mapping[str, Any], environment: Environment, *, needs_k
 
 
 def error_text(flags: Mapping[str, Any], environment: Environment, end: str) -> str | None:
-    """What was said of one end of the range, `from` or `to`."""
+    """What was given for one end of the range, `from` or `to`."""
     variable = environment.get(f"POLYGON_{end.upper()}")
     return flags.get(end) or (variable and variable[1])
 
@@ -215,7 +215,7 @@ def _chosen(
     parse: Callable[[str], _T],
     default: str | None = None,
 ) -> _T:
-    """The value of one setting from the first place that has it, parsed; errors name that place."""
+    """One setting's value from the first place that has it, parsed; errors name that place."""
     flag: str | None = flags.get(name)
     if flag is not None:
         where, text = f"--{name.replace('_', '-')}", flag
@@ -230,14 +230,14 @@ def _chosen(
 
 
 def output_directory(flags: Mapping[str, Any]) -> Path:
-    """The output directory that the flags name, or the default.
+    """The output directory from the flags, or the default.
 
     Raises:
         ConfigError: the name is empty.
     """
     path: str | None = flags.get("output_dir")
     if path == "":
-        raise ConfigError("--output-dir '': it is empty")
+        raise ConfigError("--output-dir '': the value is empty")
     return Path(path or DEFAULTS["output_dir"])
 
 
@@ -252,7 +252,7 @@ def _words(flags: Mapping[str, Any], name: str) -> tuple[str, ...]:
     given: Sequence[str] | None = flags.get(name)
     words = () if given is None else (given,) if isinstance(given, str) else tuple(given)
     if "" in words:
-        raise ConfigError(f"--{name} '': it is empty")
+        raise ConfigError(f"--{name} '': the value is empty")
     return words
 
 
@@ -261,14 +261,14 @@ def _limit(flags: Mapping[str, Any]) -> int | None:
     if text is None:
         return None
     if not (text.isascii() and text.isdigit()) or len(text) > 18 or not int(text):
-        raise ConfigError(f"--limit {one_line(repr(text))}: it is a whole number, 1 or more")
+        raise ConfigError(f"--limit {one_line(repr(text))}: must be a whole number, 1 or more")
     return int(text)
 
 
 def _tag(flags: Mapping[str, Any], name: str) -> str | None:
     value: str | None = flags.get(name)
     if value is not None and not is_tag_value(value):
-        raise ConfigError(f"--{name} {one_line(repr(value))}: it cannot be an S3 tag's value")
+        raise ConfigError(f"--{name} {one_line(repr(value))}: cannot be the value of an S3 tag")
     return value
 
 
@@ -277,12 +277,12 @@ def _api_key(environment: Environment, *, needed: bool) -> str:
     if found is None and not needed:
         return ""
     if found is None:
-        raise ConfigError("POLYGON_API_KEY is not set; export it, or write it into .env (see .env.example)")
+        raise ConfigError("POLYGON_API_KEY is not set; export it, or put it into .env (see .env.example)")
     name, key = found
     if key[0] in _QUOTES or key[-1] in _QUOTES:
-        raise ConfigError(f"{name} has quotes around it, which docker's --env-file keeps; write the key without them")
+        raise ConfigError(f"{name} has quotes around it, which docker's --env-file keeps; write the key without quotes")
     if not (key.isascii() and key.isprintable()) or " " in key:
-        raise ConfigError(f"{name} holds characters that no API key has; copy it again")
+        raise ConfigError(f"{name} contains characters that no API key has; copy it again")
     return key
 
 
@@ -297,9 +297,9 @@ def _base_url(environment: Environment) -> str:
     if not usable or parts.query or parts.fragment:
         raise ConfigError(f"{name} must be like {DEFAULTS['base_url']}")
     if parts.username is not None or parts.password is not None:
-        raise ConfigError(f"{name} must not hold a user or a password; the key goes into POLYGON_API_KEY")
+        raise ConfigError(f"{name} must not contain a user or a password; put the key into POLYGON_API_KEY")
     if parts.scheme == "http" and not is_loopback(parts.hostname or ""):
         raise ConfigError(
-            f"{name} is plain http, which would show the key to the network; use https (http is for this machine only)"
+            f"{name} is plain http, which would send the key in clear text; use https (http is for this machine only)"
         )
     return url.rstrip("/")

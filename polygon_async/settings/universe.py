@@ -1,4 +1,4 @@
-"""Flags or CSVs in, validated tickers out; or one line that says which row is wrong."""
+"""Flags or CSVs in, validated tickers out; an error names the file and the row."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ _NO_TAG_COLUMNS = frozenset({"ticker", "error"})
 _STANDARD_INPUT = "-"
 
 _Row = tuple[str, str, "Mapping[str, str]"]
-"""Where it stands, for messages; the ticker; the other columns."""
+"""Where the row is, for messages; the ticker; the other columns."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Defaults:
-    """What a ticker's tags say where its row says nothing."""
+    """A ticker's tags where its row has none."""
 
     exchange: str | None = None
     currency: str | None = None
@@ -39,15 +39,15 @@ class Defaults:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Choice:
-    """Which part of a universe is taken."""
+    """Which tickers of a universe are taken."""
 
     match: tuple[str, ...] = ()
-    """Globs, one of which fits the ticker; none takes every ticker."""
+    """Globs, one of which must fit the ticker; without any, every ticker fits."""
     limit: int | None = None
-    """So many of the first that match."""
+    """How many of the first that fit."""
 
     def takes(self, symbol: str, taken: int) -> bool:
-        """Whether this ticker is in, after so many that are."""
+        """Whether this ticker is taken, after `taken` others."""
         if self.limit is not None and taken >= self.limit:
             return False
         return not self.match or any(fnmatchcase(symbol, glob) for glob in self.match)
@@ -60,7 +60,7 @@ def of(settings: Settings) -> list[Ticker]:
     """The tickers that the settings ask for.
 
     Raises:
-        ConfigError: one of them, or a universe file, cannot be used, or none is left.
+        ConfigError: a ticker or a universe file cannot be used, or no ticker is left.
     """
     defaults = Defaults(exchange=settings.exchange, currency=settings.currency)
     choice = Choice(match=settings.match, limit=settings.limit)
@@ -70,7 +70,7 @@ def of(settings: Settings) -> list[Ticker]:
 
 
 def from_names(names: Sequence[str], defaults: Defaults, choice: Choice = _EVERYTHING) -> list[Ticker]:
-    """The tickers named on the command line: order kept, doubles dropped.
+    """The tickers named on the command line, in order, without duplicates.
 
     Raises:
         ConfigError: one of them cannot be a ticker, or none is left.
@@ -80,12 +80,12 @@ def from_names(names: Sequence[str], defaults: Defaults, choice: Choice = _EVERY
 
 
 def from_csvs(paths: Sequence[Path], defaults: Defaults, choice: Choice = _EVERYTHING) -> list[Ticker]:
-    """The tickers of several universes, one after another; of doubles the first row counts.
+    """The tickers of several universes, one after another; of duplicates the first row counts.
 
-    A universe is a CSV with a `ticker` column, read as text. The column names' case, a byte order
-    mark, blank lines, spaces around and doubles are forgiven. `exchange`, `currency` and `asset_type`
-    become the ticker's tags; every other column is kept for the lists that can be fed back in (but an
-    `error` column, which those lists write).
+    A universe is a CSV with a `ticker` column, read as text. The case of column names, a byte order
+    mark, blank lines, surrounding spaces and duplicates are forgiven. `exchange`, `currency` and
+    `asset_type` become the ticker's tags; every other column is kept for the lists that can be fed
+    back in (except `error`, which those lists write).
 
     Raises:
         ConfigError: a file or one of its rows cannot be used, or none is left; names file and row.
@@ -99,8 +99,8 @@ def _rows(path: Path) -> list[_Row]:
     columns, rows = table[0][1], table[1:]
     keys = [column.strip().lower() for column in columns]
     if keys.count("ticker") != 1:
-        found = "two of them" if "ticker" in keys else f"only {one_line(', '.join(filter(None, columns)) or 'nothing')}"
-        raise ConfigError(f"{name}: the first row must name one column `ticker`; there is {found}")
+        found = "two" if "ticker" in keys else f"only {one_line(', '.join(filter(None, columns)) or 'nothing')}"
+        raise ConfigError(f"{name}: the first row must have exactly one column `ticker`; it has {found}")
     described: list[_Row] = []
     for number, cells in rows:
         row = dict(zip(keys, cells, strict=True))
@@ -109,7 +109,7 @@ def _rows(path: Path) -> list[_Row]:
         if any(cells):
             described.append((f"{name}, row {number}", row["ticker"], others))
     if not described:
-        raise ConfigError(f"{name}: there is no ticker in it")
+        raise ConfigError(f"{name} contains no ticker")
     return described
 
 
@@ -118,27 +118,25 @@ def _text(path: Path, name: str) -> str:
     try:
         if str(path) == _STANDARD_INPUT:
             if sys.stdin is None:
-                raise ConfigError(f"{name}: it is closed")
+                raise ConfigError(f"{name} is closed")
             return sys.stdin.buffer.read().decode("utf-8-sig")
         return path.read_bytes().decode("utf-8-sig")
     except FileNotFoundError:
-        raise ConfigError(
-            f"{name}: there is no such file; give --tickers, or --universe FILE with a `ticker` column"
-        ) from None
+        raise ConfigError(f"{name} does not exist; give --tickers, or --universe FILE with a `ticker` column") from None
     except UnicodeDecodeError as error:
-        raise ConfigError(f"{name}: it is not UTF-8 text (byte {error.start})") from error
+        raise ConfigError(f"{name} is not UTF-8 text (byte {error.start})") from error
     except OSError as error:
-        raise ConfigError(f"{name}: it cannot be read ({error.strerror})") from error
+        raise ConfigError(f"{name} cannot be read ({error.strerror})") from error
 
 
 def _table(name: str, text: str) -> list[tuple[int, list[str]]]:
-    """The text's rows with their numbers, the header first, every cell stripped."""
+    """The text's rows with their numbers, header first, every cell stripped."""
     import pandas as pd
 
     lines = text.splitlines()
     blank = next((number for number, line in enumerate(lines) if line.strip(" \t,")), None)
     if blank is None:
-        raise ConfigError(f"{name}: it is empty; a universe is a CSV with a `ticker` column")
+        raise ConfigError(f"{name} is empty; a universe is a CSV with a `ticker` column")
     try:
         frame = pd.read_csv(
             io.StringIO(text),
@@ -153,13 +151,13 @@ def _table(name: str, text: str) -> list[tuple[int, list[str]]]:
     except (pd.errors.ParserError, pd.errors.EmptyDataError, ValueError) as error:
         # pandas counts lines from 1 and rows from 0.
         said = re.sub(r"\brow (\d+)", lambda found: f"row {int(found[1]) + 1}", one_line(error))
-        raise ConfigError(f"{name}: it is not a CSV ({said})") from error
+        raise ConfigError(f"{name} is not a CSV ({said})") from error
     cells = frame.fillna("").to_numpy().tolist()
     return [(blank + index + 1, [str(cell).strip() for cell in row]) for index, row in enumerate(cells)]
 
 
 def _tickers(rows: Sequence[_Row], defaults: Defaults, choice: Choice) -> list[Ticker]:
-    """Every ticker once, as far as it is chosen; a row that is not chosen must be usable, too."""
+    """The chosen tickers, each once; rows that are not chosen must be valid, too."""
     seen: set[str] = set()
     tickers: list[Ticker] = []
     names: dict[str, str] = {}
@@ -172,11 +170,11 @@ def _tickers(rows: Sequence[_Row], defaults: Defaults, choice: Choice) -> list[T
             continue
         twin = names.setdefault(safe_name(symbol), symbol)
         if twin != symbol:
-            raise ConfigError(f"{where}: {symbol} and {twin} would share the file {csv_name(symbol)}; run them apart")
+            raise ConfigError(f"{where}: {symbol} and {twin} would share {csv_name(symbol)}; run them separately")
         tickers.append(ticker)
     if seen and not tickers:
         globs = " ".join(one_line(repr(glob)) for glob in choice.match)
-        raise ConfigError(f"--match {globs}: no ticker of {len(seen):,} matches (upper and lower case differ)")
+        raise ConfigError(f"--match {globs}: none of the {len(seen):,} tickers matches (case matters)")
     return tickers
 
 
@@ -185,12 +183,12 @@ def _ticker(where: str, symbol: str, others: Mapping[str, str], defaults: Defaul
         raise ConfigError(f"{where}: the ticker is empty")
     if not is_symbol(symbol):
         raise ConfigError(
-            f"{where}: {one_line(repr(symbol))} is not a ticker (1 to 64 of A-Z a-z 0-9 . : _ = + -, and not dots only)"
+            f"{where}: {one_line(repr(symbol))} is not a ticker (1 to 64 of A-Z a-z 0-9 . : _ = + -, not only dots)"
         )
     own = {key.strip().lower(): value for key, value in others.items() if value}
     for column in _TAG_COLUMNS:
         if not is_tag_value(own.get(column, "")):
-            raise ConfigError(f"{where}: the {column} {one_line(repr(own[column]))} cannot be an S3 tag's value")
+            raise ConfigError(f"{where}: the {column} {one_line(repr(own[column]))} cannot be the value of an S3 tag")
     asset_type = _asset_type(where, symbol, own.get("asset_type"))
     return Ticker(
         symbol=symbol,
@@ -208,11 +206,11 @@ def _asset_type(where: str, symbol: str, own: str | None) -> AssetType:
         return AssetType(own.lower())
     except ValueError:
         words = ", ".join(AssetType)
-        raise ConfigError(f"{where}: the asset_type {one_line(repr(own))} is none of {words}") from None
+        raise ConfigError(f"{where}: the asset_type {one_line(repr(own))} is not one of {words}") from None
 
 
 def _quote_currency(symbol: str, asset_type: AssetType) -> str:
-    """USD, or what a pair is quoted in: X:BTCUSD -> USD, C:EURGBP -> GBP, X:ETH-USDT -> USDT."""
+    """USD, or a pair's quote currency: X:BTCUSD -> USD, C:EURGBP -> GBP, X:ETH-USDT -> USDT."""
     pair = symbol.partition(":")[2]
     if asset_type not in {AssetType.CRYPTO, AssetType.FOREX} or len(pair) < 6:
         return "USD"

@@ -1,4 +1,4 @@
-"""A setting's text in, its value out; a ValueError says what it should be."""
+"""A setting's text in, its value out; a ValueError says what the text must be."""
 
 from __future__ import annotations
 
@@ -28,22 +28,22 @@ def parse_date(text: str) -> date:
     """A calendar day, YYYY-MM-DD.
 
     Raises:
-        ValueError: it is none.
+        ValueError: the text is not one.
     """
     try:
         day = datetime.strptime(text, "%Y-%m-%d").replace(tzinfo=UTC).date()
     except ValueError:
-        raise ValueError("a date is YYYY-MM-DD and must exist") from None
+        raise ValueError("must be an existing date, YYYY-MM-DD") from None
     if not _OLDEST <= day <= _LATEST or text != day.isoformat():
-        raise ValueError(f"a date is YYYY-MM-DD, from {_OLDEST} to {_LATEST}")
+        raise ValueError(f"must be a date, YYYY-MM-DD, from {_OLDEST} to {_LATEST}")
     return day
 
 
 def parse_from(text: str) -> date:
-    """The first day of a range, for which `last` can stand, too.
+    """The first day of a range; the message of the error also mentions `last`, which is handled elsewhere.
 
     Raises:
-        ValueError: it is neither.
+        ValueError: the text is not a day.
     """
     try:
         return parse_date(text)
@@ -52,7 +52,7 @@ def parse_from(text: str) -> date:
 
 
 def default_range(today: date) -> tuple[date, date]:
-    """Two years before `today` plus a day, and yesterday: what the free plan holds."""
+    """Two years before `today` plus a day, and yesterday: the free plan's history."""
     try:
         two_years_ago = today.replace(year=today.year - 2)
     except ValueError:  # 29 February
@@ -64,12 +64,12 @@ def parse_processes(text: str) -> int:
     """How many processes; `auto` is one for each core.
 
     Raises:
-        ValueError: it is none.
+        ValueError: the text is no such number.
     """
     if text == "auto":
         return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     if not (text.isascii() and text.isdigit()) or int(text[:9]) > _MOST_CONCURRENCY:
-        raise ValueError(f"it is a whole number from 0 to {_MOST_CONCURRENCY}, or auto")
+        raise ValueError(f"must be a whole number from 0 to {_MOST_CONCURRENCY}, or auto")
     return int(text)
 
 
@@ -77,10 +77,10 @@ def parse_concurrency(text: str) -> int:
     """How many tickers at once.
 
     Raises:
-        ValueError: it is none.
+        ValueError: the text is no such number.
     """
     if not (text.isascii() and text.isdigit()) or not 1 <= int(text[:9]) <= _MOST_CONCURRENCY:
-        raise ValueError(f"it is a whole number from 1 to {_MOST_CONCURRENCY}")
+        raise ValueError(f"must be a whole number from 1 to {_MOST_CONCURRENCY}")
     return int(text)
 
 
@@ -88,14 +88,14 @@ def parse_seconds(text: str) -> float:
     """Seconds, 0 or more.
 
     Raises:
-        ValueError: it is none.
+        ValueError: the text is no such number.
     """
     try:
         seconds = float(text)
     except ValueError:
         seconds = math.nan
     if not 0 <= seconds < math.inf:
-        raise ValueError("it is a number of seconds, 0 or more")
+        raise ValueError("must be a number of seconds, 0 or more")
     return seconds
 
 
@@ -103,21 +103,21 @@ def parse_positive_seconds(text: str) -> float:
     """Seconds, more than 0.
 
     Raises:
-        ValueError: it is none.
+        ValueError: the text is no such number.
     """
     if not (seconds := parse_seconds(text)):
-        raise ValueError("it is a number of seconds, more than 0")
+        raise ValueError("must be a number of seconds, more than 0")
     return seconds
 
 
 def parse_text(text: str) -> str:
-    """Any text but an empty one.
+    """Any text that is not empty.
 
     Raises:
-        ValueError: it is none.
+        ValueError: the text is empty.
     """
     if not text:
-        raise ValueError("it is empty")
+        raise ValueError("the value is empty")
     return text
 
 

@@ -1,4 +1,4 @@
-"""The environment in; the user's directory for what this program can learn anew, out."""
+"""Files: the cache directory, errors of the disk, and replacing a file as a whole."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _ABOUT_THE_NAME = frozenset({errno.ENAMETOOLONG, errno.EISDIR, errno.EEXIST, err
 
 
 def cache_directory(environment: Mapping[str, str] = os.environ, platform: str = sys.platform) -> Path | None:
-    """Where things are kept from run to run; None where the user has no home."""
+    """The user's directory for what this program could find out again; None if the user has no home."""
     told = Path(environment.get("XDG_CACHE_HOME", ""))
     if told.is_absolute():
         return told / "polygon_async"
@@ -35,9 +35,9 @@ def cache_directory(environment: Mapping[str, str] = os.environ, platform: str =
 
 @contextlib.contextmanager
 def disk_errors(path: Path, *, name: type[PolygonAsyncError] = DiskUnusable) -> Iterator[None]:
-    """Turn what the disk says about `path` into the family: it stops the run.
+    """Turn an OSError about `path` into an error that stops the run.
 
-    `name` is what trouble with this very name becomes: one that is too long, or a directory's.
+    `name` is the error for trouble with this very name: too long, or that of a directory.
     """
     try:
         yield
@@ -49,23 +49,23 @@ def disk_errors(path: Path, *, name: type[PolygonAsyncError] = DiskUnusable) -> 
 
 
 def replace_file(path: Path, content: str | bytes, *, mode: int = 0o666, shared: bool = False) -> None:
-    """Write a file whole: under another name first, so that nobody ever reads half of it.
+    """Replace a file as a whole, by way of another name, so that nobody ever reads half of it.
 
     Args:
-        path: The file; of a link, the file behind it.
-        content: All of it; text is written as UTF-8.
-        mode: Who may read and write it, as far as the umask allows.
-        shared: Whether another process may write the same file at this moment.
+        path: The file; a link is followed.
+        content: The whole content; text is written as UTF-8.
+        mode: The permissions, as far as the umask allows.
+        shared: Whether another process may be writing the same file.
 
     Raises:
-        OSError: it cannot be written; what was there stays.
+        OSError: it cannot be written; the old content stays.
     """
     target = path.resolve()
-    # One name for all attempts: what a kill leaves there goes with the next one.
+    # One name for all attempts, so that the next one removes what a kill has left.
     new = target.with_name(f".{target.name}.{secrets.token_hex(4)}.new" if shared else f".{target.name}.new")
     new.unlink(missing_ok=True)
     try:
-        # A link that somebody puts there meanwhile is not followed.
+        # A link that somebody planted meanwhile is not followed.
         number = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
         with open(number, "wb") as file:  # noqa: PTH123 (it is open already)
             file.write(content.encode() if isinstance(content, str) else content)

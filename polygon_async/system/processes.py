@@ -1,4 +1,4 @@
-"""Page bodies in, what reading them gives out, from processes of their own: pages are read on all cores."""
+"""Worker processes, so that pages are parsed on all cores."""
 
 from __future__ import annotations
 
@@ -40,11 +40,10 @@ _T = TypeVar("_T")
 
 
 class Processes:
-    """Worker processes for the large bodies; a small one is read in a thread before it could be sent.
+    """Worker processes for large bodies; a small one is parsed in a thread sooner than it could be sent.
 
-    Reading holds the interpreter, so threads would take turns at it, and the event loop would wait
-    in between. The processes start with the first large body, or when they are told to: runs of
-    small ones never need them.
+    Parsing holds the interpreter, so threads would take turns, and the event loop would wait in between.
+    The processes start with the first large body, or on `start()`: runs of small pages never need them.
 
     Args:
         processes: How many; 0 leaves everything to the threads.
@@ -53,13 +52,13 @@ class Processes:
     """
 
     _WORTH_SENDING = 64 * 1024
-    """Bytes of a body, as it came."""
+    """Bytes of a body, as received."""
 
     def __init__(self, processes: int, *, offload: Threads, preload: str | None = None) -> None:
         self._processes = processes
         self._preload = preload
         self._offload = offload
-        # One more than there are processes, so that none waits for its next body to be sent.
+        # One more than there are processes, so that none waits for its next body to arrive.
         self._turns = _Turns(processes + 1)
         self._pool: ProcessPoolExecutor | None = None
         self._starting: asyncio.Task[None] | None = None
@@ -76,22 +75,22 @@ class Processes:
             await self._offload(self._pool.shutdown, cancel_futures=True)
 
     def start(self) -> None:
-        """Start the processes while there is time for it: large bodies are to come."""
+        """Start the processes now, as large bodies are expected."""
         if self._processes and self._starting is None:
             self._starting = asyncio.create_task(self._start())
 
     async def __call__(self, work: Callable[[], _T], *, size: int, priority: int = 0) -> _T:
-        """The result of `work()`, which can be pickled and reads a body of `size` bytes.
+        """The result of `work()`, which can be pickled and parses a body of `size` bytes.
 
-        Of the bodies that wait, one with a lower `priority` is read first.
+        Of the bodies that wait, the one with the lowest `priority` goes first.
 
         Raises:
-            Retryable: the process has died over it (out of memory, perhaps).
+            Retryable: the process died (out of memory, perhaps).
         """
         if not self._processes or size < self._WORTH_SENDING:
             return await self._offload(work)
         self.start()
-        # The first ones wait for the processes: read in threads, each would take their memory here.
+        # The first bodies wait for the processes: parsed in threads, they would take memory in this process.
         assert self._starting is not None  # noqa: S101 (for the type checker)
         await asyncio.shield(self._starting)
         if (pool := self._pool) is None:
@@ -102,22 +101,22 @@ class Processes:
         except BrokenProcessPool as error:
             if self._pool is pool:
                 self._pool = self._starting = None
-            raise Retryable("the process that read the body has died", reason="reader died") from error
+            raise Retryable("the process that was parsing the body died", reason="reader died") from error
 
     async def _start(self) -> None:
         try:
             self._pool = await self._offload(_started_pool, self._processes, self._preload)
         except (OSError, ImportError, BrokenProcessPool) as error:
-            # Some containers have no semaphores, and scripts that lack their guard run anew in each process;
+            # Some containers have no semaphores, and scripts without a main guard run again in each process;
             # threads do the same work, more slowly.
-            log.info("pages are read in threads, as no processes can be started (%s)", one_line(error))
+            log.info("parsing pages in threads, as no process can be started (%s)", one_line(error))
 
 
 class _Turns:
-    """So many at once, and of those who wait the one with the lowest turn first.
+    """At most `total` at once; of those who wait, the one with the lowest priority first.
 
-    Where reading is what everybody waits for, the first tickers end first: the later stages of their
-    way begin while others are still read, and not all at the end.
+    When parsing is the bottleneck, the first tickers finish first: their later stages begin while others
+    are still being parsed, and not all at the end.
     """
 
     def __init__(self, total: int) -> None:
@@ -127,7 +126,7 @@ class _Turns:
 
     @contextlib.asynccontextmanager
     async def taken(self, priority: int) -> AsyncIterator[None]:
-        """Wait for one's turn, and have it for as long as the context lasts."""
+        """Wait for a turn, and keep it for as long as the context lasts."""
         await self._take(priority)
         try:
             yield
@@ -158,7 +157,7 @@ class _Turns:
 
 def _started_pool(processes: int, preload: str | None) -> ProcessPoolExecutor:
     """A pool whose processes have imported what they need."""
-    # A Ctrl-C in the terminal is for this process to answer: its children inherit this thread's deafness.
+    # A Ctrl-C in the terminal is for this process to handle: its children inherit the blocked signal.
     # The tracker comes first, as starting it would undo that.
     resource_tracker.ensure_running()
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
@@ -177,25 +176,25 @@ def _started_pool(processes: int, preload: str | None) -> ProcessPoolExecutor:
 
 
 def get_ready(preload: str | None) -> None:
-    """What such a process does first: see to it that it does not outlive its parent, and import what is slow."""
+    """What a process does first: make sure that it does not outlive its parent, and import what is slow."""
     threading.Thread(target=_die_with_parent, daemon=True).start()
     _keep_memory()
     if preload is not None:
-        importlib.import_module(preload)  # now, when nobody waits for it
+        importlib.import_module(preload)  # now, while nobody is waiting
 
 
 def _keep_memory() -> None:
-    """Have the C library keep what one page has taken for the next one.
+    """Let the C library keep the memory of one page for the next.
 
-    By default it gives all of it back after each page, and the system clears it anew, which takes a
-    third of the time that reading takes.
+    By default it returns all of it after each page, and the system has to clear it again, which takes a
+    third of the parsing time.
     """
     import ctypes
 
     try:
         mallopt = ctypes.CDLL(None).mallopt
     except (OSError, AttributeError):
-        return  # another C library, with manners of its own
+        return  # another C library, with other ways
     mallopt(_M_MMAP_THRESHOLD, _LARGEST_ON_HEAP)
     mallopt(_M_TRIM_THRESHOLD, _MOST_KEPT)
 

@@ -1,4 +1,4 @@
-"""Text in, the same text without secrets out; the last door before a log, a file or the screen."""
+"""Removes secrets from text, as the last step before a log, a file or the screen."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ __all__ = ["Redactor"]
 
 _MASK = "[redacted]"
 _CUT = "…"
-"""What stands where a text was shortened (errors.one_line)."""
+"""Marks where a text was shortened (errors.one_line)."""
 _TELLING = 4
-"""So many letters of a secret are too many."""
+"""This many letters of a secret are too many."""
 
 
 def _overlap(text: str, secret: str) -> int:
@@ -24,7 +24,7 @@ def _overlap(text: str, secret: str) -> int:
 
 
 class Redactor:
-    """Knows the secrets' values and takes them out of any text, however they are quoted there."""
+    """Knows the secrets' values and removes them from any text, however they are quoted there."""
 
     def __init__(self, secrets: Iterable[str | None] = ()) -> None:
         self._values: list[str] = []
@@ -32,11 +32,11 @@ class Redactor:
             self.add(secret)
 
     def add(self, secret: str | None) -> None:
-        """Take out `secret`, too, from now on."""
+        """Remove `secret`, too, from now on."""
         if not secret:
             return
         spellings = {secret, quote(secret), quote(secret, safe=""), quote_plus(secret), json.dumps(secret)[1:-1]}
-        # The longest first: where one spelling holds another, no rest of it may stay.
+        # The longest first: where one spelling contains another, no rest of it may stay.
         self._values = sorted({*self._values, *spellings}, key=len, reverse=True)
 
     def __call__(self, text: str) -> str:
@@ -45,7 +45,7 @@ class Redactor:
         return self._without_cut_ones(text) if _CUT in text else text
 
     def _without_cut_ones(self, text: str) -> str:
-        """Take out what a shortened text still holds of a secret's beginning."""
+        """Remove what a shortened text still contains of a secret's beginning."""
         parts = text.split(_CUT)
         for number, part in enumerate(parts[:-1]):
             left = max((_overlap(part, value) for value in self._values), default=0)

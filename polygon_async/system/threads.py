@@ -1,4 +1,4 @@
-"""Blocking work in, its result out, from threads: the event loop only awaits."""
+"""Runs blocking work in threads, so that the event loop only awaits."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ _T = TypeVar("_T")
 
 
 class Threads:
-    """A pool of threads whose work is never left behind.
+    """A pool of threads whose work is never abandoned.
 
-    A thread cannot be cancelled. Whoever is cancelled while waiting for one waits for its end all
-    the same, so that no file is written after its owner has cleaned up.
+    A thread cannot be cancelled. A caller that is cancelled while waiting still waits for the thread's end,
+    so that no file is written after its owner has cleaned up.
     """
 
     def __init__(self, threads: int = _USUAL) -> None:
@@ -45,7 +45,7 @@ class Threads:
         return await self.until_done(functools.partial(work, *args, **kwargs))
 
     async def surely(self, work: Callable[[], _T]) -> _T:
-        """The result of `work()`, which cleans up: it is done even when its turn comes after a cancellation."""
+        """The result of `work()`, which cleans up: it runs even if its turn comes after a cancellation."""
         future = asyncio.wrap_future(self._threads.submit(work))
         try:
             return await asyncio.shield(future)
@@ -54,17 +54,17 @@ class Threads:
             raise
 
     async def until_done(self, work: Callable[[], _T], *, hurry: Callable[[], object] = lambda: None) -> _T:
-        """The result of `work()`; `hurry` is called when nobody wants it any more, to end it soon."""
+        """The result of `work()`; on cancellation `hurry` is called, which should make it end soon."""
         return await result_of(self._threads.submit(work), hurry=hurry)
 
 
 async def result_of(running: Future[_T], *, hurry: Callable[[], object] = lambda: None) -> _T:
-    """The result of work that an executor was given; a cancelled wait ends with the work, or before it began."""
+    """The result of an executor's work; a cancelled wait ends with the work, or before it has begun."""
     future = asyncio.wrap_future(running)
     try:
         return await asyncio.shield(future)
     except asyncio.CancelledError:
-        # Only what has not begun can be cancelled; the future of what has must not say that it was.
+        # Only work that has not begun can be cancelled; the future of running work must not say that it was.
         if not running.cancel():
             hurry()
             await _ended(future)
@@ -72,9 +72,9 @@ async def result_of(running: Future[_T], *, hurry: Callable[[], object] = lambda
 
 
 async def _ended(future: asyncio.Future[Any]) -> None:
-    """Wait for the end of an executor's work, however often that wait is cancelled; its owner is leaving already."""
+    """Wait for the end of an executor's work, however often the wait is cancelled; its owner is already leaving."""
     while not future.done():
         with contextlib.suppress(asyncio.CancelledError):
             await asyncio.wait([future])
     if not future.cancelled():
-        future.exception()  # looked at, so that nobody complains
+        future.exception()  # retrieved, so that asyncio does not log it as lost

@@ -6,7 +6,7 @@ import pytest
 
 from polygon_async.cli import live
 from polygon_async.cli.live import _requests, _Speed, show
-from polygon_async.model.counters import Counters
+from polygon_async.model.counters import ASKING, Counters
 from polygon_async.model.rate import parse_rate
 from polygon_async.model.states import OutcomeState
 from polygon_async.polygon.pace.limiter import Pacer
@@ -59,7 +59,7 @@ async def test_what_everybody_waits_for_is_told() -> None:
     stored = Pacer(50.0)
     counters.in_flight |= {"A": "uploading", "B": "waiting for the bucket"}
     assert _requests(pace, rate, stored, counters).endswith(", waiting for the bucket")
-    counters.in_flight["C"] = "asking"
+    counters.in_flight["C"] = ASKING
     assert _requests(pace, rate, stored, counters).endswith(" of 5/min")
 
 

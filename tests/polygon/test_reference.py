@@ -210,7 +210,7 @@ def test_the_official_client_reads_the_same_from_the_sandbox(
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
-        (["--date", "2026-02-30"], "--date '2026-02-30': a date is YYYY-MM-DD and must exist"),
+        (["--date", "2026-02-30"], "--date '2026-02-30': must be an existing date, YYYY-MM-DD"),
         (["--type", "C S"], "--type 'C S': must be a word such as CS, ETF or ADRC"),
         (["--exchange", "Nasdaq Stock"], "--exchange 'Nasdaq Stock': it is neither a code such as XNAS nor one of"),
         (["--output", "no/such/u.csv"], "--output 'no/such/u.csv': its directory does not exist"),
@@ -218,8 +218,8 @@ def test_the_official_client_reads_the_same_from_the_sandbox(
         (["--output", "/dev/null"], "--output '/dev/null': not a file"),
         (["--output", ""], "--output '': not a file"),
         (["--json"], "--json needs --output FILE: without it, the CSV goes to standard output"),
-        (["--limit", "0"], "--limit '0': it is a whole number, 1 or more"),
-        (["--patience", "x"], "--patience 'x': it is a number of seconds"),
+        (["--limit", "0"], "--limit '0': must be a whole number, 1 or more"),
+        (["--patience", "x"], "--patience 'x': must be a number of seconds"),
     ],
 )
 def test_a_bad_value_is_one_line_and_nothing_is_asked(

@@ -102,10 +102,10 @@ async def test_what_cannot_be_fetched_whole_is_an_error(opened: Callable[..., Sa
     [
         ({"ticker": "../x"}, "'../x' is not a ticker"),
         ({"ticker": ""}, "the ticker is empty"),
-        ({"start": "yesterday"}, "--from 'yesterday': a date is YYYY-MM-DD"),
+        ({"start": "yesterday"}, "--from 'yesterday': must be an existing date"),
         ({"start": "2026-03-03"}, "the range ends before it starts"),
-        ({"rate": "5"}, "--rate '5': a rate is N/s"),
-        ({"patience": -1.0}, "--patience '-1.0': it is a number of seconds"),
+        ({"rate": "5"}, "--rate '5': must be N/s"),
+        ({"patience": -1.0}, "--patience '-1.0': must be a number of seconds"),
     ],
 )
 async def test_an_unusable_argument_is_a_config_error(
@@ -182,7 +182,7 @@ async def test_a_download_that_cannot_start_raises(opened: Callable[..., Sandbox
     box = opened()
     with pytest.raises(RunError, match="the bucket nowhere-to-be-found cannot be used: the bucket does not exist"):
         await download(["QQ"], start=DAY, end=DAY, rate="unlimited", bucket="nowhere-to-be-found")
-    with pytest.raises(ConfigError, match=r"tickers\.csv: there is no such file"):
+    with pytest.raises(ConfigError, match=r"tickers\.csv does not exist"):
         await download(start=DAY, end=DAY)
     assert box.requests == []
 

@@ -227,7 +227,7 @@ def test_json_is_one_object_on_standard_output(program: Program, sandbox: Callab
 def test_a_run_that_cannot_start_says_so_in_json_too(program: Program) -> None:
     ended = program("--tickers", "QQ", "--json")
     assert ended.code == 2
-    error = "POLYGON_API_KEY is not set; export it, or write it into .env (see .env.example)"
+    error = "POLYGON_API_KEY is not set; export it, or put it into .env (see .env.example)"
     assert ended.summary == {"version": polygon_async.__version__, "exit_code": 2, "error": error}
     assert ended.err == f"polygon-async: error: {error}\n"
 
@@ -313,7 +313,7 @@ def test_a_bad_value_is_one_line_and_nothing_is_asked(program: Program, sandbox:
     ended = program("--tickers", "QQ", "--rate", "5", box=box)
     assert ended.code == 2
     assert ended.err == (
-        "polygon-async: error: --rate '5': a rate is N/s, N/min or N/h (such as 5/min), unlimited or auto\n"
+        "polygon-async: error: --rate '5': must be N/s, N/min or N/h (such as 5/min), unlimited or auto\n"
     )
     assert (ended.out, box.requests) == ("", [])
 

@@ -109,7 +109,7 @@ def test_a_run_leaves_its_report_and_the_ledger_can_make_it_again(
     [
         ((), "output/ledger.sqlite: there is no ledger; --output-dir names the directory of a download"),
         (("--run", "x"), "--run 'x': must be a whole number, 1 or more"),
-        (("--output-dir", ""), "--output-dir '': it is empty"),
+        (("--output-dir", ""), "--output-dir '': the value is empty"),
     ],
 )
 def test_what_cannot_be_reported_is_one_line(arguments: tuple[str, ...], said: str, program: Program) -> None:

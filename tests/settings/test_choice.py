@@ -57,10 +57,10 @@ def test_several_files_keep_their_order_and_the_first_row_of_doubles_wins(files:
     ("content", "said"),
     [
         ("ticker\nQQ\n../x\n", r"^b\.csv, row 3: '\.\./x' is not a ticker"),
-        ("ticker\n", r"^b\.csv: there is no ticker in it"),
-        ("", r"^b\.csv: it is empty"),
-        ("ticker\nX:BTC\nX-BTC\n", r"^b\.csv, row 3: X-BTC and X:BTC would share the file"),
-        ("ticker,asset_type\nMSFTX,bond\n", r"^b\.csv, row 2: the asset_type 'bond' is none of"),
+        ("ticker\n", r"^b\.csv contains no ticker"),
+        ("", r"^b\.csv is empty"),
+        ("ticker\nX:BTC\nX-BTC\n", r"^b\.csv, row 3: X-BTC and X:BTC would share"),
+        ("ticker,asset_type\nMSFTX,bond\n", r"^b\.csv, row 2: the asset_type 'bond' is not one of"),
     ],
 )
 def test_an_error_names_the_right_file(files: list[str], tmp_path: Path, content: str, said: str) -> None:
@@ -70,7 +70,7 @@ def test_an_error_names_the_right_file(files: list[str], tmp_path: Path, content
 
 
 def test_a_file_that_is_missing_among_others_is_told(files: list[str]) -> None:
-    with pytest.raises(ConfigError, match=r"^c\.csv: there is no such file"):
+    with pytest.raises(ConfigError, match=r"^c\.csv does not exist"):
         chosen(universe=[*files, "c.csv"])
 
 
@@ -111,16 +111,16 @@ def test_what_is_not_taken_must_be_a_ticker_but_needs_no_file_of_its_own() -> No
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--match", "Q*", "aa*"], "--match 'Q*' 'aa*': no ticker of 5 matches (upper and lower case differ)"),
-        (["--match", ""], "--match '': it is empty"),
-        (["--limit", "0"], "--limit '0': it is a whole number, 1 or more"),
-        (["--limit", "-1"], "--limit '-1': it is a whole number, 1 or more"),
-        (["--limit", "2.5"], "--limit '2.5': it is a whole number, 1 or more"),
-        (["--limit", "٣"], "--limit '٣': it is a whole number, 1 or more"),
-        (["--limit", ""], "--limit '': it is a whole number, 1 or more"),
+        (["--match", "Q*", "aa*"], "--match 'Q*' 'aa*': none of the 5 tickers matches (case matters)"),
+        (["--match", ""], "--match '': the value is empty"),
+        (["--limit", "0"], "--limit '0': must be a whole number, 1 or more"),
+        (["--limit", "-1"], "--limit '-1': must be a whole number, 1 or more"),
+        (["--limit", "2.5"], "--limit '2.5': must be a whole number, 1 or more"),
+        (["--limit", "٣"], "--limit '٣': must be a whole number, 1 or more"),
+        (["--limit", ""], "--limit '': must be a whole number, 1 or more"),
         (["--universe", "-", "-"], "--universe -: standard input can be read only once"),
-        (["--universe", "a.csv", ""], "--universe '': it is empty"),
-        (["--universe", "-"], "standard input: it is empty; a universe is a CSV with a `ticker` column"),
+        (["--universe", "a.csv", ""], "--universe '': the value is empty"),
+        (["--universe", "-"], "standard input is empty; a universe is a CSV with a `ticker` column"),
     ],
 )
 def test_a_bad_choice_is_one_line_before_anything_runs(
@@ -164,8 +164,8 @@ def test_standard_input_is_a_universe_among_others(
     ("content", "said"),
     [
         (b"ticker\nQQ\na/b\n", "standard input, row 3: 'a/b' is not a ticker"),
-        (b"QQ\n", "standard input: the first row must name one column `ticker`; there is only QQ"),
-        (b"ticker\n\xff\n", "standard input: it is not UTF-8 text (byte 7)"),
+        (b"QQ\n", "standard input: the first row must have exactly one column `ticker`; it has only QQ"),
+        (b"ticker\n\xff\n", "standard input is not UTF-8 text (byte 7)"),
     ],
 )
 def test_an_unusable_standard_input_is_told(
@@ -181,7 +181,7 @@ def test_an_unusable_standard_input_is_told(
 
 def test_a_closed_standard_input_is_told(program: Program, sandbox: Callable[..., Sandbox]) -> None:
     ended = program.in_shell("polygon-async --universe - <&-", box=sandbox())
-    assert (ended.code, ended.err) == (2, "polygon-async: error: standard input: it is closed\n")
+    assert (ended.code, ended.err) == (2, "polygon-async: error: standard input is closed\n")
 
 
 # From Python
@@ -202,5 +202,5 @@ async def test_a_download_from_python_takes_the_same(
     assert await done(universe_file=tmp_path / "a.csv", match=["MSFT", "BRK.?"]) == ["BRK.B", "MSFT"]
     with pytest.raises(ConfigError, match="--limit '0'"):
         await done(universe_file="a.csv", limit=0)
-    with pytest.raises(ConfigError, match="--match 'Z': no ticker of 3 matches"):
+    with pytest.raises(ConfigError, match="--match 'Z': none of the 3 tickers matches"):
         await done(universe_file="a.csv", match="Z")

@@ -146,7 +146,7 @@ def test_an_empty_flag_is_not_the_default(flag: str) -> None:
 @pytest.mark.parametrize("flag", ["exchange", "currency"])
 def test_a_tag_that_no_store_takes_is_refused(flag: str) -> None:
     for text in ("N&Y", "a\nb", "x" * 257, "a*"):
-        with pytest.raises(ConfigError, match=f"^--{flag} .* cannot be an S3 tag's value"):
+        with pytest.raises(ConfigError, match=f"^--{flag} .* cannot be the value of an S3 tag"):
             settle({flag: text})
 
 
@@ -181,8 +181,8 @@ def test_https_and_loopback_are_base_urls(url: str) -> None:
         ("https://host:99999", "must be like https://api.polygon.io"),
         ("https://[::1", "must be like https://api.polygon.io"),
         ("https://host/?apiKey=s3cret", "must be like https://api.polygon.io"),
-        ("https://user:s3cret@host", "must not hold a user or a password"),
-        ("http://127.0.0.1@example.com", "must not hold a user or a password"),
+        ("https://user:s3cret@host", "must not contain a user or a password"),
+        ("http://127.0.0.1@example.com", "must not contain a user or a password"),
     ],
 )
 def test_other_base_urls_are_refused_without_repeating_them(url: str, said: str) -> None:
@@ -195,12 +195,12 @@ def test_other_base_urls_are_refused_without_repeating_them(url: str, said: str)
 def test_without_a_key_it_is_told_where_one_goes(own: dict[str, str]) -> None:
     with pytest.raises(ConfigError) as caught:
         settings_from({}, Environment(own, {}))
-    assert str(caught.value) == "POLYGON_API_KEY is not set; export it, or write it into .env (see .env.example)"
+    assert str(caught.value) == "POLYGON_API_KEY is not set; export it, or put it into .env (see .env.example)"
 
 
 @pytest.mark.parametrize("key", ["s3 cret", "s3\ncret", "s3\rcret", "s3crét", "s3cret…"])
 def test_a_key_that_no_header_takes_is_refused_without_repeating_it(key: str) -> None:
-    with pytest.raises(ConfigError, match=r"^MASSIVE_API_KEY holds characters that no API key has") as caught:
+    with pytest.raises(ConfigError, match=r"^MASSIVE_API_KEY contains characters that no API key has") as caught:
         settings_from({}, Environment({"MASSIVE_API_KEY": key}, {}))
     assert key not in str(caught.value)
 
@@ -269,7 +269,7 @@ def test_a_key_in_quotes_is_told_before_anything_is_asked(
     assert (ended.code, ended.out, box.requests) == (2, "", [])
     assert ended.err == (
         "polygon-async: error: POLYGON_API_KEY has quotes around it, which docker's --env-file keeps;"
-        " write the key without them\n"
+        " write the key without quotes\n"
     )
     # The key itself is known as a secret, in quotes or not.
     again = program("--tickers", f"{box.api_key}%", box=box, env={"POLYGON_API_KEY": None, "MASSIVE_API_KEY": quoted})
@@ -296,7 +296,7 @@ def test_no_other_dotenv_is_read(program: Program, tmp_path: Path) -> None:
     ended = type(program)(tmp_path / "sub")("--tickers", "QQ")
     assert ended.code == 2
     assert ended.err == (
-        "polygon-async: error: POLYGON_API_KEY is not set; export it, or write it into .env (see .env.example)\n"
+        "polygon-async: error: POLYGON_API_KEY is not set; export it, or put it into .env (see .env.example)\n"
     )
 
 
@@ -305,5 +305,5 @@ def test_a_dotenv_that_is_no_text_is_told(program: Program) -> None:
     ended = program("--tickers", "QQ")
     assert ended.code == 2
     assert ended.err.startswith("polygon-async: error: ")
-    assert ".env: it cannot be read" in ended.err
+    assert ".env cannot be read" in ended.err
     assert ended.err.count("\n") == 1

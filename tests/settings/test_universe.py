@@ -159,7 +159,7 @@ def test_every_other_column_is_kept_as_it_was_except_error(universe: Path) -> No
 
 # Refused
 
-NOT_A_TICKER = "is not a ticker (1 to 64 of A-Z a-z 0-9 . : _ = + -, and not dots only)"
+NOT_A_TICKER = "is not a ticker (1 to 64 of A-Z a-z 0-9 . : _ = + -, not only dots)"
 
 
 @pytest.mark.parametrize(
@@ -190,43 +190,45 @@ def test_a_nul_byte_is_refused(universe: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        pytest.param("", "{}: it is empty; a universe is a CSV with a `ticker` column", id="empty"),
-        pytest.param("\ufeff", "{}: it is empty; a universe is a CSV with a `ticker` column", id="a mark alone"),
-        pytest.param("\n \n,,\n", "{}: it is empty; a universe is a CSV with a `ticker` column", id="blank lines only"),
-        pytest.param("ticker\n", "{}: there is no ticker in it", id="header only"),
-        pytest.param("ticker,exchange\n,\n\n", "{}: there is no ticker in it", id="blank rows only"),
+        pytest.param("", "{} is empty; a universe is a CSV with a `ticker` column", id="empty"),
+        pytest.param("\ufeff", "{} is empty; a universe is a CSV with a `ticker` column", id="a mark alone"),
+        pytest.param("\n \n,,\n", "{} is empty; a universe is a CSV with a `ticker` column", id="blank lines only"),
+        pytest.param("ticker\n", "{} contains no ticker", id="header only"),
+        pytest.param("ticker,exchange\n,\n\n", "{} contains no ticker", id="blank rows only"),
         pytest.param(
             "symbol,exchange\nAAPL,NYSE\n",
-            "{}: the first row must name one column `ticker`; there is only symbol, exchange",
+            "{}: the first row must have exactly one column `ticker`; it has only symbol, exchange",
             id="no such column",
         ),
         pytest.param(
             "AAPL\nMSFT\n",
-            "{}: the first row must name one column `ticker`; there is only AAPL",
+            "{}: the first row must have exactly one column `ticker`; it has only AAPL",
             id="no header",
         ),
         pytest.param(
             "ticker;exchange\nAAPL;NYSE\n",
-            "{}: the first row must name one column `ticker`; there is only ticker;exchange",
+            "{}: the first row must have exactly one column `ticker`; it has only ticker;exchange",
             id="semicolons",
         ),
         pytest.param(
             "ticker,Ticker\nAAPL,MSFT\n",
-            "{}: the first row must name one column `ticker`; there is two of them",
+            "{}: the first row must have exactly one column `ticker`; it has two",
             id="two columns",
         ),
         pytest.param("ticker,exchange\nAAPL,NYSE\n,NYSE\n", "{}, row 3: the ticker is empty", id="row without ticker"),
         pytest.param(
             "ticker,asset_type\nAAPL,stocks\nMSFT,equity\n",
-            "{}, row 3: the asset_type 'equity' is none of stocks, options, indices, forex, crypto",
+            "{}, row 3: the asset_type 'equity' is not one of stocks, options, indices, forex, crypto",
             id="unknown asset type",
         ),
         pytest.param(
-            "ticker,exchange\nAAPL,N&Y\n", "{}, row 2: the exchange 'N&Y' cannot be an S3 tag's value", id="tag letter"
+            "ticker,exchange\nAAPL,N&Y\n",
+            "{}, row 2: the exchange 'N&Y' cannot be the value of an S3 tag",
+            id="tag letter",
         ),
         pytest.param(
             "ticker\nX:BTCUSD\nX-BTCUSD\n",
-            "{}, row 3: X-BTCUSD and X:BTCUSD would share the file X-BTCUSD_historical.csv; run them apart",
+            "{}, row 3: X-BTCUSD and X:BTCUSD would share X-BTCUSD_historical.csv; run them separately",
             id="shared file",
         ),
     ],
@@ -252,7 +254,7 @@ def test_what_is_no_csv_is_told_with_its_row(universe: Path, content: str, row: 
 
 
 def test_a_tag_that_is_too_long_is_refused(universe: Path) -> None:
-    with pytest.raises(ConfigError, match=r"row 2: the exchange .* cannot be an S3 tag's value"):
+    with pytest.raises(ConfigError, match=r"row 2: the exchange .* cannot be the value of an S3 tag"):
         read(universe, f"ticker,exchange\nAAPL,{'N' * 257}\n")
 
 
@@ -269,7 +271,7 @@ def test_bytes_that_are_no_text_are_told(universe: Path, content: bytes) -> None
     with pytest.raises(ConfigError) as caught:
         read(universe, content)
     message = str(caught.value)
-    assert message.startswith(f"{universe}: ")
+    assert message.startswith((f"{universe}: ", f"{universe} "))
     assert message.isprintable()
 
 
@@ -277,19 +279,19 @@ def test_a_missing_universe_says_what_to_give(universe: Path) -> None:
     with pytest.raises(ConfigError) as caught:
         from_csvs([universe], Defaults())
     assert str(caught.value) == (
-        f"{universe}: there is no such file; give --tickers, or --universe FILE with a `ticker` column"
+        f"{universe} does not exist; give --tickers, or --universe FILE with a `ticker` column"
     )
 
 
 def test_a_directory_is_no_universe(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as caught:
         from_csvs([tmp_path], Defaults())
-    assert str(caught.value) == f"{tmp_path}: it cannot be read (Is a directory)"
+    assert str(caught.value) == f"{tmp_path} cannot be read (Is a directory)"
 
 
 def test_a_name_below_a_file_cannot_be_read(universe: Path) -> None:
     universe.write_text("ticker\nAAPL\n")
-    with pytest.raises(ConfigError, match=r"it cannot be read \(Not a directory\)"):
+    with pytest.raises(ConfigError, match=r"cannot be read \(Not a directory\)"):
         from_csvs([universe / "tickers.csv"], Defaults())
 
 
@@ -311,8 +313,11 @@ def test_the_command_line_keeps_order_and_drops_doubles() -> None:
     ("content", "said"),
     [
         ("ticker\nAAPL\n../x\n", f"tickers.csv, row 3: '../x' {NOT_A_TICKER}"),
-        (None, "tickers.csv: there is no such file; give --tickers, or --universe FILE with a `ticker` column"),
-        ("ticker,asset_type\nAAPL,bonds\n", "tickers.csv, row 2: the asset_type 'bonds' is none of stocks, options,"),
+        (None, "tickers.csv does not exist; give --tickers, or --universe FILE with a `ticker` column"),
+        (
+            "ticker,asset_type\nAAPL,bonds\n",
+            "tickers.csv, row 2: the asset_type 'bonds' is not one of stocks,",
+        ),
     ],
 )
 def test_the_program_ends_before_anything_is_asked(

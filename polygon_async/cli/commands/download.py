@@ -126,5 +126,5 @@ def _metrics(name: str | None) -> MetricsFile | None:
     from polygon_async.report.metrics import MetricsFile
 
     if not name:
-        raise ConfigError("--metrics-file: the value is empty")
+        raise ConfigError("--metrics-file '': the value is empty")
     return MetricsFile(Path(name))
