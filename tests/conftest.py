@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from recording import RecordingLoop
 
 from polygon_async.model.exchange_calendar import trading_days
 from polygon_async.model.layout import LEDGER, REPORT_HTML, REPORT_JSON
@@ -31,6 +32,11 @@ pytest_plugins = ("browser",)
 
 HEADER = "open,high,low,close,volume,vwap,timestamp,transactions,otc\n"
 _FOREIGN = ("AWS_", "POLYGON_", "MASSIVE_", "S3_", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "LZOP")
+
+
+def pytest_asyncio_loop_factories() -> dict[str, type[RecordingLoop]]:
+    """Every coroutine of a test runs in a loop that finds connections left open."""
+    return {"recording": RecordingLoop}
 
 
 @dataclass(frozen=True, slots=True)

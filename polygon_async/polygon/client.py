@@ -17,6 +17,7 @@ from polygon_async.errors import KeyRefused, Refused, Retryable, WrongAnswer
 from polygon_async.polygon.reading import read_packed
 from polygon_async.polygon.refusals import broken_connection, error_text, retry_after_seconds
 from polygon_async.polygon.unpacking import LARGEST_BODY
+from polygon_async.system.sockets import Sockets
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -75,12 +76,15 @@ class Client:
         self._stall_timeout = access.stall_timeout
         self._connections = access.connections
         self._proxy = _proxy_for(URL(access.base_url))
+        self._sockets = Sockets()
         self._session: aiohttp.ClientSession | None = None
         self._latency = 0.0
 
     async def __aenter__(self) -> Client:
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=self._connections, keepalive_timeout=75),
+            connector=aiohttp.TCPConnector(
+                limit=self._connections, keepalive_timeout=75, socket_factory=self._sockets.open
+            ),
             timeout=aiohttp.ClientTimeout(
                 total=self._stall_timeout * _LONGEST_ANSWER,
                 sock_connect=self._stall_timeout,
@@ -98,8 +102,9 @@ class Client:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._session is not None:
-            await self._session.close()
+        async with self._sockets:
+            if self._session is not None:
+                await self._session.close()
 
     @property
     def base_path(self) -> str:

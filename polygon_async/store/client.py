@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from polygon_async.errors import StorageUnusable
 from polygon_async.store.errors import local_trouble
+from polygon_async.system.sockets import Sockets
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
 
+    from aiobotocore.httpsession import AIOHTTPSession
     from botocore.awsrequest import AWSRequest
     from types_aiobotocore_s3 import S3Client
 
@@ -33,22 +36,31 @@ async def open_client(on_secret: Callable[[str | None], object], **settings: Any
     from aiobotocore.config import AioConfig
     from botocore.exceptions import BotoCoreError
 
-    try:
-        session = aioboto3.Session()
-        if (credentials := await session.get_credentials()) is not None:
-            frozen = await credentials.get_frozen_credentials()
-            on_secret(frozen.secret_key)
-            on_secret(frozen.token)
-        opening = session.client("s3", config=AioConfig(**settings))
-        client = await opening.__aenter__()
-    except (BotoCoreError, ValueError) as error:
-        raise StorageUnusable(f"S3 cannot be used: {local_trouble(error)}") from error
-    for operation in ("PutObject", "UploadPart"):
-        client.meta.events.register(f"before-sign.s3.{operation}", _sign_the_checksum)
-    try:
-        yield client
-    finally:
-        await asyncio.shield(opening.__aexit__(None, None, None))
+    async with Sockets() as sockets:
+        try:
+            session = aioboto3.Session()
+            if (credentials := await session.get_credentials()) is not None:
+                frozen = await credentials.get_frozen_credentials()
+                on_secret(frozen.secret_key)
+                on_secret(frozen.token)
+            config = AioConfig(http_session_cls=partial(_http_session, sockets), **settings)
+            opening = session.client("s3", config=config)
+            client = await opening.__aenter__()
+        except (BotoCoreError, ValueError) as error:
+            raise StorageUnusable(f"S3 cannot be used: {local_trouble(error)}") from error
+        for operation in ("PutObject", "UploadPart"):
+            client.meta.events.register(f"before-sign.s3.{operation}", _sign_the_checksum)
+        try:
+            yield client
+        finally:
+            await asyncio.shield(opening.__aexit__(None, None, None))
+
+
+def _http_session(sockets: Sockets, *, connector_args: dict[str, Any], **settings: Any) -> AIOHTTPSession:
+    """A session whose connections end with the client; botocore's settings know no such argument of the connector."""
+    from aiobotocore.httpsession import AIOHTTPSession
+
+    return AIOHTTPSession(connector_args={**connector_args, "socket_factory": sockets.open}, **settings)
 
 
 def _sign_the_checksum(request: AWSRequest, **_: object) -> None:

@@ -1,4 +1,4 @@
-"""This machine: threads, processes, files, and the secrets that no text may show.
+"""This machine: threads, processes, files, sockets, and the secrets that no text may show.
 
 Knows nothing of bars; every wing may import it. Read `threads` first: the event loop only awaits, and work
 that blocks is done there.
