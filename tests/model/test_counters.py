@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from polygon_async.model.counters import Latencies, Measures, Series
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(0.001, 1000), min_size=2, max_size=300))
 def test_percentiles_are_right_to_a_twentieth(seconds: list[float]) -> None:
     latencies = Latencies()
@@ -24,6 +25,7 @@ def test_nothing_is_said_of_no_request() -> None:
     assert Measures().as_json() == {"seconds_in": {}, "latency_ms": {"p50": None, "p95": None, "p99": None}}
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(0, 1e6), min_size=1, max_size=200))
 def test_a_series_loses_no_request_and_stays_short(moments: list[float]) -> None:
     series = Series()

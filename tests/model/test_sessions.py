@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from polygon_async.bars.page import Border, Page
@@ -53,6 +53,7 @@ def a_set(*days: dt.date) -> int:
 DAYS = st.dates(D(1970, 1, 1), D(2199, 12, 31))
 
 
+@settings(deadline=None)
 @given(st.sets(DAYS, max_size=40))
 def test_a_set_of_days_is_kept_as_it_is(days: set[dt.date]) -> None:
     found = a_set(*days)
@@ -65,6 +66,7 @@ def test_a_set_of_days_is_kept_as_it_is(days: set[dt.date]) -> None:
     assert from_text(to_text(None)) is None
 
 
+@settings(deadline=None)
 @given(st.sets(DAYS, max_size=40), st.dates())
 def test_a_set_of_days_is_cut_at_any_day(days: set[dt.date], border: dt.date) -> None:
     found = a_set(*days)
@@ -160,6 +162,7 @@ def test_only_sessions_within_a_tickers_life_are_missing(
 LIFE = st.none() | st.dates(D(2026, 2, 20), D(2026, 3, 20)) | st.sampled_from([D(1896, 5, 26), D(9999, 12, 31)])
 
 
+@settings(deadline=None)
 @given(st.sets(st.dates(D(2026, 2, 25), D(2026, 3, 12))), LIFE, LIFE)
 @example(set(), D(2026, 3, 2), D(1896, 5, 26))
 def test_a_life_is_from_the_first_sign_of_it_to_the_last(
