@@ -171,7 +171,7 @@ def _bring_up_to_date(connection: sqlite3.Connection) -> None:
 
 @contextmanager
 def said_of(path: Path) -> Iterator[None]:
-    """Turn what SQLite says of the file into the family: it stops the run."""
+    """Turn what is wrong with the file into an error that stops the run: SQLite's words, or a value that is none."""
     try:
         yield
     except sqlite3.Error as error:
@@ -183,3 +183,7 @@ def said_of(path: Path) -> Iterator[None]:
             advice = "move it away: what its CSVs and objects hold is then fetched and confirmed again"
             raise DiskUnusable(f"the ledger {path} is damaged ({text}); {advice}") from error
         raise DiskUnusable(f"the ledger {path} cannot be used ({text})") from error
+    except ValueError as error:
+        advice = "use the version that wrote it, or move it away"
+        told = f"the ledger {path} holds what this one cannot read ({one_line(error)}); {advice}"
+        raise DiskUnusable(told) from error

@@ -113,9 +113,7 @@ def read_inventory(directory: Path) -> Inventory:
         ConfigError: there is no ledger.
         DiskUnusable: there is one that cannot be read.
     """
-    path = directory / LEDGER
-    if not path.is_file():
-        raise ConfigError(f"{path}: there is no ledger; --output-dir names the directory of a download")
+    path = _path_in(directory)
     with connected(directory, read_only=True) as connection, said_of(path), closing(connection.cursor()) as cursor:
         # One transaction: all of it is of one moment.
         cursor.execute("BEGIN")
@@ -126,10 +124,10 @@ def read_inventory(directory: Path) -> Inventory:
             uploads.setdefault(row["unit"], []).append(_upload(row))
         units = cursor.execute("SELECT * FROM unit ORDER BY ticker, first_day, last_day, adjusted, id").fetchall()
         runs = cursor.execute("SELECT * FROM run ORDER BY id").fetchall()
-    return Inventory(
-        units=tuple(_unit(row, tuple(uploads.get(row["id"], ()))) for row in units),
-        runs=tuple(_run(row) for row in runs),
-    )
+        return Inventory(
+            units=tuple(_unit(row, tuple(uploads.get(row["id"], ()))) for row in units),
+            runs=tuple(_run(row) for row in runs),
+        )
 
 
 def read_report(directory: Path, number: int | None) -> dict[str, Any]:
@@ -143,9 +141,7 @@ def read_report(directory: Path, number: int | None) -> dict[str, Any]:
         ConfigError: there is no ledger, no such run, or no report of it.
         DiskUnusable: the ledger cannot be read.
     """
-    path = directory / LEDGER
-    if not path.is_file():
-        raise ConfigError(f"{path}: there is no ledger; --output-dir names the directory of a download")
+    path = _path_in(directory)
     with connected(directory, read_only=True) as connection, said_of(path):
         row = connection.execute(
             "SELECT report FROM run WHERE id = :number OR (:number IS NULL AND report IS NOT NULL)"
@@ -158,6 +154,13 @@ def read_report(directory: Path, number: int | None) -> dict[str, Any]:
         raise ConfigError(f"{path}: no report was left; a run leaves one when it ends, and not when it is killed")
     report: dict[str, Any] = json.loads(row["report"])
     return report
+
+
+def _path_in(directory: Path) -> Path:
+    path = directory / LEDGER
+    if not path.is_file():
+        raise ConfigError(f"{path}: there is no ledger; --output-dir names the directory of a download")
+    return path
 
 
 def _unit(row: sqlite3.Row, uploads: tuple[Upload, ...]) -> RecordedUnit:

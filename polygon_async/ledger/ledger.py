@@ -118,7 +118,7 @@ class Ledger:
         """What is known of units that differ in their ticker only, by its symbol."""
         if not units:
             return {}
-        rows = self._do(
+        rows = self._rows(
             f"SELECT {RECORD_COLUMNS} FROM unit"
             " LEFT JOIN upload ON upload.unit = unit.id AND destination = :destination"
             " WHERE source = :source AND timeframe = :timeframe AND first_day = :from_day AND last_day = :to_day"
@@ -126,11 +126,12 @@ class Ledger:
             {**unit_identity(units[0], source), "destination": destination},
         )
         wanted = {unit.ticker.symbol for unit in units}
-        return {row["ticker"]: record_in(row, self._path.parent) for row in rows if row["ticker"] in wanted}
+        with said_of(self._path):
+            return {row["ticker"]: record_in(row, self._path.parent) for row in rows if row["ticker"] in wanted}
 
     def held(self, *, source: str, destination: str | None, adjusted: bool) -> dict[str, Held]:
         """The newest bars that are held of each ticker; those of which an object was to be and is not don't count."""
-        rows = self._do(
+        rows = self._rows(
             f"SELECT {RECORD_COLUMNS}, unit.first_day, unit.last_day,"
             # SQLite takes the other columns from the row that has the greatest.
             " max(min(unit.last_day, date(unit.day, '-1 day'))) AS until"
@@ -147,16 +148,17 @@ class Ledger:
                 "uploaded": UploadState.UPLOADED,
             },
         )
-        return {row["ticker"]: held for row in rows if (held := held_in(row, self._path.parent)) is not None}
+        with said_of(self._path):
+            return {row["ticker"]: held for row in rows if (held := held_in(row, self._path.parent)) is not None}
 
     def destination_of(self, bucket: str) -> str:
         """Where objects for a bucket of this name went last, whichever store has it; empty where none did."""
-        rows = self._do("SELECT destination FROM upload ORDER BY began DESC", {})
+        rows = self._rows("SELECT destination FROM upload ORDER BY began DESC", {})
         return next((row["destination"] for row in rows if row["destination"].rpartition("/")[2] == bucket), "")
 
     def densities(self, *, source: str) -> dict[str, float]:
         """How many bars each ticker has in a session, as far as that is known."""
-        rows = self._do(
+        rows = self._rows(
             "SELECT ticker, sum(bars) AS bars, sum(json_extract(coverage, '$.with_bars')) AS sessions FROM unit"
             " WHERE source = :source AND timeframe = :timeframe AND coverage IS NOT NULL GROUP BY ticker",
             {"source": source, "timeframe": TIMEFRAME},
@@ -223,7 +225,7 @@ class Ledger:
 
     def listings(self, *, source: str, since: float) -> dict[str, Listing]:
         """What the reference data said of tickers since a moment (s UTC)."""
-        rows = self._do(
+        rows = self._rows(
             "SELECT ticker, exchange, currency FROM listing WHERE source = :source AND asked >= :since",
             {"source": source, "since": since},
         )
@@ -247,7 +249,7 @@ class Ledger:
         """The newest run of this order, where it did not come to its end."""
         days = {"first_day": order.first_day.isoformat(), "last_day": order.last_day.isoformat()}
         same_days = " AND first_day = :first_day AND last_day = :last_day" if order.days_given else ""
-        row: sqlite3.Row | None = self._do(
+        rows = self._rows(
             "SELECT id, collected, first_day, last_day, state FROM run WHERE source = :source AND universe = :universe"
             f" AND adjusted = :adjusted AND days_given = :days_given{same_days} ORDER BY id DESC LIMIT 1",
             {
@@ -257,8 +259,8 @@ class Ledger:
                 "days_given": order.days_given,
                 **days,
             },
-        ).fetchone()
-        return row if row is not None and row["state"] != RunState.DONE else None
+        )
+        return next((row for row in rows if row["state"] != RunState.DONE), None)
 
     def _begin_unit(self, event: Begun, source: str, run: Run) -> None:
         values = {"state": FetchState.FETCHING, "run": run.id, "day": event.day.isoformat(), "began": _now()}
@@ -297,6 +299,10 @@ class Ledger:
             f" WHERE destination = :destination AND unit = (SELECT id FROM unit WHERE {SAME_UNIT})",
             {**values, "destination": destination, **unit_identity(unit, source)},
         )
+
+    def _rows(self, statement: str, values: Mapping[str, object]) -> list[sqlite3.Row]:
+        with said_of(self._path):
+            return self._connection.execute(statement, values).fetchall()
 
     def _do(self, statement: str, values: Mapping[str, object]) -> sqlite3.Cursor:
         with said_of(self._path):

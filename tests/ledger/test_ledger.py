@@ -279,6 +279,27 @@ def test_a_damaged_ledger_is_told_with_the_remedy(tmp_path: Path, content: bytes
         opened(tmp_path)
 
 
+@pytest.mark.parametrize("change", ["UPDATE unit SET state = 'elsewhere'", "UPDATE unit SET day = 'someday'"])
+def test_a_value_that_this_version_does_not_know_is_told(tmp_path: Path, change: str) -> None:
+    with open_ledger(tmp_path) as ledger:
+        apply(ledger, begin(ledger), Begun(unit=UNIT, day=DAY))
+    with sqlite3.connect(tmp_path / LEDGER) as connection:
+        connection.execute(change)
+    connection.close()
+    told = r"holds what this one cannot read \(.*\); use the version that wrote it"
+    with open_ledger(tmp_path) as ledger, pytest.raises(DiskUnusable, match=told):
+        standing(ledger)
+
+
+def test_a_state_that_this_version_does_not_know_is_told_by_the_inventory(tmp_path: Path) -> None:
+    opened(tmp_path)
+    with sqlite3.connect(tmp_path / LEDGER) as connection:
+        connection.execute("UPDATE run SET state = 'elsewhere'")
+    connection.close()
+    with pytest.raises(DiskUnusable, match="'elsewhere' is not a valid RunState"):
+        read_inventory(tmp_path)
+
+
 def test_a_directory_in_its_place_is_told(tmp_path: Path) -> None:
     (tmp_path / LEDGER).mkdir()
     with pytest.raises(DiskUnusable, match="cannot be used"):
