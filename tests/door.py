@@ -77,7 +77,7 @@ def door(endpoint: str, rule: Callable[[Arrived, Callable[[], Answered]], Answer
         def log_message(self, *_: object) -> None:
             """Say nothing."""
 
-        do_GET = do_PUT = do_HEAD = do_POST = do_DELETE = answer  # noqa: N815 (the server's own names)
+        do_GET = do_PUT = do_HEAD = do_POST = do_DELETE = do_CONNECT = answer  # noqa: N815 (the server's own names)
 
     class Server(http.server.ThreadingHTTPServer):
         daemon_threads = True

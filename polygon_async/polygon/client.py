@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import math
 import ssl
-import urllib.request
 from functools import partial
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
@@ -15,8 +14,16 @@ from yarl import URL
 from polygon_async._version import __version__
 from polygon_async.errors import KeyRefused, Refused, Retryable, WrongAnswer
 from polygon_async.polygon.reading import read_packed
-from polygon_async.polygon.refusals import broken_connection, error_text, retry_after_seconds
+from polygon_async.polygon.refusals import (
+    Said,
+    broken_connection,
+    error_text,
+    is_proxys_own,
+    retry_after_seconds,
+    said_of_proxy,
+)
 from polygon_async.polygon.unpacking import LARGEST_BODY
+from polygon_async.system.proxies import proxy_for
 from polygon_async.system.sockets import Sockets
 
 if TYPE_CHECKING:
@@ -55,11 +62,16 @@ class Request(Protocol):
 class Client:
     """One session with the API: every request passes the gate, and carries the key in its header.
 
+    It goes through the proxy that the environment names, if any.
+
     Args:
         access: Whom to ask, and as whom; nothing but its `base_url` is ever asked.
         gate: What all requests share: tokens, retries, counters.
         offload: Runs what reads error bodies.
         readers: Runs what reads pages.
+
+    Raises:
+        ConfigError: the proxy that the environment names cannot be used.
     """
 
     def __init__(self, access: Access, *, gate: Gate, offload: Threads, readers: Processes) -> None:
@@ -75,7 +87,9 @@ class Client:
         self._readers = readers
         self._stall_timeout = access.stall_timeout
         self._connections = access.connections
-        self._proxy = _proxy_for(URL(access.base_url))
+        # aiohttp's own trust_env would also take a login from ~/.netrc in the place of the key.
+        self._proxy = proxy_for(access.base_url)
+        self._proxy_url = None if self._proxy is None else URL(self._proxy.url)
         self._sockets = Sockets()
         self._session: aiohttp.ClientSession | None = None
         self._latency = 0.0
@@ -147,12 +161,12 @@ class Client:
         url = URL(f"{self._base_url}{request.path}?{request.query}", encoded=True)
         try:
             async with self._session.get(
-                url, headers=self._headers, proxy=self._proxy, allow_redirects=False
+                url, headers=self._headers, proxy=self._proxy_url, allow_redirects=False
             ) as response:
                 counters.answers[response.status] += 1
                 body = await _body(response)
         except (aiohttp.ClientError, OSError, TimeoutError, ssl.SSLError) as error:
-            raise broken_connection(error, URL(self._base_url).host or "") from error
+            raise broken_connection(error, URL(self._base_url).host or "", self._proxy) from error
         encoding = response.headers.get("Content-Encoding", "")
         took = asyncio.get_running_loop().time() - sent
         measures = counters.measures
@@ -172,18 +186,22 @@ class Client:
             said = await self._offload(error_text, body, encoding, response.headers.get("X-Request-Id"))
         except WrongAnswer as bomb:
             # The status counts all the same: a pause is kept, a key refused; but nobody asks for such a body again.
-            meaning = self._no(response, str(bomb), sent)
+            meaning = self._no(response, Said(str(bomb), is_json=False), sent)
             raise (bomb if isinstance(meaning, Retryable) else meaning) from None
         raise self._no(response, said, sent)
 
-    def _no(self, response: aiohttp.ClientResponse, said: str, sent: float) -> Exception:
+    def _no(self, response: aiohttp.ClientResponse, said: Said, sent: float) -> Exception:
         """What an answer without bars means; a 429 or a Retry-After also holds everybody back."""
         status = response.status
-        text = f"HTTP {status}: {said}"
+        text = f"HTTP {status}: {said.text}"
+        # Inside TLS, a proxy cannot answer for the API.
+        via = self._proxy if response.url.scheme == "http" else None
+        if via is not None and is_proxys_own(status, said):
+            return said_of_proxy(via.answer(status, response.url.host or ""))
         if status in _RETRIED or status >= 500:
             retry_after = retry_after_seconds(response.headers)
             if status == 429:
-                self._gate.tokens.refused(sent=sent, retry_after=retry_after, said=said)
+                self._gate.tokens.refused(sent=sent, retry_after=retry_after, said=said.text)
             elif retry_after:
                 self._gate.tokens.pause(retry_after)
             return Retryable(text, reason=str(status))
@@ -192,7 +210,7 @@ class Client:
         if 300 <= status < 400:
             return Refused(f"HTTP {status}: redirects are not followed; check POLYGON_BASE_URL", status=status)
         if status < 300:
-            return WrongAnswer(f"HTTP {status} is no page: {said}")
+            return WrongAnswer(f"HTTP {status} is no page: {said.text}")
         return Refused(text, status=status)
 
 
@@ -203,14 +221,3 @@ async def _body(response: aiohttp.ClientResponse) -> bytes:
         if len(body) > LARGEST_BODY:
             raise WrongAnswer(f"HTTP {response.status} with a body of more than {LARGEST_BODY // 2**20} MiB")
     return bytes(body)
-
-
-def _proxy_for(url: URL) -> URL | None:
-    """The proxy that the environment names for `url`.
-
-    aiohttp's own trust_env would also take a login from ~/.netrc in the place of the key.
-    """
-    proxy = urllib.request.getproxies_environment().get(url.scheme)
-    if not proxy or urllib.request.proxy_bypass(f"{url.host}:{url.port}"):
-        return None
-    return URL(proxy if "://" in proxy else f"http://{proxy}")

@@ -6,7 +6,7 @@ import codecs
 import ssl
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import aiohttp
 import msgspec
@@ -17,12 +17,25 @@ from polygon_async.polygon.unpacking import unpack_text
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["broken_connection", "error_text", "retry_after_seconds"]
+    from polygon_async.system.proxies import Proxy, ProxyTrouble
 
+__all__ = ["Said", "broken_connection", "error_text", "is_proxys_own", "retry_after_seconds", "said_of_proxy"]
+
+_OF_PROXIES = frozenset({403, 502, 503, 504})
+"""What a proxy may answer in the place of the API, beside 407."""
 _LONGEST_RETRY_AFTER = 3600.0
 """Seconds; whoever asks for more is asked again after these, and may say so again."""
 _LONGEST_TEXT = 64 * 1024
 """Bytes of an error body that are read; the API's own have a few hundred, a gateway's page some thousand."""
+
+
+class Said(NamedTuple):
+    """What an answer that is no page says."""
+
+    text: str
+    """In a line, with the request_id where there is one."""
+    is_json: bool
+    """Whether it is the API's own answer; a gateway's or a proxy's is a page or a word."""
 
 
 class _ErrorBody(msgspec.Struct):
@@ -31,8 +44,12 @@ class _ErrorBody(msgspec.Struct):
     request_id: str | None = None
 
 
-def broken_connection(error: Exception, host: str) -> Exception:
+def broken_connection(error: Exception, host: str, proxy: Proxy | None) -> Exception:
     """What it means that no whole answer came."""
+    if proxy is not None and (trouble := proxy.trouble_of(error, host)) is not None:
+        return said_of_proxy(trouble)
+    if proxy is not None:
+        host = f"{host} through the proxy in {proxy.variable}"
     text = one_line(str(error) or type(error).__name__)
     match error:
         case aiohttp.ClientConnectorCertificateError() | ssl.SSLCertVerificationError():
@@ -55,22 +72,33 @@ def broken_connection(error: Exception, host: str) -> Exception:
             return Retryable(f"the connection to {host} broke ({text})", reason="reset")
 
 
-def error_text(body: bytes, encoding: str, request_id: str | None) -> str:
+def is_proxys_own(status: int, said: Said) -> bool:
+    """Whether the answer to a request that went through a proxy is that proxy's, and not the API's."""
+    return status == 407 or (status in _OF_PROXIES and not said.is_json)
+
+
+def said_of_proxy(trouble: ProxyTrouble) -> Exception:
+    """What trouble with the proxy means: for a while, or for every request."""
+    return Retryable(trouble.text, reason="proxy") if trouble.passes else RunError(trouble.text)
+
+
+def error_text(body: bytes, encoding: str, request_id: str | None) -> Said:
     """What an error body says, in a line; of a long one the beginning is read.
 
     Raises:
         WrongAnswer: it unpacks to more than any page.
     """
     text = unpack_text(body, encoding, _LONGEST_TEXT).removeprefix(codecs.BOM_UTF8)
+    is_json = True
     try:
         answer = msgspec.json.decode(text, type=_ErrorBody)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
-        answer = _ErrorBody()
+        answer, is_json = _ErrorBody(), False
         # A gateway's HTML page says nothing that its status does not; a short plain text may.
         answer.message = "" if b"<" in text else text.decode(errors="replace")
     said = one_line(answer.error or answer.message or "") or "without a word"
     found = answer.request_id or request_id
-    return f"{said}{said_by(found)}"
+    return Said(f"{said}{said_by(found)}", is_json)
 
 
 def retry_after_seconds(headers: Mapping[str, str]) -> float | None:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-import re
 from typing import TYPE_CHECKING
 
 from polygon_async.errors import ConfigError, one_line
+from polygon_async.system.proxies import user_secrets
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -15,7 +15,11 @@ if TYPE_CHECKING:
 __all__ = ["Environment"]
 
 _SECRETS = ("POLYGON_API_KEY", "MASSIVE_API_KEY", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
-_PROXIES = ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
+
+
+def _is_address(name: str) -> bool:
+    """Whether a variable holds the address of a proxy or a server."""
+    return name.lower().endswith("_proxy") or name == "POLYGON_BASE_URL" or name.startswith("AWS_ENDPOINT_URL")
 
 
 class Environment:
@@ -47,13 +51,13 @@ class Environment:
         return environment
 
     def secrets(self) -> list[str]:
-        """Values that no text may show: all layers' keys, and the passwords of proxies."""
-        found = [layer.get(name) or "" for layer in self._layers for name in _SECRETS]
-        proxies = [layer.get(name) or "" for layer in self._layers for name in _PROXIES]
-        with_password = (re.fullmatch(r"(?:\w+://)?[^:@/]*:([^@/]+)@.*", proxy) for proxy in proxies)
-        found += [match[1] for match in with_password if match]
+        """Values that no text may show: all layers' keys, and users and passwords in addresses."""
+        keys = [(layer.get(name) or "").strip() for layer in self._layers for name in _SECRETS]
         # Quotes around a key are no part of it.
-        return [secret for text in found for secret in {text.strip(), text.strip(" \"'")} if secret]
+        found = {secret for key in keys for secret in (key, key.strip("\"'"))}
+        addresses = [value for layer in self._layers for name, value in layer.items() if _is_address(name)]
+        found.update(secret for address in addresses for secret in user_secrets(address or ""))
+        return sorted(found - {""})
 
     def get(self, *names: str) -> tuple[str, str] | None:
         """Name and value of the first of `names` that is set and not empty; the process's variables come first."""

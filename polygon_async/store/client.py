@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from polygon_async.errors import StorageUnusable
 from polygon_async.store.errors import local_trouble
+from polygon_async.system.proxies import proxy_for
 from polygon_async.system.sockets import Sockets
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ async def open_client(on_secret: Callable[[str | None], object], **settings: Any
 
     Raises:
         StorageUnusable: the settings or credentials cannot be used.
+        ConfigError: the proxy cannot be used.
     """
     import aioboto3
     from aiobotocore.config import AioConfig
@@ -51,6 +53,8 @@ async def open_client(on_secret: Callable[[str | None], object], **settings: Any
         for operation in ("PutObject", "UploadPart"):
             client.meta.events.register(f"before-sign.s3.{operation}", _sign_the_checksum)
         try:
+            # Before anything is asked: botocore takes whatever the variable holds for an HTTP proxy.
+            proxy_for(client.meta.endpoint_url, by_scheme_only=True)
             yield client
         finally:
             await asyncio.shield(opening.__aexit__(None, None, None))

@@ -4,13 +4,25 @@ from __future__ import annotations
 
 import contextlib
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from polygon_async.errors import StorageUnusable, UploadFailed, one_line
+from polygon_async.system.proxies import proxies_named
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["DENIED", "RUN_STOPPERS", "code_of", "local_trouble", "status_of", "store_errors", "words_of"]
+    from polygon_async.system.proxies import ProxyTrouble
+
+__all__ = [
+    "DENIED",
+    "RUN_STOPPERS",
+    "code_of",
+    "local_trouble",
+    "status_of",
+    "store_errors",
+    "words_of",
+]
 
 RUN_STOPPERS = {
     "NoSuchBucket": "the bucket does not exist; create it, or name another (S3_BUCKET or --bucket)",
@@ -59,6 +71,8 @@ def store_errors(act: str, *, has_stored: bool) -> Iterator[None]:
     except (NoCredentialsError, CredentialRetrievalError) as error:
         raise StorageUnusable(f"{act}: {local_trouble(error)}") from error
     except (BotoCoreError, BodyError, OSError) as error:
+        if (proxy := _proxy_trouble(error)) is not None:
+            raise (UploadFailed if proxy.passes else StorageUnusable)(f"{act} failed: {proxy.text}") from error
         # A body that is cut short comes as aiohttp's own error.
         raise UploadFailed(f"{act} failed ({one_line(error)})") from error
 
@@ -67,6 +81,8 @@ def local_trouble(error: Exception) -> str:
     """What is wrong on this side of the connection, and what to do."""
     from botocore.exceptions import ConnectTimeoutError, EndpointConnectionError, NoCredentialsError, NoRegionError
 
+    if (proxy := _proxy_trouble(error)) is not None:
+        return proxy.text
     match error:
         case NoCredentialsError():
             return "there are no credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
@@ -76,6 +92,18 @@ def local_trouble(error: Exception) -> str:
             return f"{one_line(error)}; check AWS_ENDPOINT_URL_S3 and the network"
         case _:
             return one_line(error)
+
+
+def _proxy_trouble(error: BaseException) -> ProxyTrouble | None:
+    """What an error says of the proxy that a request was to go through; None where it is not about one."""
+    from botocore.exceptions import EndpointConnectionError, ProxyConnectionError
+
+    if not isinstance(error, EndpointConnectionError | ProxyConnectionError):
+        return None
+    cause = error.kwargs.get("error")
+    host = urlsplit(error.kwargs.get("proxy_url") or "").hostname or getattr(cause, "host", None)
+    proxy = next((each for each in proxies_named() if each.host == host), None)
+    return None if proxy is None or cause is None else proxy.trouble_of(cause, "the store")
 
 
 def code_of(error: Any) -> str:
