@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from polygon_async.model.counters import Counters, Pace, Watcher
     from polygon_async.model.rate import Rate
 
-__all__ = ["show"]
+__all__ = ["Speed", "show", "spell_requests"]
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +51,7 @@ def show(rate: Rate, *, quiet: bool, plain: bool) -> tuple[logging.Handler, Watc
     return _AboveTheView(console), _View(rate, console)
 
 
-class _Speed:
+class Speed:
     """Requests a second over the last seconds, and the time left at the pace of the tickers so far."""
 
     def __init__(self, counters: Counters, total: int) -> None:
@@ -92,7 +92,8 @@ def _counts(counters: Counters, total: int) -> str:
     return ", ".join(parts)
 
 
-def _requests(speed: _Speed, rate: Rate, pace: Pace, counters: Counters) -> str:
+def spell_requests(speed: Speed, rate: Rate, pace: Pace, counters: Counters) -> str:
+    """Requests a second or minute, of how many, and what holds them up: `0.0/min of 5/min, next request in 12 s`."""
     per_second = speed.per_second
     spelt = f"{per_second:.1f}/s" if per_second >= 1 else f"{per_second * 60:.1f}/min"
     now = f" (now {spell_rate(pace.per_second)})" if rate.is_auto and pace.per_second else ""
@@ -128,10 +129,10 @@ class _Lines:
             await asyncio.wait([task])
 
     async def _write(self, counters: Counters, pace: Pace, total: int) -> None:
-        speed = _Speed(counters, total)
+        speed = Speed(counters, total)
         while True:
             await asyncio.sleep(_SECONDS_BETWEEN_LINES)
-            requests = _requests(speed, self._rate, pace, counters)
+            requests = spell_requests(speed, self._rate, pace, counters)
             still = speed.left(pace)
             left = f", {still}" if still else ""
             facts = {
@@ -177,7 +178,7 @@ class _View:
         """Show the view until the run ends; then it disappears, as the summary replaces it."""
         from rich.live import Live
 
-        speed = _Speed(counters, total)
+        speed = Speed(counters, total)
         with Live(console=self._console, auto_refresh=False, transient=True, redirect_stdout=False) as live:
             task = asyncio.create_task(self._redraw(live, counters, pace, speed, total))
             try:
@@ -186,12 +187,12 @@ class _View:
                 task.cancel()
                 await asyncio.wait([task])
 
-    async def _redraw(self, live: Live, counters: Counters, pace: Pace, speed: _Speed, total: int) -> None:
+    async def _redraw(self, live: Live, counters: Counters, pace: Pace, speed: Speed, total: int) -> None:
         while True:
             live.update(self._picture(counters, pace, speed, total), refresh=True)
             await asyncio.sleep(0.25)
 
-    def _picture(self, counters: Counters, pace: Pace, speed: _Speed, total: int) -> RenderableType:
+    def _picture(self, counters: Counters, pace: Pace, speed: Speed, total: int) -> RenderableType:
         from rich.console import Group
         from rich.progress_bar import ProgressBar
         from rich.table import Table
@@ -200,7 +201,7 @@ class _View:
         head = Table.grid(padding=(0, 2))
         bar = ProgressBar(total, counters.ended.total(), width=20)
         head.add_row(Text(_counts(counters, total)), bar, Text(speed.left(pace), style="dim"))
-        requests = _requests(speed, self._rate, pace, counters)
+        requests = spell_requests(speed, self._rate, pace, counters)
         facts = Text(f"{counters.bars:,} bars, requests {requests}", no_wrap=True, overflow="ellipsis")
         flights = list(counters.in_flight.items())
         lines = [

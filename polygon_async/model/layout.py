@@ -23,7 +23,6 @@ __all__ = [
     "REPORT_JSON",
     "TIMEFRAME",
     "VERIFY_CSV",
-    "KeyParts",
     "csv_name",
     "is_tag_value",
     "lzo_name",

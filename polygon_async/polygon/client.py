@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from polygon_async.system.processes import Processes
     from polygon_async.system.threads import Threads
 
-__all__ = ["Client", "Request"]
+__all__ = ["Client"]
 
 _T = TypeVar("_T")
 

@@ -21,15 +21,7 @@ if TYPE_CHECKING:
 
     from polygon_async.polygon.client import Client
 
-__all__ = [
-    "Entry",
-    "EntryPage",
-    "TickerQuery",
-    "entry_of",
-    "entry_pages",
-    "read_entries",
-    "with_list_dates",
-]
+__all__ = ["Entry", "TickerQuery", "entry_of", "entry_pages", "read_entries", "with_list_dates"]
 
 _PATH = "/v3/reference/tickers"
 _LIMIT = 1000

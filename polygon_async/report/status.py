@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from polygon_async.ledger.inventory import Inventory, RecordedRun, RecordedUnit, Upload
     from polygon_async.model.sessions import Coverage
 
-__all__ = ["Status", "UnitStatus", "status_of"]
+__all__ = ["status_of"]
 
 _MOST_LINES = 20
 _STATES = (OutcomeState.UPLOADED, OutcomeState.SAVED, OutcomeState.NO_DATA, None, OutcomeState.FAILED)

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from polygon_async.report.estimate import Estimate
     from polygon_async.settings.settings import Settings
 
-__all__ = ["Plan", "make_plan"]
+__all__ = ["make_plan"]
 
 log = logging.getLogger(__name__)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from polygon_async.cli import live
-from polygon_async.cli.live import _requests, _Speed, show
+from polygon_async.cli.live import Speed, show, spell_requests
 from polygon_async.model.counters import ASKING, Counters
 from polygon_async.model.rate import parse_rate
 from polygon_async.model.states import OutcomeState
@@ -31,7 +31,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 async def test_time_left_knows_the_rate_and_leaves_pauses_out(clock: Clock) -> None:
     counters, pacer = Counters(), Pacer(5 / 60)
-    pace = _Speed(counters, 1001)
+    pace = Speed(counters, 1001)
     assert pace.left(pacer) == "", "nothing has ended: nothing is known"
     counters.ended[OutcomeState.SAVED] += 1
     counters.requests = 2
@@ -50,17 +50,17 @@ async def test_time_left_knows_the_rate_and_leaves_pauses_out(clock: Clock) -> N
 async def test_what_everybody_waits_for_is_told() -> None:
     counters, rate = Counters(), parse_rate("5/min")
     pacer = Pacer(5 / 60)
-    pace = _Speed(counters, 3)
-    assert _requests(pace, rate, pacer, counters) == "0.0/min of 5/min"
+    pace = Speed(counters, 3)
+    assert spell_requests(pace, rate, pacer, counters) == "0.0/min of 5/min"
     await pacer.acquire()
-    assert _requests(pace, rate, pacer, counters).endswith(" of 5/min, next request in 12 s")
+    assert spell_requests(pace, rate, pacer, counters).endswith(" of 5/min, next request in 12 s")
     pacer.pause(41.0)
-    assert _requests(pace, rate, pacer, counters).endswith(", paused by the API for 41 s")
+    assert spell_requests(pace, rate, pacer, counters).endswith(", paused by the API for 41 s")
     stored = Pacer(50.0)
     counters.in_flight |= {"A": "uploading", "B": "waiting for the bucket"}
-    assert _requests(pace, rate, stored, counters).endswith(", waiting for the bucket")
+    assert spell_requests(pace, rate, stored, counters).endswith(", waiting for the bucket")
     counters.in_flight["C"] = ASKING
-    assert _requests(pace, rate, stored, counters).endswith(" of 5/min")
+    assert spell_requests(pace, rate, stored, counters).endswith(" of 5/min")
 
 
 @pytest.mark.parametrize(("quiet", "plain"), [(True, False), (False, True), (False, False)])

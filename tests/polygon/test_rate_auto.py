@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from virtual_time import check_pace, in_virtual_time
 
 import polygon_async
-from polygon_async.cli.live import _requests, _Speed
+from polygon_async.cli.live import Speed, spell_requests
 from polygon_async.model.counters import Counters
 from polygon_async.model.rate import parse_rate, spell_rate
 from polygon_async.polygon.pace.auto import AutoPacer, Search
@@ -295,15 +295,15 @@ def test_a_change_gives_no_free_token(changes: list[tuple[float, float]]) -> Non
 def test_progress_says_the_rate_in_force(caplog: pytest.LogCaptureFixture) -> None:
     async def story() -> list[str]:
         pacer, counters = AutoPacer(Search(), sleep=asyncio.sleep), Counters()
-        pace, seen = _Speed(counters, 1), []
+        pace, seen = Speed(counters, 1), []
         for _ in range(6):
             await pacer.acquire()
-        seen.append(_requests(pace, parse_rate("auto"), pacer, counters))
+        seen.append(spell_requests(pace, parse_rate("auto"), pacer, counters))
         sent = now()
         await asyncio.sleep(0.7)
         pacer.refused(sent=sent, retry_after=None, said=FREE_PLAN_SAYS)
-        seen.append(_requests(pace, parse_rate("auto"), pacer, counters))
-        return [*seen, _requests(pace, parse_rate("7/s"), Pacer(7.0), counters)]
+        seen.append(spell_requests(pace, parse_rate("auto"), pacer, counters))
+        return [*seen, spell_requests(pace, parse_rate("7/s"), Pacer(7.0), counters)]
 
     with caplog.at_level("INFO", "polygon_async"):
         before, after, fixed = in_virtual_time(story())
