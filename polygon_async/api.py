@@ -1,4 +1,4 @@
-"""The same download from Python: bars of one ticker as a DataFrame, or a whole run."""
+"""The Python interface: one ticker's bars as a DataFrame, or a whole run."""
 
 from __future__ import annotations
 
@@ -51,18 +51,18 @@ async def fetch_bars(
         end: Last calendar day, inclusive.
         adjusted: Prices adjusted for splits.
         rate: `N/s`, `N/min`, `N/h`, `unlimited` or `auto`; by default POLYGON_RATE_LIMIT, else `auto`,
-            which finds out what the plan allows and remembers it in the user's cache directory.
-        patience: Seconds from a request's first failure for which it is retried; by default 300.
+            which finds the plan's limit and remembers it in the user's cache directory.
+        patience: How long to keep retrying a failing request, in s; by default 300.
         api_key: By default POLYGON_API_KEY or MASSIVE_API_KEY from the environment.
 
     Returns:
         One row a bar, strictly increasing in `timestamp`, with the columns of the CSV: open, high, low,
         close, volume, vwap (float64), timestamp (int64, start of the bar in ms UTC), transactions
-        (Int64) and otc (boolean), NA where absent. No rows where the range has no bars.
+        (Int64) and otc (boolean), NA where absent. No rows if the range has no bars.
 
     Raises:
         ConfigError: An argument or a variable cannot be used.
-        TickerError: The range could not be fetched whole.
+        TickerError: The range could not be fetched completely.
         RunError: No range can be fetched (the key, the network).
     """
     settings = _settings(
@@ -115,21 +115,21 @@ async def download(
 ) -> Summary:
     """Run a whole download, as the command line does: CSVs, lzop, tagged objects.
 
-    The arguments are the command line's flags; what is None comes from the environment or the
-    defaults. Standard output stays untouched; progress is logged under `polygon_async`. With `processes`
-    pages are read in processes of their own, which import the main module anew: a script that asks for
-    them must guard its top level with `if __name__ == "__main__":`.
+    The arguments are the command line's flags; None means the environment or the default. Nothing is
+    printed; progress is logged under `polygon_async`. With `processes` pages are parsed in separate
+    processes, which import the main module again: a script that asks for them must guard its top level
+    with `if __name__ == "__main__":`.
 
     Returns:
         The summary: `exit_code`, `done`, `failed`, `no_data`, `as_json()`, `as_text()`.
 
     Raises:
-        RunError: The run could not start; one that could not go on tells so in `summary.error`.
+        RunError: The run could not start; if it could not go on, `summary.error` says why.
     """
     if isinstance(tickers, str):
         tickers = [tickers]
     if tickers is not None and not tickers:
-        raise ConfigError("there is no ticker to download")
+        raise ConfigError("no ticker to download")
     settings = _settings(
         {
             "tickers": tickers,
@@ -159,7 +159,7 @@ async def download(
 
 
 def _settings(flags: Mapping[str, object], api_key: str | None) -> Settings:
-    """Settings out of arguments and the process's environment; a `.env` is the command line's business."""
+    """Settings from arguments and the process's environment; only the command line reads `.env`."""
     own = dict(os.environ)
     if api_key is not None:
         own["POLYGON_API_KEY"] = api_key

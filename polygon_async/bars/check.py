@@ -1,4 +1,4 @@
-"""A CSV in, block by block; what it holds out: its digest, its bars and what is wrong with them. It runs in threads."""
+"""A CSV in, block by block; its digest, its bars, and what is wrong with them, out. It runs in threads."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ __all__ = ["CsvCheck"]
 
 _WIDTH = len(COLUMNS)
 _LONGEST_ROW = 10_000
-"""Bytes; what goes on for longer without a line's end is no CSV of bars, and is not kept."""
+"""Bytes; a longer line does not belong to a CSV of bars, and is not kept."""
 
 
 class CsvCheck:
-    """What is known of a CSV so far; blocks are fed in their order, by one thread at a time."""
+    """What is known of a CSV so far; blocks are fed in order, by one thread at a time."""
 
     def __init__(self) -> None:
         self._digest = hashlib.sha256()
@@ -31,17 +31,17 @@ class CsvCheck:
         self.earliest: int | None = None
         self.latest: int | None = None
         self.broken: int | None = None
-        """The first line (from 1) that is no bar."""
+        """The first line (from 1) that is not a bar."""
         self.disorder: int | None = None
-        """The first line (from 1) whose bar does not come after the one before."""
+        """The first line (from 1) whose bar is not later than the one before."""
 
     @property
     def sha256(self) -> str:
-        """Of all so far, in hex."""
+        """The digest of everything so far, in hex."""
         return self._digest.hexdigest()
 
     def feed(self, block: bytes) -> None:
-        """One more block."""
+        """Take one more block."""
         self._digest.update(block)
         lines = (self._rest + block).split(b"\n")
         self._rest = lines.pop()
@@ -55,7 +55,7 @@ class CsvCheck:
             self._take(lines)
 
     def end(self) -> None:
-        """There are no more: a last line must have had its end."""
+        """No more blocks follow: the last line must have been complete."""
         if self._rest and not self._headed:
             self.header = self._rest
         elif self._rest:
@@ -63,7 +63,7 @@ class CsvCheck:
 
     @property
     def is_headed(self) -> bool:
-        """Whether the header is the one that every CSV has."""
+        """Whether the header is that of our CSVs."""
         return self.header == CSV_HEADER
 
     def _take(self, lines: list[bytes]) -> None:

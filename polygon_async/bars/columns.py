@@ -1,4 +1,4 @@
-"""The columns of a CSV of bars: their order, the header, what they hold, and where a row has its timestamp."""
+"""The columns of a CSV of bars: their order, header, types, and the place of the timestamp."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ DTYPES: Mapping[str, str] = {
     "transactions": "Int64",
     "otc": "boolean",
 }
-"""What pandas reads each column as, in the order of the columns."""
+"""The pandas type of each column, in the order of the columns."""
 COLUMNS = tuple(DTYPES)
 CSV_HEADER = b"%s\n" % ",".join(COLUMNS).encode()
 TIMESTAMP = COLUMNS.index("timestamp")

@@ -1,4 +1,4 @@
-"""A CSV in, a DataFrame out."""
+"""A CSV as a DataFrame."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["to_frame"]
 
 
 def to_frame(csv: bytes) -> pd.DataFrame:
-    """The bars of a CSV, one row each, with the types of `DTYPES`; NA where a field is absent."""
+    """The bars of a CSV, one row each, with the types of `DTYPES`; absent fields are NA."""
     import pandas as pd
 
     return pd.read_csv(io.BytesIO(csv), dtype=dict(DTYPES))

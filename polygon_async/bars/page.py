@@ -1,4 +1,4 @@
-"""Pages of bars, whatever their source: what one holds, and how it follows the one before."""
+"""Pages of bars, whatever their source, and how each must follow the one before."""
 
 from __future__ import annotations
 
@@ -29,24 +29,24 @@ __all__ = [
 ]
 
 MOST_BARS = 50_000
-"""Bars of a full page: what one request may ask for at most."""
+"""Bars of a full page: the most that one request may ask for."""
 LONGEST_TAIL = 100_000
-"""Bytes of a page's rows (over a thousand) that are kept to recognise its doubles in the next one."""
+"""Bytes of a page's last rows (over a thousand) that are kept to recognise duplicates in the next page."""
 
 
 @dataclass(frozen=True, slots=True)
 class Border:
-    """Where the pages before have ended: what the next page may not contradict."""
+    """Where the pages so far have ended; the next page must not contradict it."""
 
     last: int | None = None
     """Start of the last bar so far, ms UTC; None before the first bar."""
     tail: bytes = b""
-    """The last rows so far, to tell a double from a contradiction."""
+    """The last rows so far, to tell a duplicate from a contradiction."""
 
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """Bars as they are in a page, or what of them is new."""
+    """The bars of a page, or the new ones among them."""
 
     rows: bytes
     """CSV, each row with its line end."""
@@ -56,7 +56,7 @@ class Table:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Page:
-    """One page that was found true."""
+    """One page that has passed all checks."""
 
     rows: bytes = field(repr=False)
     """The new bars as CSV rows, in order, each with its line end; no header."""
@@ -65,24 +65,24 @@ class Page:
     first: int | None
     """Start of the first new bar, ms UTC; None for a page without any."""
     border: Border
-    """What the page after this one has to follow."""
+    """What the page after this one must follow."""
     days: int = field(repr=False)
-    """The days that the new bars are of (see `days`)."""
+    """The days of the new bars (see `days`)."""
     doubles: int
-    """Bars of this page that were dropped because the rows before hold the same."""
+    """Bars of this page that were dropped, as the rows before have the same."""
     next_url: str | None
     request_id: str | None
     place: Part | None = None
-    """Where the part file has got to, when the rows are in it already and no longer here."""
+    """How far the part file has got, if the rows are already in it and no longer here."""
     resume_at: int | None = None
-    """The first moment (ms UTC) behind this page that has not been asked for; None at the range's end."""
+    """The first moment (ms UTC) after this page that has not been requested; None at the range's end."""
 
 
 def new_rows(table: Table, border: Border) -> Table:
-    """What of a page is new, in strictly increasing order, without the doubles.
+    """The new bars of a page, in strictly increasing order, without duplicates.
 
     Raises:
-        WrongAnswer: a bar comes after a later one, or is there twice, and not the same.
+        WrongAnswer: a bar comes after a later one, or twice with different values.
     """
     import numpy as np
 
@@ -107,7 +107,7 @@ def new_rows(table: Table, border: Border) -> Table:
 
 
 def _same(row: bytes, other: bytes) -> bool:
-    """Whether two rows say the same, however their numbers are spelt (18 and 18.0)."""
+    """Whether two rows have the same values, however their numbers are spelt (18 and 18.0)."""
     if row == other:
         return True
     return [_value(cell) for cell in row.split(b",")] == [_value(cell) for cell in other.split(b",")]
@@ -122,7 +122,7 @@ def _value(cell: bytes) -> Decimal | str:
 
 
 def next_border(border: Border, new: Table) -> Border:
-    """The border after what is new of a page that follows `border`."""
+    """The border after the new bars of a page that follows `border`."""
     if not len(new.stamps):
         return border
     # Only the end of a long page is looked at.
@@ -131,13 +131,13 @@ def next_border(border: Border, new: Table) -> Border:
 
 
 def border_after(last: int, rows: bytes) -> Border:
-    """The border after rows of which the last one is of `last` (ms UTC); the first may be half a row, and goes."""
+    """The border after rows whose last bar starts at `last` (ms UTC); a first half row is dropped."""
     end = rows[-LONGEST_TAIL:]
     return Border(last=last, tail=end[end.index(b"\n") + 1 :] if len(end) == LONGEST_TAIL else end)
 
 
 def spell_moment(t: int) -> str:
-    """A bar's start (ms UTC) for people, even one that no calendar has."""
+    """A bar's start (ms UTC) for people, even if no calendar has it."""
     try:
         return f"{datetime.fromtimestamp(t / 1000, tz=UTC):%Y-%m-%d %H:%M:%S} UTC"
     except (ValueError, OverflowError, OSError):

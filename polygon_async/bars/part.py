@@ -1,4 +1,4 @@
-"""Pages' rows in, a whole CSV under its final name out; or nothing under it. Blocking: it runs in the executor."""
+"""Pages' rows in, a complete CSV under its final name out, or nothing under that name. Blocking: it runs in threads."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ _CHUNK = 2**20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Part:
-    """Where a part file has got to: the next rows go there.
+    """How far a part file has got; the next rows go there.
 
-    A plain value, so that whichever process reads a page can write its rows itself.
+    A plain value, so that the process that parses a page can write its rows itself.
     """
 
     path: Path
     size: int = 0
-    """Bytes that count; what the file holds beyond them was never confirmed and is written over."""
+    """Bytes that are valid; anything beyond them was never confirmed and is overwritten."""
     crc: int = 0
     """CRC-32 of these bytes."""
 
 
 class Digests(NamedTuple):
-    """What a file's content is known by."""
+    """The digests of a file's content."""
 
     crc: int
     """CRC-32."""
@@ -47,9 +47,9 @@ class Digests(NamedTuple):
 
 
 def append_rows(place: Part, rows: bytes) -> Part:
-    """Write the rows of one page; the first ones make the file and come after the header.
+    """Write the rows of one page; the first rows create the file, after its header.
 
-    Doing it again, from the same place, is doing it once.
+    Doing it twice from the same place has the same effect as doing it once.
 
     Raises:
         DiskUnusable: the disk is full, or cannot be written.
@@ -72,12 +72,12 @@ def append_rows(place: Part, rows: bytes) -> Part:
 
 
 def finish(place: Part, whole: Path, *, modified: float) -> str:
-    """Make the part the whole file, dated `modified` (s UTC); returns its sha256 (hex).
+    """Make the part the final file, dated `modified` (s UTC); returns its sha256 (hex).
 
-    It is read once more, and on the disk, before it has its final name: a file under that name is always whole.
+    It is read once more and synced to disk before it gets its final name: a file under that name is always complete.
 
     Raises:
-        DiskUnusable: the disk is full, cannot be written, or does not hold what was written.
+        DiskUnusable: the disk is full, cannot be written, or lost what was written.
         TickerError: a file of this name cannot be made.
     """
     with disk_errors(whole, name=TickerError):
@@ -86,19 +86,19 @@ def finish(place: Part, whole: Path, *, modified: float) -> str:
             found = digests(file, place.size)
             if found is None or found.crc != place.crc:
                 raise DiskUnusable(
-                    f"{place.path} does not hold what was written to it; check the disk, then start again"
+                    f"{place.path} does not contain what was written to it; check the disk, then start again"
                 )
             os.fsync(file.fileno())
-        # lzop stores the time of its input: with a fixed one, the same bars give the same object.
+        # lzop stores its input's time; with a fixed time, the same bars give the same object.
         os.utime(place.path, (modified, modified))
         place.path.replace(whole)
     return found.sha256
 
 
 def digests(file: BufferedIOBase, size: int) -> Digests | None:
-    """The digests of the next `size` bytes of a file; None where it has fewer."""
+    """The digests of the next `size` bytes of a file; None if it has fewer."""
     crc, sha256, left = 0, hashlib.sha256(), size
-    # One piece of memory for all chunks: a new one for each costs more than hashing it.
+    # One buffer for all chunks: a new one for each costs more than hashing it.
     memory = memoryview(bytearray(min(_CHUNK, size)))
     while left and (count := file.readinto(memory[:left])):
         chunk = memory[:count]
@@ -108,6 +108,6 @@ def digests(file: BufferedIOBase, size: int) -> Digests | None:
 
 
 def remove(part: Path) -> None:
-    """Take a part away, if it is there."""
+    """Remove a part, if it is there."""
     with contextlib.suppress(OSError):
         part.unlink(missing_ok=True)

@@ -1,7 +1,4 @@
-"""What the ledger says of a unit in; what of its files can still be used, out. Blocking: it runs in the executor.
-
-The ledger is believed where the files agree with it, byte for byte.
-"""
+"""What is left of a unit's files, and agrees with the ledger byte for byte. Blocking: it runs in threads."""
 
 from __future__ import annotations
 
@@ -27,7 +24,7 @@ __all__ = ["ResumePoint", "remove_csv", "resumption", "whole_csv"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResumePoint:
-    """A part file that holds what the ledger says, and what comes next."""
+    """A part file that has what the ledger says, and what comes next."""
 
     progress: Progress
     place: Part
@@ -35,21 +32,21 @@ class ResumePoint:
 
 
 def whole_csv(known: CsvFile) -> bool:
-    """Whether the CSV that the ledger knows is still there: its name is shared by other ranges."""
+    """Whether the CSV that the ledger knows is still there; other ranges share its name."""
     found = _digests(known.path, known.size)
     return found is not None and found.sha256 == known.sha256
 
 
 def remove_csv(known: CsvFile) -> None:
-    """Take the CSV away that the ledger knows; not another one of its name."""
+    """Remove the CSV that the ledger knows, but not another one of its name."""
     if whole_csv(known):
         known.path.unlink(missing_ok=True)
 
 
 def resumption(unit: Unit, directory: Path, progress: Progress) -> ResumePoint | CsvFile | None:
-    """What is left of a unit that was being fetched: its part, or its CSV when only the ledger had not heard of it.
+    """What is left of a unit that was being fetched: its part, or its CSV if only the ledger had not recorded it yet.
 
-    None where the files are not what the ledger says.
+    None if the files do not agree with the ledger.
     """
     part, whole = directory / part_name(unit), directory / csv_name(unit.ticker.symbol)
     found = _digests(part, progress.size, longer=True)
@@ -65,7 +62,7 @@ def resumption(unit: Unit, directory: Path, progress: Progress) -> ResumePoint |
 
 
 def _digests(path: Path, size: int, *, longer: bool = False) -> Digests | None:
-    """Those of a file's first `size` bytes; None where it has another size, or is not to be had."""
+    """The digests of a file's first `size` bytes; None if its size differs, or it cannot be read."""
     with contextlib.suppress(OSError), path.open("rb") as file:
         found = digests(file, size)
         return found if longer or not file.read(1) else None
@@ -73,7 +70,7 @@ def _digests(path: Path, size: int, *, longer: bool = False) -> Digests | None:
 
 
 def _end(place: Part) -> bytes:
-    """The last rows of a part, as many as tell doubles."""
+    """The last rows of a part, as many as are needed to recognise duplicates."""
     start = max(len(CSV_HEADER), place.size - LONGEST_TAIL)
     with place.path.open("rb") as file:
         file.seek(start)

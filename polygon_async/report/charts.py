@@ -1,4 +1,4 @@
-"""Numbers of a run in; charts as SVG that stands in an HTML page and takes its colours from it, out."""
+"""Charts as SVG to embed in an HTML page, from which they take their colours."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["bars", "lines"]
 
 _INK, _FAINT = "#010203", "#040506"
 _COLOURS = ("#0a0101", "#0a0102", "#0a0103", "#0a0104")
-# The library wants to know a colour; the page decides what it is, by day and by night.
+# The library needs a colour; the page decides what it is, in light and dark mode.
 _OF_THE_PAGE = {_INK: "var(--ink)", _FAINT: "var(--faint)"}
 _OF_THE_PAGE |= {colour: f"var(--series-{number})" for number, colour in enumerate(_COLOURS, 1)}
 _SCRIPT = re.compile(r"<script.*?</script>|<script[^>]*/>", re.DOTALL)
@@ -20,7 +20,7 @@ _MOST_LABELS = 8
 
 
 def lines(series: dict[str, Sequence[tuple[float, float]]], *, x_title: str, y_title: str) -> str:
-    """Lines over a common axis: points (x, y) by the name of their line."""
+    """Lines over a common axis: points (x, y), by the line's name."""
     import pygal
 
     chart = pygal.XY(
@@ -42,7 +42,7 @@ def lines(series: dict[str, Sequence[tuple[float, float]]], *, x_title: str, y_t
 
 
 def bars(rows: Sequence[tuple[str, float]], *, unit: str, horizontal: bool = True) -> str:
-    """A bar for each row, with its value at its end."""
+    """A bar for each row, with its value."""
     import pygal
 
     kind = pygal.HorizontalBar if horizontal else pygal.Bar
@@ -50,7 +50,7 @@ def bars(rows: Sequence[tuple[str, float]], *, unit: str, horizontal: bool = Tru
     chart = kind(
         **_common(),
         show_legend=False,
-        # Beside a bar that lies, its value would stand half on it.
+        # Beside a horizontal bar, its value would overlap it.
         print_values=not horizontal,
         print_values_position="top",
         value_formatter=lambda value: f"{value:,.4g} {unit}".strip(),

@@ -1,4 +1,4 @@
-"""A run's outcomes in; how the bars of each lie in the sessions of its range, out."""
+"""Which sessions the bars of a run's outcomes cover."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _EVERY_DAY = frozenset({AssetType.CRYPTO, AssetType.FOREX})
 
 
 def prepare(tickers: Iterable[Ticker]) -> None:
-    """Have the calendar at hand, beside the work, where it will be needed; blocking."""
+    """Load the calendar beforehand if it will be needed; blocking."""
     if any(ticker.market not in _EVERY_DAY for ticker in tickers):
         with contextlib.suppress(ValueError):
             sessions(AssetType.STOCKS, today(), today())
@@ -42,7 +42,7 @@ class Covered:
 
     outcome: Outcome
     expected: Sessions
-    """Of its range."""
+    """The sessions of its range."""
     found: Coverage
 
 
@@ -51,8 +51,8 @@ async def cover(outcomes: Sequence[Outcome], *, offload: Threads) -> list[Covere
     try:
         return await offload(_covered, outcomes)
     except ValueError as error:
-        # The library's calendars reach only so far back and ahead.
-        log.warning("the sessions of this range are not known (%s): gaps are not looked for", one_line(error))
+        # The library's calendars cover a limited time.
+        log.warning("the trading sessions of this range are unknown (%s); gaps are not checked", one_line(error))
         return []
 
 
@@ -63,7 +63,7 @@ def _covered(outcomes: Sequence[Outcome]) -> list[Covered]:
         unit, csv = outcome.unit, outcome.csv
         if csv is None or csv.days is None:
             continue
-        # A day that is not over yet owes no bar.
+        # A day that is not over yet need not have a bar.
         asked = (unit.ticker.market, unit.start, min(unit.end, today() - timedelta(days=1)))
         if asked not in known:
             known[asked] = sessions(*asked)

@@ -1,4 +1,4 @@
-"""Units and how dense their tickers' bars are in; what fetching them will take, as ranges, out."""
+"""What fetching some units will take, as ranges, judged by how dense their tickers' bars are."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 __all__ = ["Density", "Estimate", "Span", "estimate", "expect"]
 
 _CSV_BYTES = (58.0, 80.0)
-"""Of a bar's row."""
+"""Bytes of a bar's row."""
 _STORED_SHARE = (0.5, 0.6)
-"""Of a CSV's bytes that are left when lzop has compressed it."""
+"""The share of a CSV's bytes that remains after lzop."""
 _MINUTES = {
     AssetType.STOCKS: (1.0, 960.0),
     AssetType.OPTIONS: (1.0, 390.0),
@@ -32,14 +32,14 @@ _MINUTES = {
     AssetType.FOREX: (1.0, 1440.0),
     AssetType.CRYPTO: (1.0, 1440.0),
 }
-"""Bars of a session that a ticker can have: from a single trade to every minute of the market's day."""
+"""Bars that a ticker can have in a session: from a single one to every minute of the market's day."""
 _DRIFT = 0.25
-"""How far a ticker's density may be from what it was, or a ticker's from others' of its market."""
+"""How far a ticker's density may differ from its earlier one, or from that of other tickers of its market."""
 
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """From the least to the most that it may be."""
+    """A range, from the least to the most."""
 
     low: float
     high: float
@@ -67,7 +67,7 @@ class Estimate:
 
     units: int
     sessions: Mapping[str, int]
-    """In the range, by market; of units with ranges of their own, the most."""
+    """Sessions in the range, by market; if units have different ranges, the most."""
     requests: Span
     bars: Span
     csv_bytes: Span
@@ -75,7 +75,7 @@ class Estimate:
     largest: float
     """Bytes that the largest CSV may have."""
     bases: Mapping[str, int]
-    """How many tickers' densities come from the `ledger`, a `sample`, `others` of their market, or an `assumption`."""
+    """How many densities come from the `ledger`, a `sample`, `others` of the market, or an `assumption`."""
 
     def as_json(self) -> dict[str, Any]:
         """Ranges as [low, high]."""
@@ -86,14 +86,14 @@ class Estimate:
 def estimate(
     units: Sequence[Unit], known: Mapping[str, Density], *, lookups: int = 0, today: date | None = None
 ) -> Estimate:
-    """What fetching the units will take at least, and at most.
+    """What fetching the units will take, at least and at most.
 
     Args:
         units: What is to be fetched.
-        known: The densities of tickers, by their symbols; others are taken to be between the thinnest and the
-            densest of their market, or where none is known between what a market can have.
-        lookups: Requests that tags may cost on top, at most.
-        today: Days from this one on hold no bars yet.
+        known: Densities by symbol; other tickers are assumed to lie between the thinnest and the densest of
+            their market, or, if none is known, between what the market allows.
+        lookups: Most requests that looking up tags may cost.
+        today: Days from this one on have no bars yet.
 
     Raises:
         ValueError: an exchange's calendar does not reach there.
@@ -133,7 +133,7 @@ def estimate(
 
 
 def _requests(bars: Span) -> Span:
-    """A page holds so many bars; windows may cost a tenth and one more, and an empty range is asked for twice."""
+    """By the bars of a page; windows may cost a tenth more plus one, and an empty range is requested twice."""
     low = max(1, math.ceil(bars.low / MOST_BARS))
     high = max(2, math.ceil(bars.high / MOST_BARS))
     return Span(low, high if high <= 2 else math.ceil(high * 1.1) + 1)
@@ -149,7 +149,7 @@ def _density(unit: Unit, known: Mapping[str, Density], of_market: Mapping[str, S
 
 
 def _of_markets(units: Iterable[Unit], known: Mapping[str, Density]) -> dict[str, Span]:
-    """From the thinnest to the densest that is known of each market."""
+    """The thinnest to the densest known ticker of each market."""
     found: dict[str, list[float]] = {}
     for unit in units:
         if (density := known.get(unit.ticker.symbol)) is not None:
@@ -164,7 +164,7 @@ def _around(low: float, high: float) -> Span:
 async def expect(
     units: Sequence[Unit], densities: Mapping[str, float], *, lookups: int, offload: Threads
 ) -> Estimate | None:
-    """What a plan would have said of these units with what the ledger knew; None where the sessions are not known."""
+    """The estimate that a plan would have given from the ledger alone; None if the sessions are unknown."""
     known = {symbol: Density(bars=bars, basis="ledger") for symbol, bars in densities.items()}
     try:
         return await offload(estimate, units, known, lookups=lookups, today=today() - timedelta(days=1))

@@ -1,4 +1,4 @@
-"""A run's report in; one HTML page that needs nothing else, by day, by night and on paper, out."""
+"""A run's report as one self-contained HTML page, for light and dark mode and for print."""
 
 from __future__ import annotations
 
@@ -53,10 +53,10 @@ _PAGE = """<!doctype html>
 </body>
 </html>
 """
-_WORDS = {0: "all done", 1: "some failed, or nothing had data", 2: "could not go on", 130: "interrupted"}
+_WORDS = {0: "all done", 1: "some tickers failed, or none had data", 2: "could not go on", 130: "interrupted"}
 _STAGES = {
     "tokens": "waiting for the rate limit",
-    "pauses": "pauses that the API asked for",
+    "pauses": "pauses requested by the API",
     "network": "network, request to last byte",
     "reading": "reading pages",
     "lzop": "lzop",
@@ -65,7 +65,7 @@ _STAGES = {
 
 
 def html_of(report: Mapping[str, Any]) -> str:
-    """The page of a report, as `report_of` made it or as its JSON was read back."""
+    """The page of a report, from `report_of` or read back from its JSON."""
     title = f"Minute bars, {report['collected'][:16].replace('T', ' ')} UTC"
     parts = [
         _head(title, report),
@@ -85,7 +85,7 @@ def _head(title: str, report: Mapping[str, Any]) -> str:
     count = report["tickers"]
     code = report["exit_code"]
     told = report["error"] or _WORDS.get(code, "")
-    start = "each from its last day on," if report["from"] == "last" else report["from"]
+    start = "each since its last day," if report["from"] == "last" else report["from"]
     tiles = [
         ("tickers done", f"{count['done']:,} of {count['total']:,}"),
         ("failed", f"{count['failed']:,}"),
@@ -110,7 +110,7 @@ def _head(title: str, report: Mapping[str, Any]) -> str:
 
 
 def _planned(estimate: Mapping[str, Any] | None) -> list[tuple[str, str]]:
-    """How many requests a plan would have named."""
+    """How many requests a plan would have estimated."""
     if not estimate or not estimate["units"]:
         return []
     low, high = estimate["requests"]
@@ -133,7 +133,7 @@ def _rate(series: Mapping[str, Any]) -> str:
         if any(point[place] for point in points):
             shown[name] = [(point[0], point[place]) for point in points]
     chart = lines(shown, x_title="seconds since the start", y_title="requests a second")
-    told = f"One point for every {series['seconds']:g} s in which anything was sent."
+    told = f"One point for every {series['seconds']:g} s in which requests were sent."
     return f'<div class="scroll">{chart}</div><p class="soft">{told}</p>'
 
 
@@ -150,7 +150,7 @@ def _stages(spent: Mapping[str, float]) -> str:
     if not rows:
         return ""
     chart = bars(rows, unit="s")
-    return f'<div class="scroll">{chart}</div><p class="soft">Of all tickers together, which overlap.</p>'
+    return f'<div class="scroll">{chart}</div><p class="soft">All tickers together; they overlap.</p>'
 
 
 def _months(coverage: Mapping[str, Any]) -> str:
@@ -164,10 +164,10 @@ def _months(coverage: Mapping[str, Any]) -> str:
         _month_row(each["ticker"], each["months"], names, has_gaps=bool(each["missing"]), gaps=each["missing"])
         for each in coverage["tickers"]
     ]
-    told = f"{coverage['with_gaps']:,} of {coverage['of']:,} tickers have sessions without any bar within their life."
+    told = f"{coverage['with_gaps']:,} of {coverage['of']:,} tickers have sessions without any bar during their life."
     shown = len(coverage["tickers"])
     if shown < coverage["of"]:
-        told += f" The {shown} that lack most are shown."
+        told += f" Shown: the {shown} that lack the most."
     gaps = [
         (each["ticker"], f"{len(each['missing']):,}", ", ".join(each["missing"][:12]))
         for each in coverage["tickers"]
@@ -177,7 +177,7 @@ def _months(coverage: Mapping[str, Any]) -> str:
     return (
         f"<p>{told}</p>{table}<div class='scroll'><table class='months'><tr><th>ticker</th>{head}</tr>"
         f"{''.join(rows)}</table></div>"
-        '<p class="soft">Share of a month\'s sessions with bars, in percent; framed: with sessions missing.</p>'
+        '<p class="soft">Share of a month\'s sessions with bars, in percent; framed: sessions are missing.</p>'
     )
 
 
@@ -212,7 +212,7 @@ def _failures(report: Mapping[str, Any]) -> str:
         return ""
     rest = report["tickers"]["failed"] - len(failed)
     more = f"<p>and {rest:,} more, in failed.csv</p>" if rest > 0 else ""
-    again = "<p>Run just these again with <code>--universe failed.csv</code> and the same days.</p>"
+    again = "<p>Rerun only these with <code>--universe failed.csv</code> and the same days.</p>"
     return (
         _table([("ticker", False), ("what happened", False)], [(f["ticker"], f["error"]) for f in failed])
         + more
@@ -228,7 +228,7 @@ def _list(tickers: Sequence[str], total: int) -> str:
 
 
 def _table(columns: Sequence[tuple[str, bool]], rows: Iterable[Sequence[object]]) -> str:
-    """A table; of each column its name, and whether it holds numbers."""
+    """A table; each column has a name, and whether it contains numbers."""
     lines = list(rows)
     if not lines:
         return ""

@@ -1,4 +1,4 @@
-"""A run that has ended, or rows, in; lists that `--universe` reads, each a whole file or none, out."""
+"""Lists of tickers that `--universe` reads: `failed.csv`, `no_data.csv` and others."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ __all__ = ["write_list", "write_lists"]
 
 
 def write_lists(summary: Summary) -> None:
-    """Write a run's `failed.csv` and `no_data.csv` anew, in the universe's own form.
+    """Rewrite `failed.csv` and `no_data.csv` after a run, in the universe's own form.
 
-    After a run that was stopped, `failed.csv` also has the tickers that it did not finish, so that
-    the list is what is left to do.
+    After a run that was stopped, `failed.csv` also lists the tickers that it did not finish, so that
+    the list is all that is left to do.
 
     Raises:
         DiskUnusable: they cannot be written.
@@ -40,7 +40,7 @@ def write_lists(summary: Summary) -> None:
 
 
 def write_list(path: Path, columns: Sequence[str], rows: Sequence[Mapping[str, str]]) -> None:
-    """Write a list anew, whole or not at all; without rows, remove the file.
+    """Replace a list as a whole; without rows, remove the file.
 
     Raises:
         DiskUnusable: it cannot be written.

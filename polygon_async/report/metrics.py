@@ -1,4 +1,4 @@
-"""A run's counters in; a file of metrics in the Prometheus text format, written anew while it runs, out."""
+"""A run's metrics as a file in the Prometheus text format, rewritten while it runs."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ _LAST_SUCCESS = f"{_PREFIX}last_success_timestamp_seconds"
 
 
 class MetricsFile:
-    """A file for node_exporter's textfile collector, whole at any moment.
+    """A file for node_exporter's textfile collector, complete at any moment.
 
-    Its name should end in `.prom`. When the last run that went well has ended is carried over from
-    the file of before, so that an alarm can tell how old the data are.
+    Its name should end in `.prom`. The time of the last success is carried over from the earlier file,
+    so that an alarm can tell how old the data are.
 
     Raises:
         ConfigError: the file cannot be written.
@@ -63,12 +63,12 @@ class MetricsFile:
         try:
             yield
         finally:
-            # Its thread may be in the middle of a file, which `end` is about to write, too.
+            # Its thread may be writing the file that `end` is about to write, too.
             stop.set()
             await asyncio.wait([task])
 
     def end(self, summary: Summary | None) -> None:
-        """Write how the run has ended; None: it could not begin."""
+        """Write how the run ended; None: it could not start."""
         self._running = False
         self._exit_code = 2 if summary is None else summary.exit_code
         if self._exit_code == 0:
@@ -85,7 +85,7 @@ class MetricsFile:
         try:
             replace_file(self._path, text)
         except OSError as error:
-            log.warning("the metrics cannot be written to %s (%s)", self._path, one_line(error.strerror or error))
+            log.warning("cannot write the metrics to %s (%s)", self._path, one_line(error.strerror or error))
 
     def _text(self) -> str:
         from prometheus_client import CollectorRegistry, generate_latest
@@ -95,9 +95,9 @@ class MetricsFile:
         return generate_latest(registry).decode()
 
     def collect(self) -> Iterator[Metric]:
-        """The metrics as they are now; prometheus_client asks for them."""
-        yield _gauge("running", "Whether a run is going on.", [((), float(self._running))])
-        yield _gauge("start_timestamp_seconds", "When the run began.", [((), self._began)])
+        """The current metrics; called by prometheus_client."""
+        yield _gauge("running", "Whether a run is in progress.", [((), float(self._running))])
+        yield _gauge("start_timestamp_seconds", "When the run started.", [((), self._began)])
         if self._last_success is not None:
             name = _LAST_SUCCESS.removeprefix(_PREFIX)
             yield _gauge(name, "When the last run with exit code 0 ended.", [((), self._last_success)])
@@ -109,7 +109,7 @@ class MetricsFile:
         if self._pace is not None:
             allowed = self._pace.per_second
             rate = float("inf") if allowed is None else allowed
-            yield _gauge("allowed_requests_per_second", "The pace; +Inf for no limit.", [((), rate)])
+            yield _gauge("allowed_requests_per_second", "The current rate limit; +Inf for none.", [((), rate)])
 
     def _states(self, counters: Counters) -> Iterator[Metric]:
         states = {str(state): count for state, count in counters.ended.items()}
@@ -118,7 +118,7 @@ class MetricsFile:
         rows = [((state.replace(" ", "_"),), float(count)) for state, count in states.items()]
         yield _gauge("tickers", "Tickers by state.", rows, "state")
         queues = [((name,), float(length())) for name, length in counters.queues.items()]
-        yield _gauge("queue_length", "What waits in each queue.", queues, "queue")
+        yield _gauge("queue_length", "Tickers waiting in each queue.", queues, "queue")
 
 
 def _counted(counters: Counters) -> Iterator[Metric]:
@@ -133,7 +133,7 @@ def _counted(counters: Counters) -> Iterator[Metric]:
     yield _counter("csv_bytes", "Bytes written to CSVs.", [((), counters.csv_bytes)])
     yield _counter("stored_bytes", "Bytes of objects that were read back.", [((), counters.stored_bytes)])
     spent = [((what,), seconds) for what, seconds in measures.seconds.items()]
-    yield _counter("spent_seconds", "Seconds of all tickers together, by what they were spent on.", spent, "on")
+    yield _counter("spent_seconds", "Seconds spent, all tickers together, by activity.", spent, "on")
     shares = {"0.5": 0.5, "0.95": 0.95, "0.99": 0.99}
     known = [((name,), found) for name, share in shares.items() if (found := measures.latencies.percentile(share))]
     yield _gauge("request_seconds", "How long requests take, by quantile.", known, "quantile")
@@ -158,7 +158,7 @@ def _gauge(name: str, said: str, rows: Iterable[tuple[tuple[str, ...], float]], 
 
 
 def _last_success(path: Path) -> float | None:
-    """What the file of an earlier run says."""
+    """The time of the last success, from an earlier run's file."""
     from prometheus_client.parser import text_string_to_metric_families
 
     with contextlib.suppress(OSError, ValueError):

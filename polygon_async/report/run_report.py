@@ -1,4 +1,4 @@
-"""A run that has ended in; its report as one plain value, from which the page can be made again at any time, out."""
+"""A run's report as one plain value, from which its page can be made again at any time."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ _MOST_FAILED = 500
 
 
 def report_of(summary: Summary, settings: Mapping[str, object], covered: Sequence[Covered]) -> dict[str, Any]:
-    """The report of a run; its size does not grow with the number of tickers, but for the failures.
+    """The report of a run; apart from the failures, its size does not grow with the number of tickers.
 
     Args:
         summary: The run.
-        settings: What it was asked to do, without secrets.
-        covered: How its tickers' bars lie in their sessions.
+        settings: Its settings, without secrets.
+        covered: Which sessions its tickers' bars cover.
     """
     lists, measures = summary.lists(), summary.counters.measures
     timed = [outcome for outcome in summary.outcomes if outcome.seconds is not None]
@@ -53,7 +53,7 @@ def report_of(summary: Summary, settings: Mapping[str, object], covered: Sequenc
 
 
 def redacted(value: Any, redact: Callable[[str], str]) -> Any:
-    """A plain value without secrets in its texts; numbers stay what they are, however short a secret is."""
+    """A plain value with secrets removed from its texts; numbers stay as they are, however short a secret is."""
     if isinstance(value, str):
         return redact(value)
     if isinstance(value, dict):
@@ -68,7 +68,7 @@ def _plain(value: object) -> object:
 
 
 def _series(measures: Measures) -> dict[str, object]:
-    """Requests over time: second of the run, requests a second, of them refused and failed, and allowed a second."""
+    """Requests over time: second of the run, requests a second, refused, failed, and allowed ones a second."""
     length = measures.series.seconds
     points = [
         [number * length, span.requests / length, span.refused / length, span.failed / length, span.allowed]
@@ -78,7 +78,7 @@ def _series(measures: Measures) -> dict[str, object]:
 
 
 def _latencies(measures: Measures) -> list[list[float]]:
-    """Upper bound in ms, and requests, for every class that has any; classes are merged until there are few."""
+    """Upper bound in ms and number of requests of every bucket that has any, eight buckets merged into one."""
     merged: Counter[int] = Counter()
     for number, count in measures.latencies.counts.items():
         merged[-(-number // 8)] += count
@@ -92,7 +92,7 @@ def _slow(outcome: Outcome) -> dict[str, object]:
 
 
 def _coverage(covered: Sequence[Covered]) -> dict[str, object]:
-    """All tickers' sessions by month, and those of the tickers that lack most."""
+    """All tickers' sessions by month, and those of the tickers that lack the most."""
     expected: Counter[str] = Counter()
     with_bars: Counter[str] = Counter()
     for sessions, tickers in Counter(each.expected.days for each in covered).items():
@@ -130,7 +130,7 @@ def _covered(each: Covered) -> dict[str, object]:
 
 
 def write_report(report: Mapping[str, Any], directory: Path) -> Path:
-    """Write a report as JSON and as a page, each whole or not at all; returns the page's path.
+    """Write a report as JSON and as a page, each replaced as a whole; returns the page's path.
 
     Raises:
         DiskUnusable: they cannot be written.

@@ -1,4 +1,4 @@
-"""What a ledger knows in; totals, failures with their reasons and a line for each unit, as text or JSON, out."""
+"""What a ledger knows, as text or JSON: totals, failures with their reasons, and a line for each unit."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from polygon_async._version import __version__
 from polygon_async.model.states import FetchState, OutcomeState, RunState, UploadState
-from polygon_async.report.words import day, duration, first_lines, moment, size
+from polygon_async.report.words import counted, day, duration, first_lines, moment, size
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,9 +21,9 @@ __all__ = ["status_of"]
 
 _MOST_LINES = 20
 _STATES = (OutcomeState.UPLOADED, OutcomeState.SAVED, OutcomeState.NO_DATA, None, OutcomeState.FAILED)
-"""In the order in which they are told."""
+"""In the order in which they are shown."""
 _ALL = "--all"
-"""What shows the rest."""
+"""The flag that shows the rest."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,7 +37,7 @@ class UnitStatus:
     """What is pending."""
     error: str = ""
     upload: Upload | None = None
-    """The newest."""
+    """The newest upload."""
 
     @property
     def stored(self) -> int:
@@ -45,7 +45,7 @@ class UnitStatus:
         return (self.upload.size or 0) if self.state is OutcomeState.UPLOADED and self.upload else 0
 
     def as_json(self) -> dict[str, Any]:
-        """It for programs; a unit that is being fetched tells the bars so far."""
+        """The unit for programs; one that is being fetched has its bars so far."""
         unit, upload = self.unit, self.upload
         confirmed = self.state is OutcomeState.UPLOADED
         return {
@@ -74,12 +74,12 @@ class Status:
     """What a ledger knows."""
 
     path: Path
-    """Of the ledger."""
+    """The ledger's path."""
     units: Sequence[UnitStatus]
     runs: Sequence[RecordedRun]
 
     def as_json(self) -> dict[str, Any]:
-        """All of it as one JSON object; sizes in bytes, moments in ISO 8601."""
+        """Everything as one JSON object; sizes in bytes, moments in ISO 8601."""
         counts = self._counts
         return {
             "version": __version__,
@@ -93,12 +93,13 @@ class Status:
         }
 
     def as_text(self, *, most: int | None = _MOST_LINES) -> str:
-        """It for a person; of failures and of tickers at most so many lines, None for all."""
+        """The status for a person, with at most `most` lines of failures and of tickers; None: all of them."""
         counts = self._counts
-        told = ", ".join(f"{counts[state]:,} {_word(state)}" for state in _STATES if counts[state])
+        told = ", ".join(f"{counts[state]:,} {_after_number(state)}" for state in _STATES if counts[state])
+        units = counted(len(self.units), "unit")
         stored = sum(each.stored for each in self.units)
         lines = [
-            f"{self.path}: {len(self.units):,} units: {told}" if self.units else f"{self.path}: no units",
+            f"{self.path}: {units}: {told}" if self.units else f"{self.path}: no units",
             f"  bars      {self._sum('bars'):,}, {size(self._sum('size'))} of CSV, {size(stored)} in S3",
         ]
         if self.runs:
@@ -127,7 +128,7 @@ def status_of(inventory: Inventory, path: Path, tickers: Sequence[str] | None) -
 
 
 def _unit(unit: RecordedUnit) -> UnitStatus:
-    """The newest upload decides: an earlier one to elsewhere is history."""
+    """The newest upload decides; an earlier one to another destination is history."""
     upload = unit.uploads[-1] if unit.uploads else None
     match unit.state:
         case FetchState.NO_DATA:
@@ -147,6 +148,11 @@ def _unit(unit: RecordedUnit) -> UnitStatus:
 
 def _word(state: OutcomeState | None) -> str:
     return "pending" if state is None else state.value
+
+
+def _after_number(state: OutcomeState | None) -> str:
+    """The state as it follows a number."""
+    return "without data" if state is OutcomeState.NO_DATA else _word(state)
 
 
 def _table(units: Sequence[UnitStatus]) -> list[str]:
@@ -181,7 +187,7 @@ def _row(each: UnitStatus) -> tuple[str, ...]:
 
 
 def _sessions(coverage: Coverage | None) -> str:
-    """How many of the range's sessions have bars, and how many of a ticker's life have none."""
+    """How many of the range's sessions have bars, and how many of the ticker's life have none."""
     if coverage is None:
         return ""
     missing = f", {coverage.missing.bit_count():,} missing" if coverage.missing else ""
@@ -191,7 +197,7 @@ def _sessions(coverage: Coverage | None) -> str:
 def _run(run: RecordedRun) -> str:
     state = "is running, or was killed" if run.state is RunState.RUNNING else run.state
     took = "" if run.ended is None else f" after {duration((run.ended - run.started).total_seconds())}"
-    return f"{state}{took}, begun {run.started:%Y-%m-%d %H:%M} UTC ({run.first_day} to {run.last_day})"
+    return f"{state}{took}, started {run.started:%Y-%m-%d %H:%M} UTC ({run.first_day} to {run.last_day})"
 
 
 def _run_json(run: RecordedRun) -> dict[str, Any]:

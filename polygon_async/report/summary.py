@@ -1,4 +1,4 @@
-"""What a run came to, as a value: its text, its JSON, its exit code."""
+"""The result of a run: its text, its JSON, its exit code."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Summary:
-    """A run that has ended, however it ended."""
+    """The result of a run, however it ended."""
 
     tickers: Sequence[Ticker]
     """The universe of the run, in order."""
     outcomes: Sequence[Outcome]
-    """One for every unit that ended, in the order in which they did."""
+    """One for every unit that ended, in order of ending."""
     counters: Counters
     start: date
     end: date
@@ -51,15 +51,15 @@ class Summary:
     """The output directory."""
     interrupted: bool = False
     error: str | None = None
-    """What stopped the run, where something did."""
+    """What stopped the run, if anything did."""
     coverages: Mapping[str, Coverage] = field(default_factory=dict)
-    """How the bars of each ticker lie in its range's sessions, by its symbol, as far as that is known."""
+    """Which sessions the bars of each ticker cover, by symbol, as far as that is known."""
     estimate: Estimate | None = None
-    """What a plan would have said before it began, without a sample."""
+    """The estimate that a plan would have given before the run, without a sample."""
     since_last: bool = False
-    """Whether each ticker's range began on the day after what was held of it."""
+    """Whether each ticker's range began on the day after the last one that was held."""
     has_earlier: bool = False
-    """Whether bars from before the range were held of any of them: then a range without any is no failure."""
+    """Whether bars from before the range were held of any ticker: then a range without any is no failure."""
 
     def __repr__(self) -> str:
         return f"<Summary: {_counted(self.totals()['tickers'])}, exit code {self.exit_code}>"
@@ -75,7 +75,7 @@ class Summary:
 
     @property
     def done(self) -> list[Outcome]:
-        """Units whose bars are where they were to go."""
+        """Units whose bars arrived where they should."""
         return [o for o in self.outcomes if o.state in {OutcomeState.UPLOADED, OutcomeState.SAVED}]
 
     @property
@@ -85,18 +85,18 @@ class Summary:
 
     @property
     def no_data(self) -> list[Outcome]:
-        """Units whose range holds no bar."""
+        """Units whose range has no bar."""
         return [o for o in self.outcomes if o.state is OutcomeState.NO_DATA]
 
     @property
     def unfinished(self) -> list[Ticker]:
-        """Tickers that the run did not get to the end of."""
+        """Tickers that the run did not finish."""
         ended = {outcome.unit.ticker.symbol for outcome in self.outcomes}
         return [ticker for ticker in self.tickers if ticker.symbol not in ended]
 
     @property
     def was_stopped(self) -> bool:
-        """Whether it ended before everything was tried."""
+        """Whether the run ended before everything was tried."""
         return self.interrupted or self.error is not None
 
     @property
@@ -109,7 +109,7 @@ class Summary:
         return {**self.totals(), **{name: list(each) for name, each in self.lists().items()}}
 
     def totals(self) -> dict[str, Any]:
-        """The summary without its lists: it does not grow with the number of tickers."""
+        """The summary without its lists; its size does not grow with the number of tickers."""
         return {
             "version": __version__,
             "exit_code": self.exit_code,
@@ -140,7 +140,7 @@ class Summary:
         }
 
     def lists(self) -> dict[str, Iterator[Any]]:
-        """The summary's lists, by their names in its JSON object: what ended how, and what is left."""
+        """The summary's lists, by their names in the JSON object: what ended how, and what is left."""
         return {
             "done": (_done_json(each, self.coverages.get(each.unit.ticker.symbol)) for each in self.done),
             "no_data": (each.unit.ticker.symbol for each in self.no_data),
@@ -155,10 +155,11 @@ class Summary:
         stored = f", {size(summed['stored_bytes'])} in S3" if summed["stored_bytes"] else ""
         lines.append(f"  bars      {summed['bars']:,}, {size(summed['csv_bytes'])} of CSV{stored}")
         retries = ", ".join(f"{count} x {reason}" for reason, count in summed["retries"].items())
-        told = f", of these retries: {retries}" if retries else ""
+        told = f", including retries: {retries}" if retries else ""
         lines.append(f"  requests  {summed['requests']:,}{told}{self._expected}")
         if summed["doubles"]:
-            lines.append(f"  doubles   {summed['doubles']:,} identical bars were sent twice and kept once")
+            repeated = "1 bar was" if summed["doubles"] == 1 else f"{summed['doubles']:,} bars were"
+            lines.append(f"  repeated  {repeated} sent twice, identically, and kept once")
         lines += _titled("starts late", self.late, _late_start)
         lines += _titled("gaps", [each for each in self.coverages.items() if each[1].missing], _gap)
         lines += _titled("ends early", self._ended_early(), _early_end)
@@ -185,11 +186,11 @@ class Summary:
 
     @property
     def _first_day(self) -> str:
-        return "each from its last day on," if self.since_last else self.start.isoformat()
+        return "each since its last day," if self.since_last else self.start.isoformat()
 
 
 def _counted(tickers: Mapping[str, int]) -> str:
-    before = f" ({tickers['earlier']} before)" if tickers["earlier"] else ""
+    before = f" ({tickers['earlier']} in earlier runs)" if tickers["earlier"] else ""
     parts = [f"{tickers['done']} of {tickers['total']} tickers done{before}"]
     parts += [f"{tickers['no_data']} without data"] if tickers["no_data"] else []
     parts += [f"{tickers['failed']} failed"] if tickers["failed"] else []
@@ -241,6 +242,6 @@ def _done_json(outcome: Outcome, coverage: Coverage | None) -> dict[str, Any]:
 
 
 def _titled(title: str, told: Sequence[_T], line: Callable[[_T], str], everything: str = "--json") -> list[str]:
-    """A line for each of the first of many under a title, and where all of them are."""
+    """A line for each of the first items under a title, and where all of them are."""
     shown = first_lines(map(line, told), len(told), most=_MOST_LINES, rest=f"see {everything}")
     return [f"  {title if index == 0 else '':<9} {line}" for index, line in enumerate(shown)]

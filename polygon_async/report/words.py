@@ -1,4 +1,4 @@
-"""Sizes, spans, moments and long lists in; the words that a person reads, out."""
+"""How sizes, durations, moments and long lists are written for people."""
 
 from __future__ import annotations
 
@@ -9,16 +9,21 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["day", "duration", "first_lines", "moment", "size"]
+__all__ = ["counted", "day", "duration", "first_lines", "moment", "size"]
+
+
+def counted(number: int, noun: str) -> str:
+    """`1 object`, `2,000 objects`."""
+    return f"{number:,} {noun}{'s' * (number != 1)}"
 
 
 def moment(ms: int) -> str:
-    """Of ms UTC, in ISO 8601."""
+    """ms UTC as a moment in ISO 8601."""
     return datetime.fromtimestamp(ms / 1000, tz=UTC).isoformat()
 
 
 def day(ms: int) -> str:
-    """UTC's calendar day of ms UTC."""
+    """ms UTC as a calendar day, UTC."""
     return moment(ms)[:10]
 
 
@@ -32,7 +37,7 @@ def duration(seconds: float) -> str:
 
 
 def size(count: float) -> str:
-    """`60.1 MB`, of bytes."""
+    """Bytes as `60.1 MB`."""
     for unit in ("B", "kB", "MB", "GB"):
         if count < 1000:
             return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
@@ -41,7 +46,7 @@ def size(count: float) -> str:
 
 
 def first_lines(lines: Iterable[str], total: int, *, most: int | None, rest: str) -> list[str]:
-    """At most so many of `total` lines, and one that says where the rest is; None: all of them."""
+    """At most `most` of `total` lines, and one that says where the rest is; None: all of them."""
     if most is None or total <= most:
         return list(lines)
     return [*islice(lines, most), f"and {total - most:,} more: {rest}"]

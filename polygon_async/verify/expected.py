@@ -1,4 +1,4 @@
-"""The ledger's units, or a key and what its object says of itself, in; what the objects must be, out. Pure."""
+"""What objects should be, by the ledger, or by their own key and metadata. Pure."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["CLAIMED", "as_it_says", "as_recorded"]
 
 CLAIMED = frozenset({UploadState.UPLOADED, UploadState.LOST})
-"""States of uploads whose object was read back once."""
+"""States of uploads whose object has been read back."""
 _FORMS = {
     "bars": r"[1-9]\d*",
     "first": r"\d+",
@@ -32,11 +32,11 @@ _FORMS = {
     "adjusted": "true|false",
     CSV_SHA256: "[0-9a-f]{64}",
 }
-"""What an object's metadata looks like."""
+"""The form of an object's metadata."""
 
 
 def as_recorded(recorded: RecordedUnit, upload: Upload) -> Expected:
-    """What the object of an upload that was confirmed must be."""
+    """What the object of a confirmed upload should be."""
     assert upload.key is not None  # noqa: S101 (for the type checker; what was confirmed has one)
     parts = parse_key(upload.key)
     ticker = Ticker(
@@ -60,14 +60,14 @@ def as_recorded(recorded: RecordedUnit, upload: Upload) -> Expected:
 
 
 def _recorded_metadata(unit: Unit, recorded: RecordedUnit, upload: Upload) -> Mapping[str, str]:
-    """Without the facts about the bars where the unit has been begun anew since."""
+    """Without the facts about the bars, if fetching the unit has started afresh since."""
     known = recorded.sha256 == upload.sha256
     told = metadata(unit, recorded.csv_in(Path(), upload.sha256))
     return told if known else {name: told[name] for name in (*IDENTITY, CSV_SHA256)}
 
 
 def as_it_says(key: str, stored: StoredObject | None) -> Expected | None:
-    """What an object must be by its key, and by what can be used of its own words; None where the key is not ours."""
+    """What an object should be by its key and its usable metadata; None if the key has another layout."""
     parts = parse_key(key)
     if parts is None or parts.asset_type not in set(AssetType):
         return None
@@ -92,7 +92,7 @@ def as_it_says(key: str, stored: StoredObject | None) -> Expected | None:
 
 
 def _unit_of(ticker: Ticker, said: Mapping[str, str]) -> Unit | None:
-    """The unit that an object's metadata names; None where it names none."""
+    """The unit that an object's metadata names; None if it names none."""
     try:
         start, end = date.fromisoformat(said["from"]), date.fromisoformat(said["to"])
         return Unit(ticker=ticker, start=start, end=end, adjusted=said["adjusted"] == "true")

@@ -1,4 +1,4 @@
-"""Nothing in, the frozen values of a verification out: what an object must be, and what is wrong with one."""
+"""Frozen values that describe what an object should be, and what is wrong with one."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Kind(enum.StrEnum):
     KEY = "key"
     MISSING = "missing"
     UNREADABLE = "unreadable"
-    """It could not be looked at, or not be read to its end."""
+    """It could not be inspected, or not be read to its end."""
     SIZE = "size"
     CHECKSUM = "checksum"
     METADATA = "metadata"
@@ -33,34 +33,34 @@ class Kind(enum.StrEnum):
     SHA256 = "sha256"
     HEADER = "header"
     ROWS = "rows"
-    """There are lines that are no bars."""
+    """Some lines are not bars."""
     BARS = "bars"
-    """Another number of them."""
+    """The number of bars differs."""
     ENDS = "ends"
-    """Another first or last bar."""
+    """The first or the last bar differs."""
     ORDER = "order"
     RANGE = "range"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Expected:
-    """What an object must be: as the ledger has it, or as the object itself says."""
+    """What an object should be: by the ledger, or by the object itself."""
 
     ticker: Ticker
     key: str
     collected: datetime
     """The time in the key, UTC."""
     unit: Unit | None = None
-    """None where nothing tells the range."""
+    """None if the range is unknown."""
     size: int | None = None
-    """Bytes; None where only the object itself tells."""
+    """Bytes; None without a ledger."""
     checksum: str | None = None
-    """The ETag; likewise."""
+    """The ETag; None without a ledger."""
     tags: Mapping[str, str]
     metadata: Mapping[str, str]
     """As much of it as is known."""
     recorded: RecordedUnit | None = None
-    """What the ledger has of it, where there is one."""
+    """The ledger's entry; None without a ledger."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,19 +69,19 @@ class Finding:
 
     kind: Kind
     ticker: str
-    """Empty where the key names none."""
+    """Empty if the key names none."""
     key: str
     text: str
     """What is wrong."""
     remedy: str
-    """What helps."""
+    """What to do about it."""
 
     def as_line(self) -> str:
-        """It in one line."""
+        """The finding in one line."""
         return f"{self.ticker or '-'}  {self.key}: {self.text}; {self.remedy}"
 
     def as_json(self) -> dict[str, str]:
-        """It for programs."""
+        """The finding for programs."""
         return {
             "kind": str(self.kind),
             "ticker": self.ticker,
@@ -93,11 +93,11 @@ class Finding:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Checked:
-    """One object that was looked at."""
+    """One object that was checked."""
 
     key: str
     expected: Expected | None
-    """None where its key is none of ours."""
+    """None if its key has another layout."""
     findings: tuple[Finding, ...]
     size: int = 0
     """Bytes in the store."""

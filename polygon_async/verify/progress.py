@@ -1,4 +1,4 @@
-"""A count that goes on in; what a person sees of it on standard error out: a line that changes, or one now and then."""
+"""The progress of a verification on standard error: a changing line on a terminal, else a line now and then."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
-__all__ = ["counted"]
+__all__ = ["showing"]
 
 log = logging.getLogger(__name__)
 
@@ -20,8 +20,8 @@ _SECONDS_BETWEEN_CHANGES = 0.25
 
 
 @contextlib.asynccontextmanager
-async def counted(words: Callable[[], str]) -> AsyncIterator[None]:
-    """Show what `words` say, until the block ends; on a terminal nothing of it stays."""
+async def showing(words: Callable[[], str]) -> AsyncIterator[None]:
+    """Show what `words` returns until the block ends; on a terminal nothing of it remains."""
     on_terminal = sys.stderr.isatty()
     task = asyncio.create_task(_change(words) if on_terminal else _log(words))
     try:
@@ -40,7 +40,7 @@ async def _change(words: Callable[[], str]) -> None:
 
 
 def _write(line: str) -> None:
-    """In the place of what stood in this line; a log line that comes meanwhile begins there, too, and is longer."""
+    """Overwrite the current line; a log line that comes meanwhile starts there, too, and is longer."""
     sys.stderr.write(f"\x1b[2K{line}\r")
     sys.stderr.flush()
 

@@ -1,7 +1,7 @@
-"""Objects that are not as they must be in; the same objects as they must be, out, as far as that can be done.
+"""Repairs objects: restores tags, uploads again what is missing or wrong.
 
-The ledger is told first what is lost, then, one by one, what is there again: a repair that is killed
-leaves a ledger that is true, and the next one goes on.
+The ledger first learns what is lost, then, object by object, what has been restored: a repair that is
+killed leaves a ledger that is true, and the next one continues it.
 """
 
 from __future__ import annotations
@@ -44,12 +44,12 @@ __all__ = ["Repair"]
 log = logging.getLogger(__name__)
 
 _LEFT_ALONE = frozenset({Kind.UNREADABLE, Kind.TAGS})
-"""What uploading again does not mend, or is too much for."""
+"""What uploading again does not repair, or is not needed for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Repair:
-    """What repairing needs."""
+    """Repairs objects, with what it needs for that."""
 
     settings: Settings
     uploader: Uploader
@@ -58,7 +58,7 @@ class Repair:
     redact: Redactor
 
     async def __call__(self, checked: Sequence[Checked]) -> None:
-        """Mend all that is wrong; what cannot be mended is told in the log.
+        """Repair all that is wrong; the log names what cannot be repaired.
 
         Raises:
             RunError: the bucket, the disk, the key or the ledger cannot be used.
@@ -74,7 +74,7 @@ class Repair:
             await self._mend(list(group))
 
     def _mark(self, checked: Sequence[Checked], broken: Sequence[Expected], right: Sequence[Expected]) -> None:
-        """Tell the ledger what is lost, and what was lost and is there."""
+        """Record in the ledger what is lost, and what was lost and is there again."""
         why = {each.key: each.findings[0].text for each in checked if each.findings}
         where = self.uploader.bucket.destination
         with open_ledger(self.settings.output_dir) as ledger:
@@ -90,7 +90,7 @@ class Repair:
                 ledger.found(_unit(expected), source=_source(expected), destination=where)
 
     async def _tag(self, expected: Expected) -> None:
-        """Put the tags again; the owner's own ones stay."""
+        """Restore the tags; the owner's own ones stay."""
         try:
             bucket = self.uploader.bucket
             stored = await bucket.inspect(expected.key)
@@ -98,10 +98,10 @@ class Repair:
         except UploadFailed as error:
             log.error("%s cannot be tagged: %s", expected.ticker.symbol, error)  # noqa: TRY400 (one line is enough)
         else:
-            log.info("%s has its tags again, %s", expected.ticker.symbol, expected.key)
+            log.info("%s: tags restored, %s", expected.ticker.symbol, expected.key)
 
     async def _mend(self, group: Sequence[Expected]) -> None:
-        """Upload the objects of one collection time and range again: as they were, or else fetched again."""
+        """Upload the objects of one collection time and range again, from their CSVs or fetched again."""
         first = group[0]
         unit, source = _unit(first), _source(first)
         settings = replace(
@@ -109,7 +109,7 @@ class Repair:
         )
         order = RunRequest(
             source=source,
-            # No download is asked for by this name, so none goes on with a repair.
+            # No download has this name, so none continues a repair.
             universe="repair",
             first_day=unit.start,
             last_day=unit.end,
@@ -129,7 +129,7 @@ class Repair:
             )
 
     async def _local(self, expected: Expected) -> CsvFile | None:
-        """The object's own CSV, where it is still there."""
+        """The object's own CSV, if it is still there."""
         recorded = expected.recorded
         if recorded is None or recorded.sha256 is None or recorded.sha256 != expected.metadata[CSV_SHA256]:
             return None
@@ -137,13 +137,13 @@ class Repair:
         return csv if await self.offload(whole_csv, csv) else None
 
     async def _fetch(self, settings: Settings, absent: Sequence[Expected], recorder: Recorder) -> dict[str, CsvFile]:
-        """Fetch units again; those that could be, by their object's key."""
+        """Fetch units again; returns the CSVs of those that succeeded, by their object's key."""
         names = ", ".join(expected.ticker.symbol for expected in absent)
         if not settings.api_key:
-            log.error("%s: to be fetched again, which needs POLYGON_API_KEY", names)
+            log.error("%s: must be fetched again, which needs POLYGON_API_KEY", names)
             return {}
         if (source := _source(absent[0])) != settings.source:
-            log.error("%s: fetched from %s and not from %s; set POLYGON_BASE_URL", names, source, settings.source)
+            log.error("%s: was fetched from %s, not from %s; set POLYGON_BASE_URL", names, source, settings.source)
             return {}
         counters = Counters()
         async with open_polygon(settings.access, offload=self.offload, counters=counters) as client:
@@ -166,10 +166,10 @@ class Repair:
         return {e.key: found[e.ticker.symbol] for e in absent if e.ticker.symbol in found}
 
     async def _upload_all(self, todo: Sequence[tuple[Expected, CsvFile]], recorder: Recorder) -> None:
-        room = asyncio.Semaphore(self.settings.concurrency)
+        slots = asyncio.Semaphore(self.settings.concurrency)
 
         async def upload(expected: Expected, csv: CsvFile) -> None:
-            async with room:
+            async with slots:
                 await self._upload(expected, csv, recorder)
 
         async with asyncio.TaskGroup() as tasks:
@@ -177,7 +177,7 @@ class Repair:
                 tasks.create_task(upload(expected, csv))
 
     async def _upload(self, expected: Expected, csv: CsvFile, recorder: Recorder) -> None:
-        """Under the same key, unless another unit's object has it by now."""
+        """Upload under the same key, unless another unit's object has it by now."""
         deliver = Delivery(
             uploader=self.uploader,
             lzop=self.lzop,
@@ -192,10 +192,10 @@ class Repair:
                 await recorder.apply(Uploading(unit=unit, csv=csv, collected=expected.collected))
             receipt, description = await deliver(unit, csv, collected=expected.collected, on_stage=lambda _: None)
         except TickerError as error:
-            log.error("%s is not uploaded: %s", unit.ticker.symbol, error)  # noqa: TRY400 (one line is enough)
+            log.error("%s was not uploaded: %s", unit.ticker.symbol, error)  # noqa: TRY400 (one line is enough)
             return
         await recorder.apply(Uploaded(unit=unit, receipt=receipt, tags=description.tags))
-        log.info("%s is uploaded again, %s", unit.ticker.symbol, receipt.key)
+        log.info("%s uploaded again, %s", unit.ticker.symbol, receipt.key)
         if not self.settings.keep_csv:
             await self.offload(remove_csv, csv)
 
@@ -205,12 +205,12 @@ def _is_broken(checked: Checked) -> bool:
 
 
 def _unit(expected: Expected) -> Unit:
-    assert expected.unit is not None  # noqa: S101 (for the type checker; what the ledger has is a unit)
+    assert expected.unit is not None  # noqa: S101 (for the type checker; the ledger's objects have one)
     return expected.unit
 
 
 def _source(expected: Expected) -> str:
-    assert expected.recorded is not None  # noqa: S101 (for the type checker; only what the ledger has is repaired)
+    assert expected.recorded is not None  # noqa: S101 (for the type checker; only the ledger's objects are repaired)
     return expected.recorded.source
 
 

@@ -1,4 +1,4 @@
-"""What was found in objects in; a report out: its text, its JSON, its exit code, and the list of what to repair."""
+"""The result of a verification: its text, its JSON, its exit code, and the list of affected tickers."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from polygon_async._version import __version__
 from polygon_async.model.layout import VERIFY_CSV
 from polygon_async.report.lists import write_list
-from polygon_async.report.words import duration, size
+from polygon_async.report.words import counted, duration, size
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,7 +23,7 @@ _COLUMNS = ("ticker", "asset_type", "exchange", "currency", "from", "to", "adjus
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verification:
-    """A verification that has ended."""
+    """The result of a verification."""
 
     checked: Sequence[Checked]
     """As they are now, in the order of their keys."""
@@ -33,11 +33,11 @@ class Verification:
     directory: Path
     deep: bool
     repaired: bool
-    """Whether it was repaired what could be."""
+    """Whether repairing was asked for."""
     elsewhere: int
-    """Objects in other destinations, which were not looked at."""
+    """Objects in other destinations, which were not checked."""
     pending: int
-    """Objects here that are not known to be there, and were not looked at."""
+    """Uploads to here that are not confirmed, and were not checked."""
     bytes_read: int
     seconds: float
 
@@ -55,32 +55,31 @@ class Verification:
 
     @property
     def exit_code(self) -> int:
-        """0 when all is right, else 1."""
+        """0 if all is well, else 1."""
         return 1 if self.findings else 0
 
     def as_text(self) -> str:
-        """The report for a person: a line for each finding, then what it came to."""
+        """The result for a person: a line for each finding, then the totals."""
         lines = [f"{each.ticker or '-'}  {each.key}: {each.text}; repaired" for each in self.mended]
         lines += [finding.as_line() for finding in self.findings]
         wrong = sum(bool(each.findings) for each in self.checked)
-        verdict = f"{wrong:,} not as they must be" if wrong else "all as they must be"
+        verdict = f"{wrong:,} not as they should be" if wrong else "all as they should be"
         read = f", {size(self.bytes_read)} read" if self.deep else ""
-        lines.append(f"{len(self.checked):,} objects in {self.where}, {verdict}, in {duration(self.seconds)}{read}")
+        objects = counted(len(self.checked), "object")
+        lines.append(f"{objects} in {self.where}, {verdict}, in {duration(self.seconds)}{read}")
         if self.mended:
-            lines.append(f"  repaired  {len({each.key for each in self.mended}):,} objects")
+            lines.append(f"  repaired  {counted(len({each.key for each in self.mended}), 'object')}")
         if self.elsewhere:
-            lines.append(
-                f"  elsewhere {self.elsewhere:,} objects are in other buckets or stores, and were not looked at"
-            )
+            lines.append(f"  elsewhere {counted(self.elsewhere, 'object')} in other buckets or stores, not checked")
         if self.pending:
-            lines.append(f"  pending   {self.pending:,} uploads are not confirmed: a download goes on with them")
+            lines.append(f"  pending   {counted(self.pending, 'upload')} not confirmed; the next download continues")
         if self._rows():
             lines.append(f"  list      {self.directory / VERIFY_CSV}")
             lines += [f"  again     {self._again}"] if self._again else []
         return "\n".join(lines)
 
     def as_json(self) -> dict[str, Any]:
-        """The report as one JSON object; sizes in bytes, times in s."""
+        """The result as one JSON object; sizes in bytes, times in s."""
         return {
             "version": __version__,
             "exit_code": self.exit_code,
@@ -104,7 +103,7 @@ class Verification:
 
     @property
     def _again(self) -> str:
-        """What helps against all of it at once, where one command does."""
+        """The command that repairs everything at once, if there is one."""
         if not any(each.expected and each.expected.recorded for each in self.checked):
             ranges = {(row.get("from"), row.get("to"), row.get("adjusted")) for row in self._rows()}
             first, last, adjusted = next(iter(ranges))
@@ -115,7 +114,7 @@ class Verification:
         return "" if self.repaired else "the same command with --repair"
 
     def write_list(self) -> None:
-        """Write the tickers that need something in the universe's own form; remove a list that would be empty.
+        """Write the affected tickers in the universe's own form; remove a list that would be empty.
 
         Raises:
             DiskUnusable: it cannot be written.

@@ -1,4 +1,4 @@
-"""Settings and what to look at in; a report on a ledger's objects, or a bucket's, out, after their repair if wanted."""
+"""A verification from its checks to its report: of a ledger's objects, or a bucket's; repairs them on request."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING
 from polygon_async.errors import ConfigError, RunError, first_of
 from polygon_async.ledger.inventory import read_inventory
 from polygon_async.model.states import UploadState
-from polygon_async.report.words import size
+from polygon_async.report.words import counted, size
 from polygon_async.run.directory import claim
 from polygon_async.store.bucket import open_bucket
 from polygon_async.store.lzop import find_lzop
 from polygon_async.system.threads import Threads
 from polygon_async.verify.expected import CLAIMED, as_recorded
 from polygon_async.verify.findings import Kind
-from polygon_async.verify.progress import counted
+from polygon_async.verify.progress import showing
 from polygon_async.verify.report import Verification
 from polygon_async.verify.verifier import Count, Verifier
 
@@ -34,31 +34,31 @@ __all__ = ["Wanted", "verify"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wanted:
-    """What a verification is asked for."""
+    """What a verification is asked to do."""
 
     settings: Settings
     deep: bool = False
-    """Whether the objects' content is looked at, too."""
+    """Whether to check the objects' content, too."""
     prefix: str | None = None
-    """Look at all of the bucket whose key begins so, without a ledger; None: at what the ledger has."""
+    """Check every object whose key starts with it, without a ledger; None: those of the ledger."""
     repair: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Subjects:
-    """What the ledger has to be looked at, and what not."""
+    """Which of the ledger's objects to check, and which not."""
 
     expected: Sequence[Expected]
     elsewhere: int
     """Objects in other destinations."""
     pending: int
-    """Objects here that were begun and are not known to be there."""
+    """Uploads to here that are not confirmed."""
     lost: frozenset[int] = field(default=frozenset())
-    """Units that an earlier verification has found lost."""
+    """Units whose object an earlier verification found lost."""
 
 
 async def verify(wanted: Wanted, *, redact: Redactor) -> Verification:
-    """Look at every object, repair what is wrong where that is wanted, and look at that again.
+    """Check every object; on request repair what is wrong, and check that again.
 
     Raises:
         RunError: the bucket, the ledger or the disk cannot be used.
@@ -92,7 +92,7 @@ async def _verify(wanted: Wanted, redact: Redactor) -> Verification:
             patience=settings.patience,
             count=count,
         )
-        await stack.enter_async_context(counted(lambda: _words(count)))
+        await stack.enter_async_context(showing(lambda: _words(count)))
         subjects = _Subjects(expected=(), elsewhere=0, pending=0)
         if inventory is None:
             checked = await verifier.alone(wanted.prefix or "")
@@ -100,7 +100,7 @@ async def _verify(wanted: Wanted, redact: Redactor) -> Verification:
             subjects = _subjects(inventory.units, bucket.destination, settings.tickers)
             checked = await verifier.recorded(_each(subjects.expected))
         if any(finding.kind is Kind.MISSING for each in checked for finding in each.findings):
-            await bucket.check()  # one that has gone has no objects, and that is not their matter
+            await bucket.check()  # if the bucket itself has gone, that is the error
         first = checked
         if wanted.repair and lzop is not None:
             todo = [each for each in checked if each.findings or _was_lost(each, subjects)]
@@ -141,14 +141,14 @@ def _subjects(units: Iterable[RecordedUnit], destination: str, tickers: Sequence
             else:
                 pending += 1
     if unknown := [ticker for ticker in tickers or () if ticker not in known]:
-        raise ConfigError(f"--tickers: the ledger knows nothing of {', '.join(unknown)}")
+        raise ConfigError(f"--tickers: the ledger does not know {', '.join(unknown)}")
     return _Subjects(expected=expected, elsewhere=elsewhere, pending=pending, lost=frozenset(lost))
 
 
 async def _again(
     checked: Sequence[Checked], repaired: Sequence[Checked], verifier: Verifier, offload: Threads, settings: Settings
 ) -> list[Checked]:
-    """All that was looked at, with a second look at what was repaired; its key may be another one now."""
+    """All objects, those that were repaired checked a second time; their keys may have changed."""
     ids = {each.expected.recorded.id for each in repaired if each.expected and each.expected.recorded}
     inventory = await offload(read_inventory, settings.output_dir)
     units = [unit for unit in inventory.units if unit.id in ids]
@@ -175,4 +175,4 @@ async def _each(expected: Iterable[Expected]) -> AsyncIterator[Expected]:
 
 def _words(count: Count) -> str:
     read = f", {size(count.bytes_read)} read" if count.bytes_read else ""
-    return f"{count.objects:,} objects looked at, {count.findings:,} findings{read}"
+    return f"{counted(count.objects, 'object')} checked, {counted(count.findings, 'finding')}{read}"

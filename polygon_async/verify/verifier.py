@@ -1,4 +1,4 @@
-"""A bucket and what its objects must be in; what is wrong with each of them out, many looked at side by side."""
+"""Checks many objects of a bucket side by side: what is wrong with each of them?"""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _T = TypeVar("_T")
 
 @dataclass(slots=True)
 class Count:
-    """How far it is; raised on the event loop only."""
+    """How far the verification has got; changed on the event loop only."""
 
     objects: int = 0
     findings: int = 0
@@ -40,19 +40,19 @@ class Count:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verifier:
-    """Looks at objects, and into them."""
+    """Checks objects, and on request their content."""
 
     bucket: Bucket
     offload: Threads
     lzop: str | None
-    """None: the objects' content is not looked at."""
+    """None: the objects' content is not checked."""
     concurrency: int
     patience: float
-    """Seconds that an object may take at least."""
+    """The least time that reading an object may take, in s."""
     count: Count
 
     async def recorded(self, expected: AsyncIterator[Expected]) -> list[Checked]:
-        """Each of these, by what the ledger has of it.
+        """Check each of these objects by what the ledger says.
 
         Raises:
             StorageUnusable: the bucket or the credentials cannot be used.
@@ -60,7 +60,7 @@ class Verifier:
         return await self._all(expected, self._recorded)
 
     async def alone(self, prefix: str) -> list[Checked]:
-        """Each object of this layout whose key begins so, by what it says of itself.
+        """Check each object whose key starts with `prefix` by its own key and metadata.
 
         Raises:
             UploadFailed, StorageUnusable: the bucket cannot be listed, or the credentials cannot be used.
@@ -70,7 +70,7 @@ class Verifier:
     async def _all(
         self, subjects: AsyncIterator[_T], check: Callable[[_T], Awaitable[Checked | None]]
     ) -> list[Checked]:
-        """In no order; what is ahead of the workers is not gathered up."""
+        """In no particular order; the queue is bounded, so that the listing does not run ahead."""
         queue: asyncio.Queue[_T | None] = asyncio.Queue(self.concurrency)
         done: list[Checked] = []
 
@@ -116,7 +116,7 @@ class Verifier:
         return Checked(key=key, expected=expected, findings=tuple(found), size=stored.size)
 
     async def _inside(self, expected: Expected, stored: StoredObject) -> list[Finding]:
-        """What is wrong inside the object; nothing is looked at unless it is asked for."""
+        """What is wrong inside the object; checked only on request."""
         if self.lzop is None:
             return []
         csv, deadline = CsvCheck(), seconds_for(stored.size, self.patience)
@@ -124,7 +124,7 @@ class Verifier:
             async with asyncio.timeout(deadline), contextlib.aclosing(self._chunks(expected.key)) as chunks:
                 await decompress(self.lzop, chunks, lambda block: self.offload(csv.feed, block))
         except TimeoutError:
-            return [checks.finding(expected, Kind.UNREADABLE, f"it was not read within {deadline:.0f} s")]
+            return [checks.finding(expected, Kind.UNREADABLE, f"it could not be read within {deadline:.0f} s")]
         except UploadFailed as error:
             return [checks.finding(expected, Kind.UNREADABLE, str(error))]
         except CompressionFailed as error:
@@ -140,9 +140,9 @@ class Verifier:
 
 
 def _unreadable(expected: Expected | None, error: UploadFailed) -> Checked:
-    assert expected is not None  # noqa: S101 (for the type checker; only such keys are looked at)
+    assert expected is not None  # noqa: S101 (for the type checker; only such keys get here)
     if code_of(error.__cause__) in DENIED:
-        text = "it is not there, or may not be looked at (403: only with s3:ListBucket a store tells which)"
+        text = "it is missing, or access is denied (403; only with s3:ListBucket does a store say which)"
         found = checks.finding(expected, Kind.MISSING, text)
     else:
         found = checks.finding(expected, Kind.UNREADABLE, str(error))

@@ -48,7 +48,7 @@ def test_a_part_that_does_not_hold_what_was_written_is_never_whole(tmp_path: Pat
     place = append_rows(Part(path=tmp_path / "AAPL.part"), b"1,\n2,\n")
     content = place.path.read_bytes()
     place.path.write_bytes(content[:-3] + damage + content[-2:])
-    with pytest.raises(DiskUnusable, match="does not hold what was written"):
+    with pytest.raises(DiskUnusable, match="does not contain what was written"):
         finish(place, tmp_path / "AAPL.csv", modified=0.0)
     assert not (tmp_path / "AAPL.csv").exists()
 

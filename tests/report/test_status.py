@@ -49,7 +49,7 @@ def test_a_run_that_has_ended_is_told(program: Program, sandbox: Callable[..., S
     assert units["BAD"]["error"].startswith("HTTP 403: ")
 
     lines = program("status").out.splitlines()
-    assert lines[0] == "output/ledger.sqlite: 4 units: 1 uploaded, 1 saved, 1 no data, 1 failed"
+    assert lines[0] == "output/ledger.sqlite: 4 units: 1 uploaded, 1 saved, 1 without data, 1 failed"
     assert lines[2].startswith("  runs      2, the last one done after ")
     assert [line.split()[:2] for line in lines if line.startswith("BAD")] == [["BAD:", "HTTP"], ["BAD", "failed"]]
     assert any(line.startswith("QQ") and "uploaded" in line and "2026-03-02 to 2026-03-02" in line for line in lines)

@@ -92,7 +92,7 @@ def test_what_is_as_it_was_is_all_right(program: Program, sandbox: Callable[...,
     (program.directory / "output" / "verify.csv").write_text("of an earlier verification")
     ended = program("verify", box=box)
     assert (ended.code, ended.err) == (0, "")
-    assert ended.out.startswith(f"2 objects in s3://{box.bucket}/, all as they must be, in ")
+    assert ended.out.startswith(f"2 objects in s3://{box.bucket}/, all as they should be, in ")
     assert not (program.directory / "output" / "verify.csv").exists()
     size = sum(len(item.body) for item in items.values())
     ended = program("verify", "--deep", "--json", "--tickers", "X:BTCUSD", box=box)
@@ -133,12 +133,12 @@ def test_every_loss_is_found_and_mended(program: Program, sandbox: Callable[...,
     with (program.directory / "output" / "verify.csv").open() as file:
         rows = {row["ticker"]: row for row in csv.DictReader(file)}
     assert rows.keys() == wrong.keys()
-    assert (rows["GONE"]["error"], rows["GONE"]["from"]) == ("the object is not there", "2026-03-02")
+    assert (rows["GONE"]["error"], rows["GONE"]["from"]) == ("the object is missing", "2026-03-02")
     text = program("verify", box=box)
     key = items["TAG"].key
-    line = f"TAG  {key}: its tags are wrong: exchange is 'XNAS' and not 'unknown'; --repair puts them again"
+    line = f"TAG  {key}: its tags are wrong: exchange is 'XNAS', expected 'unknown'; --repair restores them"
     assert line in text.out.splitlines()
-    assert "the object is not there; --repair uploads it again" in text.out
+    assert "the object is missing; --repair uploads it again" in text.out
     again = ("--universe", "output/verify.csv", *RANGE, "--output-dir", "again", "--no-upload")
     assert program(*again, box=box).code == 0, "the list is a universe"
 
@@ -245,7 +245,7 @@ def test_another_units_object_is_never_replaced(program: Program, sandbox: Calla
     put(box, [other])
     ended = program("verify", box=box)
     assert ended.code == 1
-    assert "another download's object is there: to is '2026-03-09' and not '2026-03-02'" in ended.out
+    assert "another download's object is there: to is '2026-03-09', expected '2026-03-02'" in ended.out
     assert program("verify", "--repair", box=box).code == 0
     first, second = stored(box)
     assert first == other
@@ -263,8 +263,8 @@ def test_a_repair_that_breaks_off_leaves_a_true_ledger_and_the_next_one_goes_on(
     (program.directory / "output" / "QQ_historical.csv").unlink()
     ended = program("verify", "--repair", box=box, env={"POLYGON_API_KEY": None})
     assert ended.code == 1
-    assert "QQ: to be fetched again, which needs POLYGON_API_KEY" in ended.err
-    assert "QQ: verify: the object is not there" in program("status").out
+    assert "QQ: must be fetched again, which needs POLYGON_API_KEY" in ended.err
+    assert "QQ: verify: the object is missing" in program("status").out
     put(box, [items["QQ"]])
     assert program("verify", "--repair", box=box).code == 0, "it is there again"
     assert program("status", "--json").summary["units"]["uploaded"] == 2
@@ -282,7 +282,7 @@ def test_a_repair_that_breaks_off_leaves_a_true_ledger_and_the_next_one_goes_on(
 
 CANNOT: list[tuple[list[str], dict[str, str], str]] = [
     (["--output-dir", "nowhere"], {}, "nowhere/ledger.sqlite: there is no ledger; "),
-    (["--tickers", "QQ", "ELSE"], {}, "--tickers: the ledger knows nothing of ELSE"),
+    (["--tickers", "QQ", "ELSE"], {}, "--tickers: the ledger does not know ELSE"),
     (["--repair", "--prefix", ""], {}, "--repair needs the ledger, so it cannot be combined with --prefix; "),
     ([], {"S3_BUCKET": "no-such-bucket-of-ours"}, "the bucket does not exist"),
     (["--prefix", ""], {"AWS_SECRET_ACCESS_KEY": "wrong"}, "the secret does not fit the access key"),
@@ -321,7 +321,7 @@ def test_other_buckets_and_what_may_not_be_looked_at(
         ended = program("verify", "--prefix", "", "--deep", "--json", box=box, env={"AWS_ENDPOINT_URL_S3": address})
     assert (ended.code, kinds(ended)) == (1, {"QQ": {"missing"}, "AAPL": {"unreadable"}}), ended.err
     told = {finding["ticker"]: finding["finding"] for finding in ended.summary["findings"]}
-    assert "it is not there, or may not be looked at (403" in told["QQ"]
+    assert "it is missing, or access is denied (403" in told["QQ"]
     assert told["AAPL"].startswith(f"reading s3://{box.bucket}/{other.key} failed (")
 
 

@@ -166,10 +166,11 @@ async def _gathered(order: _Order, settings: Settings) -> tuple[Universe, int]:
 
 
 def _sentence(result: dict[str, Any]) -> str:
-    asides = [f"{result['requests']:,} request{'s' * (result['requests'] != 1)}"]
-    repeated = result["doubles"]
-    asides += [f"{repeated:,} duplicate{'s' * (repeated != 1)} dropped"] if repeated else []
-    return f"{result['tickers']:,} ticker{'s' * (result['tickers'] != 1)} in {result['output']} ({', '.join(asides)})"
+    from polygon_async.report.words import counted
+
+    asides = [counted(result["requests"], "request")]
+    asides += [f"{counted(result['doubles'], 'duplicate')} dropped"] if result["doubles"] else []
+    return f"{counted(result['tickers'], 'ticker')} in {result['output']} ({', '.join(asides)})"
 
 
 def _order(flags: dict[str, Any]) -> _Order:
