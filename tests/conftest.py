@@ -31,7 +31,18 @@ if TYPE_CHECKING:
 pytest_plugins = ("browser",)
 
 HEADER = "open,high,low,close,volume,vwap,timestamp,transactions,otc\n"
-_FOREIGN = ("AWS_", "POLYGON_", "MASSIVE_", "S3_", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "LZOP")
+_FOREIGN = (
+    "AWS_",
+    "POLYGON_",
+    "MASSIVE_",
+    "S3_",
+    "HTTP_PROXY",
+    "HTTPS_PROXY",
+    "ALL_PROXY",
+    "SSL_CERT_",
+    "REQUESTS_CA_",
+    "LZOP",
+)
 
 
 def pytest_asyncio_loop_factories() -> dict[str, type[RecordingLoop]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import http.client
 import http.server
+import ssl
 import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -40,8 +41,13 @@ def refusal(status: int, code: str) -> Answered:
 
 
 @contextlib.contextmanager
-def door(endpoint: str, rule: Callable[[Arrived, Callable[[], Answered]], Answered]) -> Iterator[str]:
-    """The address of a server that passes requests on to `endpoint` as the rule wants it."""
+def door(
+    endpoint: str,
+    rule: Callable[[Arrived, Callable[[], Answered]], Answered],
+    *,
+    tls: ssl.SSLContext | None = None,
+) -> Iterator[str]:
+    """The address of a server that passes requests on to `endpoint` as the rule wants it, over TLS if it is given."""
     parts = urlsplit(endpoint)
 
     class Handler(http.server.BaseHTTPRequestHandler):
@@ -70,8 +76,8 @@ def door(endpoint: str, rule: Callable[[Arrived, Callable[[], Answered]], Answer
                 return Answered(answer.status, dict(answer.getheaders()), answer.read())
 
         def handle(self) -> None:
-            # Clients that are killed in the middle are part of the tests.
-            with contextlib.suppress(ConnectionError):
+            # Clients that are killed in the middle are part of the tests, and those that do not trust the server.
+            with contextlib.suppress(ConnectionError, ssl.SSLError):
                 super().handle()
 
         def log_message(self, *_: object) -> None:
@@ -83,10 +89,12 @@ def door(endpoint: str, rule: Callable[[Arrived, Callable[[], Answered]], Answer
         daemon_threads = True
 
     with Server(("127.0.0.1", 0), Handler) as server:
+        if tls is not None:
+            server.socket = tls.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
         try:
-            yield f"http://127.0.0.1:{server.server_port}"
+            yield f"{'http' if tls is None else 'https'}://127.0.0.1:{server.server_port}"
         finally:
             server.shutdown()
             thread.join()

@@ -12,7 +12,7 @@ import aiohttp
 from yarl import URL
 
 from polygon_async._version import __version__
-from polygon_async.errors import KeyRefused, Refused, Retryable, WrongAnswer
+from polygon_async.errors import ConfigError, KeyRefused, Refused, Retryable, WrongAnswer
 from polygon_async.polygon.reading import read_packed
 from polygon_async.polygon.refusals import (
     Said,
@@ -23,6 +23,7 @@ from polygon_async.polygon.refusals import (
     said_of_proxy,
 )
 from polygon_async.polygon.unpacking import LARGEST_BODY
+from polygon_async.system.certificates import unusable_bundle
 from polygon_async.system.proxies import proxy_for
 from polygon_async.system.sockets import Sockets
 
@@ -71,7 +72,7 @@ class Client:
         readers: Runs what reads pages.
 
     Raises:
-        ConfigError: the proxy that the environment names cannot be used.
+        ConfigError: the proxy, or the CA certificates, that the environment names cannot be used.
     """
 
     def __init__(self, access: Access, *, gate: Gate, offload: Threads, readers: Processes) -> None:
@@ -87,6 +88,9 @@ class Client:
         self._readers = readers
         self._stall_timeout = access.stall_timeout
         self._connections = access.connections
+        if URL(access.base_url).scheme == "https" and (bundle := unusable_bundle("SSL_CERT_FILE")) is not None:
+            # OpenSSL would take it for an empty one, and trust nobody.
+            raise ConfigError(bundle)
         # aiohttp's own trust_env would also take a login from ~/.netrc in the place of the key.
         self._proxy = proxy_for(access.base_url)
         self._proxy_url = None if self._proxy is None else URL(self._proxy.url)

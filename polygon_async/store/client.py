@@ -15,9 +15,10 @@ from polygon_async.system.sockets import Sockets
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
 
-    from aiobotocore.httpsession import AIOHTTPSession
     from botocore.awsrequest import AWSRequest
     from types_aiobotocore_s3 import S3Client
+
+    from polygon_async.store.session import VerifyingSession
 
 __all__ = ["limit_attempts", "open_client"]
 
@@ -60,11 +61,11 @@ async def open_client(on_secret: Callable[[str | None], object], **settings: Any
             await asyncio.shield(opening.__aexit__(None, None, None))
 
 
-def _http_session(sockets: Sockets, *, connector_args: dict[str, Any], **settings: Any) -> AIOHTTPSession:
+def _http_session(sockets: Sockets, *, connector_args: dict[str, Any], **settings: Any) -> VerifyingSession:
     """A session whose connections end with the client; botocore's settings know no such argument of the connector."""
-    from aiobotocore.httpsession import AIOHTTPSession
+    from polygon_async.store.session import VerifyingSession
 
-    return AIOHTTPSession(connector_args={**connector_args, "socket_factory": sockets.open}, **settings)
+    return VerifyingSession(connector_args={**connector_args, "socket_factory": sockets.open}, **settings)
 
 
 def _sign_the_checksum(request: AWSRequest, **_: object) -> None:

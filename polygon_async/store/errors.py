@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from polygon_async.errors import StorageUnusable, UploadFailed, one_line
+from polygon_async.system.certificates import unusable_bundle
 from polygon_async.system.proxies import proxies_named
 
 if TYPE_CHECKING:
@@ -79,7 +80,14 @@ def store_errors(act: str, *, has_stored: bool) -> Iterator[None]:
 
 def local_trouble(error: Exception) -> str:
     """What is wrong on this side of the connection, and what to do."""
-    from botocore.exceptions import ConnectTimeoutError, EndpointConnectionError, NoCredentialsError, NoRegionError
+    from botocore.exceptions import (
+        ConnectTimeoutError,
+        EndpointConnectionError,
+        HTTPClientError,
+        NoCredentialsError,
+        NoRegionError,
+        SSLError,
+    )
 
     if (proxy := _proxy_trouble(error)) is not None:
         return proxy.text
@@ -90,6 +98,12 @@ def local_trouble(error: Exception) -> str:
             return "there is no region; set AWS_REGION"
         case EndpointConnectionError() | ConnectTimeoutError():
             return f"{one_line(error)}; check AWS_ENDPOINT_URL_S3 and the network"
+        case SSLError():
+            return f"{one_line(error)}; check AWS_ENDPOINT_URL_S3 and AWS_CA_BUNDLE"
+        case HTTPClientError() if type(error) is HTTPClientError and isinstance(error.kwargs.get("error"), OSError):
+            # Before a connection is made, nothing but a bundle of certificates is read.
+            bundle = unusable_bundle("AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE")
+            return bundle or f"{one_line(error)}; check ca_bundle in the AWS profile"
         case _:
             return one_line(error)
 
