@@ -59,8 +59,8 @@ _SHARED: Mapping[str, Mapping[str, Any]] = {
     },
     "--processes": {
         "metavar": "N",
-        "help": "processes that parse large pages; 0 uses threads"
-        f" (default: {DEFAULTS['processes']}, one for each core) [POLYGON_PROCESSES]",
+        "help": "most processes that parse large pages; 0 uses threads"
+        f" (default: {DEFAULTS['processes']}, one for each core that may be used) [POLYGON_PROCESSES]",
     },
     "--patience": {
         "metavar": "S",

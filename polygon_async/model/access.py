@@ -1,4 +1,4 @@
-"""How to reach the API, as plain values: address, key, rate, and patience."""
+"""How the API is reached, as plain values: whom to ask, as whom, how fast and with how much patience."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ __all__ = ["Access"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Access:
-    """What the REST client needs to know; every value is checked."""
+    """What the REST API's client has to be told; every value checked."""
 
     base_url: str
-    """Scheme, host and any path prefix, without a trailing slash."""
+    """Scheme, host and, where there is one, path prefix, without a slash at its end."""
     api_key: str = field(repr=False)
     rate: Rate
     patience: float
-    """How long to keep retrying a failing request, in s."""
+    """Seconds for which a failing request is retried."""
     stall_timeout: float
-    """How long an attempt may go without receiving a byte, in s."""
+    """Seconds without a byte after which an attempt has failed."""
     outage_patience: float
-    """How long the API may be down before the run ends, in s."""
+    """Seconds for which the API may be down for everyone before the run ends."""
     connections: int
     """Most connections at once."""
     processes: int = 0
-    """Processes that parse large pages; 0: threads do."""
+    """Most processes that parse large pages; 0: threads do."""
     expects_large_pages: bool = False
-    """Whether to start those processes now rather than with the first large page."""
+    """Whether to start some of those processes with the first request rather than with the first large page."""

@@ -152,11 +152,15 @@ class Client:
             RunError: no request can succeed.
         """
         return await self._gate.run(
-            partial(self._ask, request, read, priority),
+            partial(self._attempt, request, read, priority),
             request=request.path,
             # The pages and windows of one ticker are one ticker's.
             subject=request.path.partition("/range/")[0],
         )
+
+    async def _attempt(self, request: Request, read: Callable[[bytes], _T], priority: int) -> _T:
+        with self._readers.expecting():
+            return await self._ask(request, read, priority)
 
     async def _ask(self, request: Request, read: Callable[[bytes], _T], priority: int) -> _T:
         """One attempt."""
@@ -182,7 +186,10 @@ class Client:
             content_type = response.headers.get("Content-Type")
             try:
                 return await self._readers(
-                    partial(read_packed, read, body, encoding, content_type), size=len(body), priority=priority
+                    partial(read_packed, read, body, encoding, content_type),
+                    size=len(body),
+                    priority=priority,
+                    subject=request.path,
                 )
             finally:
                 measures.seconds["reading"] += asyncio.get_running_loop().time() - sent - took

@@ -25,6 +25,9 @@ __all__ = ["open_client", "open_gate", "open_polygon"]
 
 log = logging.getLogger(__name__)
 
+_AT_FIRST = 2
+"""Processes that start with the first request where large pages are expected; the others when one has come."""
+
 
 @contextlib.asynccontextmanager
 async def open_polygon(access: Access, *, offload: Threads, counters: Counters) -> AsyncIterator[Client]:
@@ -40,11 +43,14 @@ async def open_polygon(access: Access, *, offload: Threads, counters: Counters) 
 async def open_client(access: Access, *, gate: Gate, offload: Threads) -> AsyncIterator[Client]:
     """A client of the API that `access` describes, whose requests pass this gate."""
     async with (
-        Processes(access.processes, offload=offload, preload="polygon_async.polygon.fast_pages") as readers,
+        Processes(
+            access.processes,
+            offload=offload,
+            preload="polygon_async.polygon.fast_pages",
+            at_first=_AT_FIRST if access.expects_large_pages else 0,
+        ) as readers,
         Client(access, gate=gate, offload=offload, readers=readers) as client,
     ):
-        if access.expects_large_pages:
-            readers.start()
         yield client
 
 

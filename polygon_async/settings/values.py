@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import ipaddress
 import math
-import os
 from datetime import UTC, date, datetime, timedelta
+
+from polygon_async.system.cores import usable_cores
 
 __all__ = [
     "default_range",
@@ -61,13 +62,13 @@ def default_range(today: date) -> tuple[date, date]:
 
 
 def parse_processes(text: str) -> int:
-    """How many processes; `auto` is one for each core.
+    """How many processes; `auto` is one for each core that may be used.
 
     Raises:
         ValueError: the text is no such number.
     """
     if text == "auto":
-        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        return usable_cores()
     if not (text.isascii() and text.isdigit()) or int(text[:9]) > _MOST_CONCURRENCY:
         raise ValueError(f"must be a whole number from 0 to {_MOST_CONCURRENCY}, or auto")
     return int(text)

@@ -1,67 +1,82 @@
-"""Worker processes, so that pages are parsed on all cores."""
+"""Worker processes, so that pages are parsed on all cores; they start as there is work for them."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import heapq
-import importlib
 import itertools
 import logging
-import multiprocessing
-import os
-import signal
+import queue
 import threading
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import resource_tracker
-from typing import TYPE_CHECKING, TypeVar
+import time
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from polygon_async.errors import Retryable, one_line
+from polygon_async.errors import Retryable, TickerError, one_line
+from polygon_async.system.limits import seconds_for
 from polygon_async.system.threads import result_of
+from polygon_async.system.worker import Lost, TookTooLong, Worker
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Iterator
     from types import TracebackType
 
     from polygon_async.system.threads import Threads
 
-__all__ = ["Processes", "get_ready"]
+__all__ = ["Processes"]
 
-# glibc's malloc.h
-_M_TRIM_THRESHOLD = -1
-_M_MMAP_THRESHOLD = -3
-_LARGEST_ON_HEAP = 32 * 2**20
-_MOST_KEPT = 128 * 2**20
+_SECONDS_TO_START = 60.0
+_SECONDS_UNWANTED = 10.0
+"""What is left to work whose result is not wanted any more."""
 
 log = logging.getLogger(__name__)
 
 _T = TypeVar("_T")
 
 
+class _NoProcesses(Exception):
+    """No process can be started."""
+
+
 class Processes:
     """Worker processes for large bodies; a small one is parsed in a thread sooner than it could be sent.
 
     Parsing holds the interpreter, so threads would take turns, and the event loop would wait in between.
-    The processes start with the first large body, or on `start()`: runs of small pages never need them.
+    Processes start as there is work for them: `at_first` of them with the first request, and once a large body
+    has come, one for each request under way.
+
+    Parsing has a time limit, which grows with the body. A process that exceeds it is killed and its body is
+    parsed once more; the other processes are not affected.
 
     Args:
-        processes: How many; 0 leaves everything to the threads.
+        processes: The most processes; 0 leaves everything to the threads.
         offload: The threads.
         preload: The module that a process imports before its first work.
+        at_first: How many processes start with the first request, because large bodies are expected.
     """
 
     _WORTH_SENDING = 64 * 1024
     """Bytes of a body, as received."""
 
-    def __init__(self, processes: int, *, offload: Threads, preload: str | None = None) -> None:
-        self._processes = processes
+    def __init__(self, processes: int, *, offload: Threads, preload: str | None = None, at_first: int = 0) -> None:
+        self._most = processes
         self._preload = preload
         self._offload = offload
+        self._wanted = at_first
+        self._under_way = 0
+        self._has_seen_large = False
         # One more than there are processes, so that none waits for its next body to arrive.
-        self._turns = _Turns(processes + 1)
-        self._pool: ProcessPoolExecutor | None = None
-        self._starting: asyncio.Task[None] | None = None
+        self._turns = _Turns(1)
+        self._jobs: queue.SimpleQueue[_Job[Any] | None] = queue.SimpleQueue()
+        self._readers: list[threading.Thread] = []
+        self._lock = threading.Lock()
+        """Guards what follows, which the readers' threads change, too."""
+        self._alive = 0
+        self._failure: Exception | None = None
+        """Why there are no processes, if so."""
+        self._workers: set[Worker] = set()
+        self._is_closed = False
 
     async def __aenter__(self) -> Processes:
         return self
@@ -69,47 +84,196 @@ class Processes:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._starting is not None:
-            await self._starting
-        if self._pool is not None:
-            await self._offload(self._pool.shutdown, cancel_futures=True)
+        await self._offload.surely(self._close)
+        if error is None and self._failure is not None and not isinstance(self._failure, _NoProcesses):
+            raise self._failure
 
-    def start(self) -> None:
-        """Start the processes now, as large bodies are expected."""
-        if self._processes and self._starting is None:
-            self._starting = asyncio.create_task(self._start())
+    @contextlib.contextmanager
+    def expecting(self) -> Iterator[None]:
+        """A request is under way while the context lasts; the process that its body may need starts meanwhile."""
+        self._under_way += 1
+        self._start(self._wanted)
+        try:
+            yield
+        finally:
+            self._under_way -= 1
 
-    async def __call__(self, work: Callable[[], _T], *, size: int, priority: int = 0) -> _T:
+    async def __call__(self, work: Callable[[], _T], *, size: int, priority: int = 0, subject: str = "a page") -> _T:
         """The result of `work()`, which can be pickled and parses a body of `size` bytes.
 
-        Of the bodies that wait, the one with the lowest `priority` goes first.
+        Of the bodies that wait, the one with the lowest `priority` goes first. The log calls this one `subject`.
 
         Raises:
             Retryable: the process died (out of memory, perhaps).
+            TickerError: two processes exceeded the time limit.
         """
-        if not self._processes or size < self._WORTH_SENDING:
-            return await self._offload(work)
-        self.start()
-        # The first bodies wait for the processes: parsed in threads, they would take memory in this process.
-        assert self._starting is not None  # noqa: S101 (for the type checker)
-        await asyncio.shield(self._starting)
-        if (pool := self._pool) is None:
-            return await self._offload(work)
-        try:
-            async with self._turns.taken(priority):
-                return await result_of(pool.submit(work))
-        except BrokenProcessPool as error:
-            if self._pool is pool:
-                self._pool = self._starting = None
-            raise Retryable("the process that was parsing the body died", reason="reader died") from error
+        seconds = seconds_for(size)
+        if not self._most or size < self._WORTH_SENDING:
+            return await self._in_thread(work, seconds, subject)
+        self._has_seen_large = True
+        self._start(max(1, self._under_way))
+        for _ in range(2):
+            try:
+                async with self._turns.taken(priority):
+                    return await self._in_process(work, seconds)
+            except _NoProcesses:
+                return await self._in_thread(work, seconds, subject)
+            except TookTooLong:
+                log.warning("parsing %s took longer than %.0f s; its process was killed", subject, seconds)
+            except Lost as error:
+                raise Retryable("the process that was parsing the body died", reason="reader died") from error
+        raise TickerError(f"parsing the answer took longer than {seconds:.0f} s, twice; the processes were killed")
 
-    async def _start(self) -> None:
+    async def _in_thread(self, work: Callable[[], _T], seconds: float, subject: str) -> _T:
+        """A thread cannot be killed, so the time limit only makes the log say what is going on."""
+        loop = asyncio.get_running_loop()
+        told = "parsing %s has taken %.0f s so far, in a thread, which cannot be killed; does the disk hang?"
+        alarm = loop.call_later(seconds, log.warning, told, subject, seconds)
         try:
-            self._pool = await self._offload(_started_pool, self._processes, self._preload)
-        except (OSError, ImportError, BrokenProcessPool) as error:
-            # Some containers have no semaphores, and scripts without a main guard run again in each process;
-            # threads do the same work, more slowly.
-            log.info("parsing pages in threads, as no process can be started (%s)", one_line(error))
+            return await self._offload(work)
+        finally:
+            alarm.cancel()
+
+    async def _in_process(self, work: Callable[[], _T], seconds: float) -> _T:
+        job = _Job(work, seconds)
+        with self._lock:
+            if self._failure is not None:
+                raise self._failure
+            self._jobs.put(job)
+        return await result_of(job.future, hurry=job.hurry)
+
+    def _start(self, wanted: int) -> None:
+        """Start processes until this many run, or the most that may."""
+        if self._has_seen_large:
+            wanted = max(wanted, self._under_way)
+        with self._lock:
+            if self._failure is not None:
+                return
+            missing = min(wanted, self._most) - self._alive
+            self._alive += max(0, missing)
+        for _ in range(missing):
+            reader = threading.Thread(target=self._read, name="reader", daemon=True)
+            try:
+                reader.start()
+            except RuntimeError as error:  # no more threads are allowed
+                self._leave(OSError(str(error)))
+            else:
+                self._readers.append(reader)
+                self._turns.add()
+
+    def _read(self) -> None:
+        """A reader's thread: it gives one process body after body, and replaces a process that is lost."""
+        try:
+            while self._has_lost(self._started()):
+                pass
+        except Exception as error:  # noqa: BLE001 (passed on to whoever needs a process)
+            self._leave(error)
+
+    def _leave(self, error: Exception) -> None:
+        """One reader has ended; after the last one, the work that waits gets an error."""
+        # Some systems allow no more processes, and scripts without a main guard run again in each process;
+        # threads do the same work, more slowly.
+        is_usual = isinstance(error, OSError | ImportError | Lost | TookTooLong)
+        with self._lock:
+            self._alive -= 1
+            if self._alive or self._is_closed or self._failure is not None:
+                return
+            self._failure = _NoProcesses() if is_usual else error
+            while not self._jobs.empty():
+                if (job := self._jobs.get()) is not None and job.begin():
+                    job.future.set_exception(self._failure)
+        log.info("parsing pages in threads, as no process can be started (%s)", one_line(error) or "it ends")
+
+    def _started(self) -> Worker:
+        """A process that is ready; one that hangs while it starts is replaced once.
+
+        Raises:
+            OSError, ImportError, Lost, TookTooLong: none can be started.
+        """
+        try:
+            return self._started_once()
+        except TookTooLong:
+            log.warning("a process to parse pages did not start within %.0f s and was killed", _SECONDS_TO_START)
+            return self._started_once()
+
+    def _started_once(self) -> Worker:
+        worker = Worker(self._preload)
+        with self._lock:
+            self._workers.add(worker)
+            if self._is_closed:
+                worker.interrupt()
+        try:
+            worker.wait_until_ready(_Job(bool, _SECONDS_TO_START).left)
+        except BaseException:
+            self._end(worker)
+            raise
+        return worker
+
+    def _end(self, worker: Worker) -> None:
+        with self._lock:
+            self._workers.discard(worker)
+        worker.end()
+
+    def _has_lost(self, worker: Worker) -> bool:
+        """Give a process body after body; True if it was lost, False if there are no more bodies."""
+        try:
+            while (job := self._jobs.get()) is not None:
+                if job.begin() and not _is_done(job, worker):
+                    return True
+            return False
+        finally:
+            self._end(worker)
+
+    def _close(self) -> None:
+        """End all processes; nobody is waiting for one any more."""
+        with self._lock:
+            self._is_closed = True
+            workers = list(self._workers)
+        for _ in self._readers:
+            self._jobs.put(None)
+        for worker in workers:
+            worker.interrupt()
+        for reader in self._readers:
+            reader.join()
+
+
+class _Job(Generic[_T]):
+    """Work for a process: its result, and the time it has left."""
+
+    def __init__(self, work: Callable[[], _T], seconds: float) -> None:
+        self.work = work
+        self.future: Future[_T] = Future()
+        self._seconds = seconds
+        self._end = time.monotonic() + seconds
+
+    def begin(self) -> bool:
+        """Start its time; False if nobody wants it any more."""
+        self._end = time.monotonic() + self._seconds
+        return self.future.set_running_or_notify_cancel()
+
+    def left(self) -> float:
+        """Seconds."""
+        return self._end - time.monotonic()
+
+    def hurry(self) -> None:
+        """Its result is not wanted any more; its caller waits for its end only."""
+        self._end = min(self._end, time.monotonic() + _SECONDS_UNWANTED)
+
+
+def _is_done(job: _Job[_T], worker: Worker) -> bool:
+    """Do the work and pass on its result or error; False if the process was lost."""
+    try:
+        result = worker.ask(job.work, job.left)
+    except (Lost, TookTooLong) as error:
+        # Before its caller knows: the same work must not be done twice at the same time.
+        worker.end()
+        job.future.set_exception(error)
+        return False
+    except BaseException as error:  # noqa: BLE001 (the caller's)
+        job.future.set_exception(error)
+    else:
+        job.future.set_result(result)
+    return True
 
 
 class _Turns:
@@ -146,6 +310,10 @@ class _Turns:
                 self._give_back()
             raise
 
+    def add(self) -> None:
+        """From now on, one more at once."""
+        self._give_back()
+
     def _give_back(self) -> None:
         while self._waiting:
             _, _, following = heapq.heappop(self._waiting)
@@ -153,54 +321,3 @@ class _Turns:
                 following.set_result(None)
                 return
         self._free += 1
-
-
-def _started_pool(processes: int, preload: str | None) -> ProcessPoolExecutor:
-    """A pool whose processes have imported what they need."""
-    # A Ctrl-C in the terminal is for this process to handle: its children inherit the blocked signal.
-    # The tracker comes first, as starting it would undo that.
-    resource_tracker.ensure_running()
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    pool = ProcessPoolExecutor(
-        processes, mp_context=multiprocessing.get_context("spawn"), initializer=get_ready, initargs=(preload,)
-    )
-    try:
-        for ready in [pool.submit(bool) for _ in range(processes)]:
-            ready.result()
-    except BrokenProcessPool:
-        pool.shutdown()
-        raise
-    finally:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
-    return pool
-
-
-def get_ready(preload: str | None) -> None:
-    """What a process does first: make sure that it does not outlive its parent, and import what is slow."""
-    threading.Thread(target=_die_with_parent, daemon=True).start()
-    _keep_memory()
-    if preload is not None:
-        importlib.import_module(preload)  # now, while nobody is waiting
-
-
-def _keep_memory() -> None:
-    """Let the C library keep the memory of one page for the next.
-
-    By default it returns all of it after each page, and the system has to clear it again, which takes a
-    third of the parsing time.
-    """
-    import ctypes
-
-    try:
-        mallopt = ctypes.CDLL(None).mallopt
-    except (OSError, AttributeError):
-        return  # another C library, with other ways
-    mallopt(_M_MMAP_THRESHOLD, _LARGEST_ON_HEAP)
-    mallopt(_M_TRIM_THRESHOLD, _MOST_KEPT)
-
-
-def _die_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)

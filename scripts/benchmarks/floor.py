@@ -17,7 +17,7 @@ from polygon_async.bars.page import Border
 from polygon_async.model.tickers import AssetType, Ticker
 from polygon_async.model.units import Unit
 from polygon_async.polygon.bar_pages import read_page
-from polygon_async.system.processes import get_ready
+from polygon_async.system.worker import get_ready
 
 if TYPE_CHECKING:
     from collections.abc import Callable

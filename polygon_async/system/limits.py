@@ -1,0 +1,15 @@
+"""Time limits for steps that might never end by themselves: parsing a page, compressing a file, testing it."""
+
+from __future__ import annotations
+
+__all__ = ["seconds_for"]
+
+_LEAST_SECONDS = 60
+"""Even for a tiny step: the machine may be busy with a hundred others."""
+_BYTES_PER_SECOND = 1_000_000
+"""What the slowest step manages on the slowest machine; usually it is a hundred times as much."""
+
+
+def seconds_for(size: int) -> float:
+    """How long a step over this many bytes may take; whatever takes longer hangs."""
+    return _LEAST_SECONDS + size / _BYTES_PER_SECOND

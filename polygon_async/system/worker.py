@@ -1,0 +1,193 @@
+"""One worker process, which can be killed at any moment. Blocking: a thread talks to it."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import multiprocessing
+import os
+import pickle
+import signal
+import socket
+import threading
+import traceback
+from functools import partial
+from multiprocessing import resource_tracker
+from typing import TYPE_CHECKING, Any
+
+from polygon_async.errors import PolygonAsyncError, one_line
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["Lost", "TookTooLong", "Worker", "get_ready"]
+
+_LENGTH = 8
+"""Bytes that hold the length of a message."""
+_SECONDS_TO_DIE = 5.0
+_SLICE = 1.0
+"""Seconds between two looks at the time that is left."""
+
+# glibc's malloc.h
+_M_TRIM_THRESHOLD = -1
+_M_MMAP_THRESHOLD = -3
+_LARGEST_ON_HEAP = 32 * 2**20
+_MOST_KEPT = 128 * 2**20
+
+
+class Lost(Exception):
+    """The process has ended."""
+
+
+class TookTooLong(Exception):
+    """The process did not answer in time; it may go on working until it is killed."""
+
+
+class Worker:
+    """A process that was just started; one thread at a time talks to it.
+
+    Args:
+        preload: The module that it imports before its first work.
+
+    Raises:
+        OSError: no process can be started.
+    """
+
+    def __init__(self, preload: str | None) -> None:
+        ours, theirs = socket.socketpair()
+        try:
+            context = multiprocessing.get_context("spawn")
+            self._process = context.Process(target=_serve, args=(theirs, preload), daemon=True)
+            # A Ctrl-C in the terminal is for this process to handle: its children inherit the blocked signal.
+            # The tracker comes first, as starting it would undo that.
+            resource_tracker.ensure_running()
+            before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+            try:
+                self._process.start()
+            finally:
+                signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        except BaseException:
+            ours.close()
+            raise
+        finally:
+            theirs.close()
+        self._socket = ours
+
+    def wait_until_ready(self, left: Callable[[], float]) -> None:
+        """Wait until it has imported what it needs; `left` tells how many seconds that may still take.
+
+        Raises:
+            Lost, TookTooLong
+        """
+        self._receive(left)
+
+    def ask(self, work: Callable[[], Any], left: Callable[[], float]) -> Any:
+        """The result of `work()`, which can be pickled; `left` tells how many seconds it may still take.
+
+        Raises:
+            Lost, TookTooLong: this process is of no more use.
+            Whatever `work` raises.
+        """
+        told = pickle.dumps(work)
+        for part in (len(told).to_bytes(_LENGTH, "big"), told):
+            view = memoryview(part)
+            while view:
+                view = view[self._try(partial(self._socket.send, view), left) :]
+        done, result = pickle.loads(self._receive(left))  # noqa: S301 (from our own process)
+        if not done:
+            raise result
+        return result
+
+    def interrupt(self) -> None:
+        """Kill it, from any thread."""
+        with contextlib.suppress(ValueError):  # it is gone already
+            self._process.kill()
+
+    def end(self) -> None:
+        """Kill it and wait for its end; one that the system cannot kill (the disk hangs) is left behind."""
+        self.interrupt()
+        self._socket.close()
+        with contextlib.suppress(ValueError):
+            self._process.join(_SECONDS_TO_DIE)
+            self._process.close()
+
+    def _receive(self, left: Callable[[], float]) -> bytearray:
+        length = self._exactly(_LENGTH, left)
+        return self._exactly(int.from_bytes(length, "big"), left)
+
+    def _exactly(self, size: int, left: Callable[[], float]) -> bytearray:
+        data = bytearray(size)
+        view = memoryview(data)
+        while view:
+            count = self._try(partial(self._socket.recv_into, view), left)
+            if not count:
+                raise Lost
+            view = view[count:]
+        return data
+
+    def _try(self, act: Callable[[], int], left: Callable[[], float]) -> int:
+        """Send or receive, as soon as that is possible."""
+        while (seconds := left()) > 0:
+            self._socket.settimeout(min(seconds, _SLICE))
+            try:
+                return act()
+            except TimeoutError:
+                continue
+            except OSError as error:
+                raise Lost from error
+        raise TookTooLong
+
+
+def _serve(asker: socket.socket, preload: str | None) -> None:
+    """What the process does, until its parent closes the connection."""
+    get_ready(preload)
+    asker.sendall(bytes(_LENGTH))
+    with asker.makefile("rb") as asked:
+        while length := asked.read(_LENGTH):
+            told = _outcome(asked.read(int.from_bytes(length, "big")))
+            asker.sendall(len(told).to_bytes(_LENGTH, "big"))
+            asker.sendall(told)
+
+
+def _outcome(told: bytes) -> bytes:
+    """The pickled result of the work, or its error, which is raised in the parent."""
+    try:
+        return pickle.dumps((True, pickle.loads(told)()))  # noqa: S301 (from our own process)
+    except Exception as error:  # noqa: BLE001 (passed on)
+        if not isinstance(error, PolygonAsyncError):
+            error.add_note(traceback.format_exc())
+        try:
+            return pickle.dumps((False, error))
+        except Exception:  # noqa: BLE001 (whatever an error holds)
+            return pickle.dumps((False, RuntimeError(one_line(repr(error)))))
+
+
+def get_ready(preload: str | None) -> None:
+    """What a process does first: make sure that it does not outlive its parent, and import what is slow."""
+    threading.Thread(target=_die_with_parent, daemon=True).start()
+    _keep_memory()
+    if preload is not None:
+        importlib.import_module(preload)  # now, while nobody is waiting
+
+
+def _keep_memory() -> None:
+    """Let the C library keep the memory of one page for the next.
+
+    By default it returns all of it after each page, and the system has to clear it again, which takes a
+    third of the parsing time.
+    """
+    import ctypes
+
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError):
+        return  # another C library, with other ways
+    mallopt(_M_MMAP_THRESHOLD, _LARGEST_ON_HEAP)
+    mallopt(_M_TRIM_THRESHOLD, _MOST_KEPT)
+
+
+def _die_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
