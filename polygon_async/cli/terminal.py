@@ -17,7 +17,7 @@ from polygon_async._version import __version__
 from polygon_async.errors import Interrupted
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Callable, Coroutine, Iterable
     from typing import Any
 
 __all__ = [
@@ -61,10 +61,12 @@ def say_file(text: str) -> bool:
     return say(text, end="")
 
 
-def say(result: str, *, end: str = "\n") -> bool:
+def say(result: str | Iterable[str], *, end: str = "\n") -> bool:
     """Print the result; returns False if standard output cannot be written. A closed pipe is no error."""
     try:
-        print(result, end=end, flush=True)
+        for piece in (result,) if isinstance(result, str) else result:
+            print(piece, end="")
+        print(end=end, flush=True)
     except OSError as error:
         # Else Python would try to flush again at exit, and complain.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

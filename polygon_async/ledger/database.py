@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any
 
-from polygon_async.errors import DiskUnusable, one_line
+from polygon_async.errors import ConfigError, DiskUnusable, one_line
 from polygon_async.model.layout import LEDGER
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-__all__ = ["connected", "said_of"]
+__all__ = ["connected", "reading", "said_of"]
 
 _APPLICATION = 0x706F6C79
 """What marks an SQLite file as this program's: `poly`."""
@@ -90,8 +90,12 @@ ALTER TABLE unit ADD COLUMN coverage TEXT;
 ALTER TABLE run ADD COLUMN report TEXT;
 """
 # The days with bars (see `days`), how they lie in the sessions of the range (JSON), and what a run reported (JSON).
-_STEPS = (_RUNS_UNITS_UPLOADS, _LISTINGS, _COVERAGE_AND_REPORTS)
+_UNITS_IN_ORDER = "CREATE INDEX unit_in_order ON unit (ticker, first_day, last_day, adjusted)"
+# From here on, the days missing in a coverage are a set as text (see `days`), and no longer a list.
+_STEPS = (_RUNS_UNITS_UPLOADS, _LISTINGS, _COVERAGE_AND_REPORTS, _UNITS_IN_ORDER)
 """What makes each version of the tables out of the one before, from an empty file on; a step is never changed."""
+_READABLE = 3
+"""The version from which on reading misses nothing: later steps make it faster, and no copy has to be made for it."""
 
 
 @contextmanager
@@ -137,7 +141,7 @@ def _prepared(connection: sqlite3.Connection, path: Path, *, read_only: bool) ->
         raise DiskUnusable(f"{path} is another program's; move it away, or choose another --output-dir")
     if version > len(_STEPS):
         raise DiskUnusable(f"{path} was written by a newer polygon-async; use that one, or another --output-dir")
-    if read_only and tables and version < len(_STEPS):
+    if read_only and tables and version < _READABLE:
         copy: sqlite3.Connection = sqlite3.connect(":memory:", **_OPTIONS)
         connection.backup(copy)
         connection.close()
@@ -167,6 +171,25 @@ def _bring_up_to_date(connection: sqlite3.Connection) -> None:
         connection.execute("ROLLBACK")
         raise
     connection.execute("COMMIT")
+
+
+@contextmanager
+def reading(directory: Path) -> Iterator[sqlite3.Cursor]:
+    """The ledger of an output directory at one moment, to be read; a run may be writing it meanwhile.
+
+    Raises:
+        ConfigError: there is no ledger.
+        DiskUnusable: there is one that cannot be read.
+    """
+    path = directory / LEDGER
+    if not path.is_file():
+        raise ConfigError(f"{path}: there is no ledger; --output-dir names the directory of a download")
+    with connected(directory, read_only=True) as connection, said_of(path), closing(connection.cursor()) as cursor:
+        # One transaction: all of it is of one moment.
+        cursor.execute("BEGIN")
+        if cursor.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0:
+            raise ConfigError(f"{path}: the ledger is empty; no download has begun here")
+        yield cursor
 
 
 @contextmanager

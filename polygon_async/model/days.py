@@ -88,10 +88,11 @@ def iso_dates_of(days: int) -> list[str]:
 
 def set_of(dates: Iterable[date]) -> int:
     """These dates as a set; what is before 1970 is left out."""
-    days = 0
-    for day in dates:
-        days |= days_between(day, day)
-    return days
+    numbers = [number for day in dates if (number := day.toordinal() - _EPOCH.toordinal()) >= 0]
+    flags = bytearray(max(numbers, default=0) // 8 + 1)
+    for number in numbers:
+        flags[number // 8] |= 1 << number % 8
+    return int.from_bytes(flags, "little")
 
 
 def since(days: int, first: date) -> int:

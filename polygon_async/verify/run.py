@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from polygon_async.errors import ConfigError, RunError, first_of
-from polygon_async.ledger.inventory import read_inventory
+from polygon_async.ledger.inventory import recorded_units
 from polygon_async.model.states import UploadState
 from polygon_async.report.words import counted, size
 from polygon_async.run.directory import claim
@@ -79,7 +79,7 @@ async def _verify(wanted: Wanted, redact: Redactor) -> Verification:
     lzop = find_lzop() if wanted.deep or wanted.repair else None
     async with AsyncExitStack() as stack:
         offload = await stack.enter_async_context(Threads())
-        inventory = None if wanted.prefix is not None else await offload(read_inventory, settings.output_dir)
+        units = None if wanted.prefix is not None else await offload(recorded_units, settings.output_dir)
         bucket = await stack.enter_async_context(
             open_bucket(settings.bucket, connections=settings.concurrency, on_secret=redact.add)
         )
@@ -94,10 +94,10 @@ async def _verify(wanted: Wanted, redact: Redactor) -> Verification:
         )
         await stack.enter_async_context(showing(lambda: _words(count)))
         subjects = _Subjects(expected=(), elsewhere=0, pending=0)
-        if inventory is None:
+        if units is None:
             checked = await verifier.alone(wanted.prefix or "")
         else:
-            subjects = _subjects(inventory.units, bucket.destination, settings.tickers)
+            subjects = _subjects(units, bucket.destination, settings.tickers)
             checked = await verifier.recorded(_each(subjects.expected))
         if any(finding.kind is Kind.MISSING for each in checked for finding in each.findings):
             await bucket.check()  # if the bucket itself has gone, that is the error
@@ -150,8 +150,7 @@ async def _again(
 ) -> list[Checked]:
     """All objects, those that were repaired checked a second time; their keys may have changed."""
     ids = {each.expected.recorded.id for each in repaired if each.expected and each.expected.recorded}
-    inventory = await offload(read_inventory, settings.output_dir)
-    units = [unit for unit in inventory.units if unit.id in ids]
+    units = [unit for unit in await offload(recorded_units, settings.output_dir) if unit.id in ids]
     now = _subjects(units, verifier.bucket.destination, None)
     looked = await verifier.recorded(_each(now.expected))
     seen = {each.expected.recorded.id for each in looked if each.expected and each.expected.recorded}

@@ -29,8 +29,9 @@ from polygon_async.ledger.events import (
     Uploaded,
     Uploading,
 )
-from polygon_async.ledger.inventory import read_inventory
+from polygon_async.ledger.inventory import recorded_units
 from polygon_async.ledger.ledger import open_ledger
+from polygon_async.ledger.overview import open_overview
 from polygon_async.model.layout import LEDGER
 from polygon_async.model.states import FetchState, RunState, UploadState
 from polygon_async.model.tickers import AssetType, Ticker
@@ -213,7 +214,7 @@ def test_a_failed_upload_keeps_the_csv(tmp_path: Path) -> None:
             apply(ledger, run, event)
         found = known(ledger)
         assert (found.state, found.csv, found.receipt, found.collected) == (FetchState.FETCHED, csv, None, NOW)
-    (unit,) = read_inventory(tmp_path).units
+    (unit,) = recorded_units(tmp_path)
     assert [(upload.state, upload.error) for upload in unit.uploads] == [(UploadState.FAILED, "HTTP 503")]
 
 
@@ -291,13 +292,30 @@ def test_a_value_that_this_version_does_not_know_is_told(tmp_path: Path, change:
         standing(ledger)
 
 
-def test_a_state_that_this_version_does_not_know_is_told_by_the_inventory(tmp_path: Path) -> None:
-    opened(tmp_path)
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ("UPDATE run SET state = 'elsewhere'", "RunState"),
+        ("UPDATE unit SET state = 'elsewhere'", "OutcomeState"),
+        ("UPDATE upload SET state = 'elsewhere'", "OutcomeState"),
+    ],
+)
+def test_a_state_that_this_version_does_not_know_is_told_by_the_overview(
+    tmp_path: Path, change: str, said: str
+) -> None:
+    with open_ledger(tmp_path) as ledger:
+        run, csv = begin(ledger), csv_in(tmp_path)
+        for event in (
+            Begun(unit=UNIT, day=DAY),
+            Fetched(unit=UNIT, csv=csv),
+            Uploading(unit=UNIT, csv=csv, collected=NOW),
+        ):
+            apply(ledger, run, event)
     with sqlite3.connect(tmp_path / LEDGER) as connection:
-        connection.execute("UPDATE run SET state = 'elsewhere'")
+        connection.execute(change)
     connection.close()
-    with pytest.raises(DiskUnusable, match="'elsewhere' is not a valid RunState"):
-        read_inventory(tmp_path)
+    with pytest.raises(DiskUnusable, match=f"'elsewhere' is not a valid {said}"), open_overview(tmp_path):
+        pass
 
 
 def test_a_directory_in_its_place_is_told(tmp_path: Path) -> None:

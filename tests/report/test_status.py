@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from stored import stored
 
-from polygon_async.ledger.inventory import read_inventory
+from polygon_async.ledger.inventory import recorded_units
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -117,5 +117,5 @@ def test_a_directory_that_cannot_be_written_is_no_hindrance(
     before = names(output)
     # Whoever runs the tests may be allowed everything.
     monkeypatch.setattr(os, "access", lambda *_: False)
-    assert [unit.symbol for unit in read_inventory(output).units] == ["NODATA"]
+    assert [unit.symbol for unit in recorded_units(output)] == ["NODATA"]
     assert names(output) == before

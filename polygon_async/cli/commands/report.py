@@ -42,7 +42,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 def run(call: Call) -> int:
     """Write the report and print its path."""
-    from polygon_async.ledger.inventory import read_report
+    from polygon_async.ledger.runs import read_report
     from polygon_async.report.run_report import redacted, write_report
 
     flags = call.flags

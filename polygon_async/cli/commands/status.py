@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import sys
 from typing import TYPE_CHECKING
@@ -44,17 +43,15 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 def run(call: Call) -> int:
     """Print the status."""
-    from polygon_async.ledger.inventory import read_inventory
-    from polygon_async.report.status import status_of
+    from polygon_async.ledger.overview import open_overview
+    from polygon_async.report.status import MOST_LINES, status_json, status_text
 
     flags = call.flags
     log_to(logging.StreamHandler(), flags, call.redact)
     directory = output_directory(vars(flags))
-    status = status_of(read_inventory(directory), directory / LEDGER, flags.tickers)
-    if flags.json:
-        told = json.dumps(status.as_json())
-    elif flags.all or not sys.stdout.isatty():
-        told = status.as_text(most=None)
-    else:
-        told = status.as_text()
+    path = directory / LEDGER
+    with open_overview(directory, flags.tickers) as overview:
+        if flags.json:
+            return 0 if say(map(call.redact, status_json(overview, path))) else COULD_NOT
+        told = status_text(overview, path, most=None if flags.all or not sys.stdout.isatty() else MOST_LINES)
     return 0 if say(call.redact(told)) else COULD_NOT

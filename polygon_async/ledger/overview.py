@@ -1,0 +1,169 @@
+"""How the units of a ledger stand: counted, and row by row. Blocking; nothing is written.
+
+SQL counts, chooses and sorts, and a row is read when it is asked for: a ledger may have hundreds of thousands of units.
+"""
+
+from __future__ import annotations
+
+import json
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NamedTuple
+
+from polygon_async.ledger.database import reading
+from polygon_async.ledger.runs import recorded_runs
+from polygon_async.model.sessions import Coverage
+from polygon_async.model.states import FetchState, OutcomeState, UploadState
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    from polygon_async.ledger.runs import RecordedRun
+
+__all__ = ["Overview", "Total", "UnitRow", "open_overview"]
+
+_WORDS: Mapping[str, str] = {
+    "fetching": FetchState.FETCHING,
+    "fetched": FetchState.FETCHED,
+    "empty": FetchState.NO_DATA,
+    "fetch_failed": FetchState.FAILED,
+    "uploading": UploadState.UPLOADING,
+    "read_back": UploadState.UPLOADED,
+    "upload_failed": UploadState.FAILED,
+    "lost": UploadState.LOST,
+    "uploaded": OutcomeState.UPLOADED,
+    "saved": OutcomeState.SAVED,
+    "no_data": OutcomeState.NO_DATA,
+    "failed": OutcomeState.FAILED,
+}
+_UNITS = """
+    SELECT unit.*, upload.destination, upload.key, upload.size AS object_size, upload.error AS upload_error,
+        CASE
+            WHEN unit.state = :empty THEN :no_data
+            WHEN unit.state = :fetch_failed THEN :failed
+            WHEN unit.state = :fetching THEN NULL
+            WHEN unit.state != :fetched THEN unit.state
+            WHEN upload.state IS NULL THEN :saved
+            WHEN upload.state IN (:upload_failed, :lost) THEN :failed
+            WHEN upload.state = :read_back AND upload.sha256 = unit.sha256 THEN :uploaded
+            WHEN upload.state NOT IN (:uploading, :read_back) THEN upload.state
+        END AS standing
+    FROM unit LEFT JOIN upload ON upload.unit = unit.id AND unit.state NOT IN (:empty, :fetch_failed)
+        AND upload.destination = (
+            SELECT destination FROM upload AS one WHERE one.unit = unit.id ORDER BY began DESC, destination DESC LIMIT 1
+        )
+"""
+"""Units with how they stand. A unit's newest upload decides; an earlier one to another destination is history.
+
+Words that are not known here stay what they are: they are no `OutcomeState`.
+"""
+_TOTALS = """
+    SELECT standing, count(*), sum(bars), sum(size), sum(iif(standing = :uploaded, object_size, 0))
+    FROM ({units}) WHERE {chosen} GROUP BY standing
+"""
+_ROWS = """
+    SELECT ticker, first_day, last_day, adjusted, source, standing,
+        iif(standing IS NULL, iif(state = :fetching, :fetching, :uploading), NULL),
+        iif(standing = :failed, iif(state = :fetch_failed, error, upload_error), NULL),
+        bars, first, last, size, sha256, coverage, destination,
+        iif(standing = :uploaded, key, NULL), iif(standing = :uploaded, object_size, NULL)
+    FROM ({units}) WHERE {chosen} ORDER BY ticker, first_day, last_day, adjusted, id LIMIT {most}
+"""
+_ALL = -1
+"""SQLite's word for no limit."""
+
+
+class UnitRow(NamedTuple):
+    """One unit, as the ledger has it: plain, as rows are many and few of their values are looked at."""
+
+    ticker: str
+    first_day: str
+    last_day: str
+    adjusted: int
+    source: str
+    state: str | None
+    """How it ended (see `OutcomeState`); None while it is pending."""
+    doing: str | None
+    """What is pending."""
+    error: str | None
+    """Why it failed."""
+    bars: int | None
+    """Of a unit that is being fetched, so far; as the other facts of its CSV."""
+    first: int | None
+    """Start of the first bar, ms UTC."""
+    last: int | None
+    size: int | None
+    """Bytes of the CSV."""
+    sha256: str | None
+    kept_coverage: str | None
+    destination: str | None
+    """Where its newest object went, or is to go."""
+    key: str | None
+    """That of its confirmed object."""
+    stored: int | None
+    """Bytes of that object."""
+
+    @property
+    def coverage(self) -> Coverage | None:
+        """How its bars lie in its range's sessions; None where that is not known."""
+        return None if self.kept_coverage is None else Coverage.from_text(self.kept_coverage)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Total:
+    """What some units come to."""
+
+    units: int
+    bars: int
+    csv_bytes: int
+    stored_bytes: int
+    """Of their confirmed objects."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Overview:
+    """A ledger at one moment, as long as it is open."""
+
+    runs: tuple[RecordedRun, ...]
+    """All of them, the oldest first."""
+    totals: Mapping[OutcomeState | None, Total]
+    """By how the units ended; None for those that are pending."""
+    _cursor: sqlite3.Cursor = field(repr=False)
+    _values: Mapping[str, str] = field(repr=False)
+
+    def rows(self, *, state: OutcomeState | None = None, most: int | None = None) -> Iterator[UnitRow]:
+        """Units by ticker, then range: those that ended in this state, or all, and at most so many.
+
+        One iteration at a time.
+        """
+        chosen = _chosen(self._values) if state is None else f"{_chosen(self._values)} AND standing = :wanted"
+        statement = _ROWS.format(units=_UNITS, chosen=chosen, most=_ALL if most is None else most)
+        yield from map(UnitRow._make, self._cursor.execute(statement, {**self._values, "wanted": state or ""}))
+
+
+@contextmanager
+def open_overview(directory: Path, tickers: Sequence[str] | None = None) -> Iterator[Overview]:
+    """How the units of some tickers, or of all, stand in the ledger of an output directory; a run may be writing it.
+
+    Raises:
+        ConfigError: there is no ledger.
+        DiskUnusable: there is one that cannot be read.
+    """
+    with reading(directory) as cursor:
+        runs = recorded_runs(cursor)
+        cursor.row_factory = None
+        values = dict(_WORDS) | ({} if tickers is None else {"tickers": json.dumps(tickers)})
+        totals = cursor.execute(_TOTALS.format(units=_UNITS, chosen=_chosen(values)), values).fetchall()
+        yield Overview(runs=runs, totals=dict(map(_total, totals)), _cursor=cursor, _values=values)
+
+
+def _chosen(values: Mapping[str, str]) -> str:
+    return "ticker IN (SELECT value FROM json_each(:tickers))" if "tickers" in values else "TRUE"
+
+
+def _total(row: tuple[str | None, int, int | None, int | None, int | None]) -> tuple[OutcomeState | None, Total]:
+    state, units, bars, csv_bytes, stored_bytes = row
+    total = Total(units=units, bars=bars or 0, csv_bytes=csv_bytes or 0, stored_bytes=stored_bytes or 0)
+    return None if state is None else OutcomeState(state), total

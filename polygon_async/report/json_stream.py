@@ -1,0 +1,26 @@
+"""Large JSON objects, piece by piece: what is long in them is made when it is written."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+__all__ = ["json_pieces"]
+
+
+def json_pieces(values: Mapping[str, Any], lists: Mapping[str, Iterable[Any]]) -> Iterator[str]:
+    """The text of one JSON object: plain values, then lists that are read one item at a time."""
+    start = "{"
+    for name, value in values.items():
+        yield f"{start}{json.dumps(name)}: {json.dumps(value)}"
+        start = ", "
+    for name, items in lists.items():
+        yield f"{start}{json.dumps(name)}: ["
+        for number, item in enumerate(items):
+            yield f"{', ' if number else ''}{json.dumps(item)}"
+        yield "]"
+        start = ", "
+    yield "}"
