@@ -12,7 +12,7 @@ from polygon_async.errors import ConfigError
 from polygon_async.model.counters import Counters
 from polygon_async.model.units import Unit
 from polygon_async.polygon.session import open_polygon
-from polygon_async.polygon.walk import pages
+from polygon_async.polygon.walk import RestSource
 from polygon_async.run import pipeline
 from polygon_async.settings import universe
 from polygon_async.settings.environment import Environment
@@ -84,8 +84,9 @@ async def fetch_bars(
         Threads(2) as offload,
         open_polygon(settings.access, offload=offload, counters=Counters()) as client,
     ):
-        async with contextlib.aclosing(pages(unit, client=client, counters=Counters())) as chain:
-            async for page in chain:
+        source = RestSource(client=client, counters=Counters())
+        async with contextlib.aclosing(source.pages(unit)) as pages:
+            async for page in pages:
                 csv += page.rows
         return await offload(to_frame, bytes(csv))
 

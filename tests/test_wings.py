@@ -50,6 +50,10 @@ def test_the_edges_see_no_settings() -> None:
     assert not broken
 
 
+def test_a_unit_is_fetched_from_any_source() -> None:
+    assert "polygon" not in imports(HOUSE / "run" / "fetch.py")
+
+
 def test_every_module_stands_in_a_wing() -> None:
     wings = {wing for _, wing in modules()}
 

@@ -1,26 +1,32 @@
-"""Pages of bars, whatever their source, and how each must follow the one before."""
+"""Pages of bars, whatever their source: how to ask for them, and how each must follow the one before."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from polygon_async.bars.columns import TIMESTAMP
 from polygon_async.errors import WrongAnswer
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+
     import numpy as np
     from numpy.typing import NDArray
 
     from polygon_async.bars.part import Part
+    from polygon_async.model.units import Unit
 
 __all__ = [
+    "BEGINNING",
     "LONGEST_TAIL",
     "MOST_BARS",
     "Border",
     "Page",
+    "Source",
+    "Start",
     "Table",
     "border_after",
     "new_rows",
@@ -42,6 +48,25 @@ class Border:
     """Start of the last bar so far, ms UTC; None before the first bar."""
     tail: bytes = b""
     """The last rows so far, to tell a duplicate from a contradiction."""
+
+
+_NO_BORDER = Border()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Start:
+    """Where a unit's pages begin, and the file that their rows go to."""
+
+    moment: int | None = None
+    """The first moment to request (ms UTC); None: the beginning of the range."""
+    border: Border = _NO_BORDER
+    """Where the bars before that moment end."""
+    part: Part | None = None
+    """How far the unit's part file has got; None if there is no file."""
+
+
+BEGINNING = Start()
+"""The whole range, without a part file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,10 +97,30 @@ class Page:
     """Bars of this page that were dropped, as the rows before have the same."""
     next_url: str | None
     request_id: str | None
-    place: Part | None = None
+    part: Part | None = None
     """How far the part file has got, if the rows are already in it and no longer here."""
     resume_at: int | None = None
     """The first moment (ms UTC) after this page that has not been requested; None at the range's end."""
+
+
+class Source(Protocol):
+    """Where units' bars come from."""
+
+    def pages(self, unit: Unit, start: Start = BEGINNING, *, priority: int = 0) -> AsyncGenerator[Page]:
+        """The unit's pages that have bars, in order, each checked against those before.
+
+        The caller must close the generator, as requests may be in flight.
+
+        Args:
+            unit: What to fetch.
+            start: Where to begin. If it names a part file, the source may append a page's rows to it and set
+                `Page.part`; the caller appends the rows of every other page.
+            priority: Of pages that wait to be read, those with the lowest priority come first.
+
+        Raises:
+            TickerError: the unit cannot be fetched completely.
+            RunError: no unit can be fetched.
+        """
 
 
 def new_rows(table: Table, border: Border) -> Table:

@@ -46,32 +46,32 @@ class Digests(NamedTuple):
     """In hex."""
 
 
-def append_rows(place: Part, rows: bytes) -> Part:
+def append_rows(part: Part, rows: bytes) -> Part:
     """Write the rows of one page; the first rows create the file, after its header.
 
-    Doing it twice from the same place has the same effect as doing it once.
+    Doing it twice with the same part has the same effect as doing it once.
 
     Raises:
         DiskUnusable: the disk is full, or cannot be written.
         TickerError: a file of this name cannot be made.
     """
     if not rows:
-        return place
-    data = rows if place.size else CSV_HEADER + rows
-    flags = os.O_WRONLY | os.O_CLOEXEC | (0 if place.size else os.O_CREAT | os.O_TRUNC)
-    with disk_errors(place.path, name=TickerError):
-        number = os.open(place.path, flags, 0o666)
+        return part
+    data = rows if part.size else CSV_HEADER + rows
+    flags = os.O_WRONLY | os.O_CLOEXEC | (0 if part.size else os.O_CREAT | os.O_TRUNC)
+    with disk_errors(part.path, name=TickerError):
+        number = os.open(part.path, flags, 0o666)
         try:
-            view, offset = memoryview(data), place.size
+            view, offset = memoryview(data), part.size
             while view:
                 written = os.pwrite(number, view, offset)
                 view, offset = view[written:], offset + written
         finally:
             os.close(number)
-    return Part(path=place.path, size=place.size + len(data), crc=isal_zlib.crc32(data, place.crc))
+    return Part(path=part.path, size=part.size + len(data), crc=isal_zlib.crc32(data, part.crc))
 
 
-def finish(place: Part, whole: Path, *, modified: float) -> str:
+def finish(part: Part, whole: Path, *, modified: float) -> str:
     """Make the part the final file, dated `modified` (s UTC); returns its sha256 (hex).
 
     It is read once more and synced to disk before it gets its final name: a file under that name is always complete.
@@ -81,17 +81,17 @@ def finish(place: Part, whole: Path, *, modified: float) -> str:
         TickerError: a file of this name cannot be made.
     """
     with disk_errors(whole, name=TickerError):
-        with place.path.open("rb+") as file:
-            file.truncate(place.size)
-            found = digests(file, place.size)
-            if found is None or found.crc != place.crc:
+        with part.path.open("rb+") as file:
+            file.truncate(part.size)
+            found = digests(file, part.size)
+            if found is None or found.crc != part.crc:
                 raise DiskUnusable(
-                    f"{place.path} does not contain what was written to it; check the disk, then start again"
+                    f"{part.path} does not contain what was written to it; check the disk, then start again"
                 )
             os.fsync(file.fileno())
         # lzop stores its input's time; with a fixed time, the same bars give the same object.
-        os.utime(place.path, (modified, modified))
-        place.path.replace(whole)
+        os.utime(part.path, (modified, modified))
+        part.path.replace(whole)
     return found.sha256
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from polygon_async.bars.columns import CSV_HEADER
-from polygon_async.bars.page import LONGEST_TAIL, border_after
+from polygon_async.bars.page import LONGEST_TAIL, Start, border_after
 from polygon_async.bars.part import Part, digests
 from polygon_async.model.layout import csv_name, part_name
 from polygon_async.model.units import CsvFile
@@ -15,7 +15,6 @@ from polygon_async.model.units import CsvFile
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from polygon_async.bars.page import Border
     from polygon_async.bars.part import Digests
     from polygon_async.model.units import Progress, Unit
 
@@ -27,8 +26,8 @@ class ResumePoint:
     """A part file that has what the ledger says, and what comes next."""
 
     progress: Progress
-    place: Part
-    border: Border
+    start: Start
+    """Where its pages go on."""
 
 
 def whole_csv(known: CsvFile) -> bool:
@@ -51,8 +50,10 @@ def resumption(unit: Unit, directory: Path, progress: Progress) -> ResumePoint |
     part, whole = directory / part_name(unit), directory / csv_name(unit.ticker.symbol)
     found = _digests(part, progress.size, longer=True)
     if found is not None and found.crc == progress.crc:
-        place = Part(path=part, size=progress.size, crc=progress.crc)
-        return ResumePoint(progress=progress, place=place, border=border_after(progress.last, _end(place)))
+        begun = Part(path=part, size=progress.size, crc=progress.crc)
+        border = border_after(progress.last, _end(begun))
+        start = Start(moment=progress.resume_at, border=border, part=begun)
+        return ResumePoint(progress=progress, start=start)
     if found is None and progress.resume_at is None:
         found = _digests(whole, progress.size)
         if found is not None and found.crc == progress.crc:
@@ -69,9 +70,9 @@ def _digests(path: Path, size: int, *, longer: bool = False) -> Digests | None:
     return None
 
 
-def _end(place: Part) -> bytes:
+def _end(part: Part) -> bytes:
     """The last rows of a part, as many as are needed to recognise duplicates."""
-    start = max(len(CSV_HEADER), place.size - LONGEST_TAIL)
-    with place.path.open("rb") as file:
+    start = max(len(CSV_HEADER), part.size - LONGEST_TAIL)
+    with part.path.open("rb") as file:
         file.seek(start)
-        return file.read(place.size - start)
+        return file.read(part.size - start)

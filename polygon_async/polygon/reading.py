@@ -41,11 +41,11 @@ def read_packed(read: Callable[[bytes], _T], body: bytes, encoding: str, content
     return read(text)
 
 
-def place_page(body: bytes, *, unit: Unit, border: Border, place: Part) -> Page:
+def place_page(body: bytes, *, unit: Unit, border: Border, part: Part) -> Page:
     """Read a page as `read_page` does, and append its rows to the part file: they travel no further.
 
     Raises:
         DiskUnusable: the rows cannot be written.
     """
     page = read_page(body, unit=unit, border=border)
-    return replace(page, rows=b"", place=append_rows(place, page.rows))
+    return replace(page, rows=b"", part=append_rows(part, page.rows))

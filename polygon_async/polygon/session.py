@@ -1,4 +1,4 @@
-"""How the API is reached in; a client of it out, open for as long as a context lasts."""
+"""How to reach the API in; an open client out."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _AT_FIRST = 2
 
 @contextlib.asynccontextmanager
 async def open_polygon(access: Access, *, offload: Threads, counters: Counters) -> AsyncIterator[Client]:
-    """A client of the API that `access` describes, with a gate of its own."""
+    """A client of the API that `access` describes, with its own gate."""
     async with (
         open_gate(access, offload=offload, counters=counters) as gate,
         open_client(access, gate=gate, offload=offload) as client,
@@ -41,7 +41,7 @@ async def open_polygon(access: Access, *, offload: Threads, counters: Counters) 
 
 @contextlib.asynccontextmanager
 async def open_client(access: Access, *, gate: Gate, offload: Threads) -> AsyncIterator[Client]:
-    """A client of the API that `access` describes, whose requests pass this gate."""
+    """A client of the API that `access` describes, whose requests pass `gate`."""
     async with (
         Processes(
             access.processes,
@@ -56,7 +56,7 @@ async def open_client(access: Access, *, gate: Gate, offload: Threads) -> AsyncI
 
 @contextlib.asynccontextmanager
 async def open_gate(access: Access, *, offload: Threads, counters: Counters) -> AsyncIterator[Gate]:
-    """A gate whose tokens are this process's own."""
+    """A gate with tokens of this process's own."""
 
     def note_pause(seconds: float) -> None:
         counters.measures.seconds["pauses"] += seconds

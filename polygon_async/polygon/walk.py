@@ -1,4 +1,4 @@
-"""One unit in, its pages in order out: the chain, and the windows side by side."""
+"""A unit and where to start in, its pages in order out: the chain, and the windows side by side."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from polygon_async.bars.page import Border
+from polygon_async.bars.page import BEGINNING, Border
 from polygon_async.errors import WrongAnswer, said_by
 from polygon_async.model.units import MINUTE_MS
 from polygon_async.polygon.bar_pages import read_page
@@ -20,7 +20,7 @@ from polygon_async.polygon.windows import Cutter
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
-    from polygon_async.bars.page import Page
+    from polygon_async.bars.page import Page, Start
     from polygon_async.bars.part import Part
     from polygon_async.model.counters import Counters
     from polygon_async.model.units import Unit
@@ -28,58 +28,52 @@ if TYPE_CHECKING:
     from polygon_async.polygon.client import Client
     from polygon_async.polygon.windows import Slots
 
-__all__ = ["Step", "next_minute", "pages"]
+__all__ = ["RestSource", "Step", "next_minute"]
 
 _MOST_EMPTY_PAGES = 10_000
 """In a row; twenty years of empty days are fewer."""
 
 
-async def pages(
-    unit: Unit,
-    *,
-    client: Client,
-    counters: Counters,
-    slots: Slots | None = None,
-    cutter: type[Cutter] = Cutter,
-    place: Part | None = None,
-    resume_at: int | None = None,
-    border: Border | None = None,
-    priority: int = 0,
-) -> AsyncGenerator[Page]:
-    """The unit's pages that hold bars, in order, each checked against those before.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RestSource:
+    """The REST API as a source of pages, for all units of a run."""
 
-    A whole range without a bar is asked for once more before it is believed: under load the API
-    has answered so for tickers that had bars.
+    client: Client
+    counters: Counters
+    """Counts pages and doubles."""
+    slots: Slots | None = None
+    """While they have room, the rest of a long range is fetched in windows side by side; None: page after page."""
+    cutter: type[Cutter] = Cutter
+    """Decides where windows end."""
 
-    Args:
-        unit: What to fetch.
-        polygon: Whom to ask.
-        tally: Counts pages and doubles.
-        slots: Where they have room, the rest of a long range is fetched in windows side by side; None:
-            one page after another.
-        cutter: Decides where windows end.
-        place: The part file's beginning. Whoever reads a page appends its rows there, as long as one page
-            follows another; those of windows, whose place is not known yet, come with the page.
-        resume_at: The moment (ms UTC) to go on from, where what comes before is there already.
-        border: Where that has ended.
-        turn: Of bodies that wait to be read, one with a lower turn comes first.
+    async def pages(self, unit: Unit, start: Start = BEGINNING, *, priority: int = 0) -> AsyncGenerator[Page]:
+        """The unit's pages that have bars, in order, each checked against those before.
 
-    Raises:
-        TickerError, RunError: as `Client.get`.
-    """
-    # Whoever goes on may have spent what cutting may cost before.
-    walk = _Walk(unit, client=client, counters=counters, priority=priority, spare=1.0 if resume_at is None else 0.0)
-    first = Step(unit, first_request(unit), Border(), place)
-    if resume_at is not None:
-        first = Step(unit, later_request(unit, resume_at), border or Border(), place)
-    for _ in range(2 if resume_at is None else 1):
-        empty = True
-        async with contextlib.aclosing(walk.pages(first, slots, cutter)) as chain:
-            async for page in chain:
-                empty = False
-                yield page
-        if not empty:
-            return
+        If a whole range has no bar, it is requested once more: under load the API has given empty answers
+        for tickers that had bars.
+
+        Args:
+            unit: What to fetch.
+            start: Where to begin. While one page follows another, the process that reads a page also appends its
+                rows to the part file; a window's rows, whose place in it is not known yet, come with the page.
+            priority: Of bodies that wait to be read, those with the lowest priority come first.
+
+        Raises:
+            TickerError, RunError: as `Client.get`.
+        """
+        is_whole = start.moment is None
+        # A unit that resumes may have spent before what cutting may cost.
+        walk = _Walk(unit, source=self, priority=priority, spare=1.0 if is_whole else 0.0)
+        request = first_request(unit) if start.moment is None else later_request(unit, start.moment)
+        first = Step(unit, request, start.border, start.part)
+        for _ in range(2 if is_whole else 1):
+            empty = True
+            async with contextlib.aclosing(walk.pages(first)) as chain:
+                async for page in chain:
+                    empty = False
+                    yield page
+            if not empty:
+                return
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +83,7 @@ class Step:
     unit: Unit
     request: PageRequest
     border: Border
-    place: Part | None = None
+    part: Part | None = None
     """Where its rows go; None where that is not known yet, or nowhere."""
     empty_pages: int = 0
     """So many pages right before it had no bars."""
@@ -98,15 +92,16 @@ class Step:
 class _Walk:
     """A walk through one unit's range."""
 
-    def __init__(self, unit: Unit, *, client: Client, counters: Counters, priority: int, spare: float) -> None:
+    def __init__(self, unit: Unit, *, source: RestSource, priority: int, spare: float) -> None:
         self._unit = unit
-        self._client = client
-        self._counters = counters
-        self._turn = priority
+        self._source = source
+        self._client = source.client
+        self._priority = priority
         self._spare = spare
 
-    async def pages(self, first: Step, slots: Slots | None, cutter: type[Cutter]) -> AsyncGenerator[Page]:
+    async def pages(self, first: Step) -> AsyncGenerator[Page]:
         """One page after another, until there is room for more at once."""
+        slots = self._source.slots
         step: Step | None = first
         while step is not None:
             page = await self._page(step)
@@ -114,7 +109,8 @@ class _Walk:
             if page.bars:
                 yield page if following is None else replace(page, resume_at=next_minute(following))
             if slots is not None and following is not None and page.bars and self._is_divisible(slots):
-                cut = cutter(page.bars, following.request.start - (page.first or 0), spare=self._spare)
+                span = following.request.start - (page.first or 0)
+                cut = self._source.cutter(page.bars, span, spare=self._spare)
                 async with contextlib.aclosing(self._side_by_side(following, slots, cut)) as rest:
                     async for page in rest:
                         yield page
@@ -176,11 +172,11 @@ class _Walk:
 
     async def _page(self, step: Step) -> Page:
         read = partial(read_page, unit=step.unit, border=step.border)
-        if step.place is not None:
-            read = partial(place_page, unit=step.unit, border=step.border, place=step.place)
-        page = await self._client.get(step.request, read=read, priority=self._turn)
-        self._counters.pages += 1
-        self._counters.doubles += page.doubles
+        if step.part is not None:
+            read = partial(place_page, unit=step.unit, border=step.border, part=step.part)
+        page = await self._client.get(step.request, read=read, priority=self._priority)
+        self._source.counters.pages += 1
+        self._source.counters.doubles += page.doubles
         return page
 
     def _next(self, done: Step, page: Page) -> Step | None:
@@ -200,7 +196,7 @@ class _Walk:
             )
         except WrongAnswer as error:
             raise WrongAnswer(f"{error}{said_by(page.request_id)}", request=done.request.path) from error.__cause__
-        return None if request is None else Step(done.unit, request, page.border, page.place, empty_pages)
+        return None if request is None else Step(done.unit, request, page.border, page.part, empty_pages)
 
 
 def next_minute(step: Step) -> int:

@@ -17,6 +17,7 @@ from polygon_async.model.counters import Counters, Watcher
 from polygon_async.model.states import RunState
 from polygon_async.model.units import today
 from polygon_async.polygon.session import open_polygon
+from polygon_async.polygon.walk import RestSource
 from polygon_async.polygon.windows import Slots
 from polygon_async.report.coverage import cover, prepare
 from polygon_async.report.estimate import expect
@@ -24,6 +25,7 @@ from polygon_async.report.lists import write_lists
 from polygon_async.report.run_report import redacted, report_of, write_report
 from polygon_async.report.summary import Summary
 from polygon_async.run.directory import check_space, claim, space_needed, watch_space
+from polygon_async.run.fetch import CsvFetcher
 from polygon_async.run.outcomes import Outcomes
 from polygon_async.run.tags import TagLookup, most_lookups
 from polygon_async.run.todo import Todo, tidy, what_is_left
@@ -209,11 +211,19 @@ async def do(
         outcomes.end(outcome)
     # Nothing is looked up for tickers that nobody tags.
     tagged = [unit.ticker for unit, _ in todo.units] if deliver and settings.reference else []
+    slots = Slots(settings.concurrency, waiting=len(todo.units))
+    fetch_csv = CsvFetcher(
+        source=RestSource(client=client, counters=counters, slots=slots),
+        directory=settings.output_dir,
+        modified=recorder.run.collected.replace(second=0).timestamp(),
+        offload=offload,
+        counters=counters,
+    )
     steps = UnitSteps(
         directory=settings.output_dir,
         keep_csv=settings.keep_csv,
-        client=client,
-        slots=Slots(settings.concurrency, waiting=len(todo.units)),
+        fetch_csv=fetch_csv,
+        slots=slots,
         recorder=recorder,
         tags=TagLookup(tagged, day=settings.end, client=client, recorder=recorder),
         deliver=deliver,

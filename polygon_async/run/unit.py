@@ -18,7 +18,6 @@ from polygon_async.model.counters import ASKING
 from polygon_async.model.layout import part_name
 from polygon_async.model.states import OutcomeState
 from polygon_async.model.units import NEW_YORK, CsvFile, Outcome, today
-from polygon_async.run.fetch import fetch_csv
 from polygon_async.run.todo import counts
 from polygon_async.system.files import disk_errors
 
@@ -30,8 +29,8 @@ if TYPE_CHECKING:
     from polygon_async.ledger.recorder import Recorder
     from polygon_async.model.counters import Counters
     from polygon_async.model.units import Progress, Unit
-    from polygon_async.polygon.client import Client
     from polygon_async.polygon.windows import Slots
+    from polygon_async.run.fetch import CsvFetcher
     from polygon_async.run.tags import TagLookup
     from polygon_async.store.delivery import Delivery
     from polygon_async.system.threads import Threads
@@ -49,8 +48,9 @@ class UnitSteps:
     """Where CSVs and parts are."""
     keep_csv: bool
     """Whether a CSV stays when its object is confirmed."""
-    client: Client
+    fetch_csv: CsvFetcher
     slots: Slots
+    """Counts the units that wait and those that are being fetched."""
     recorder: Recorder
     tags: TagLookup
     deliver: Delivery | None
@@ -106,18 +106,8 @@ class UnitSteps:
             found = await self._found(unit, record)
             if isinstance(found, CsvFile):
                 return found, True
-            csv = await fetch_csv(
-                unit,
-                self.directory,
-                modified=self.recorder.run.collected.replace(second=0).timestamp(),
-                client=self.client,
-                offload=self.offload,
-                counters=self.counters,
-                slots=self.slots,
-                priority=priority,
-                resumed=found,
-                note=partial(self._progressed, unit),
-            )
+            note = partial(self._progressed, unit)
+            csv = await self.fetch_csv(unit, priority=priority, resumed=found, note=note)
         if csv is None:
             await self.recorder.apply(Empty(unit=unit))
         else:

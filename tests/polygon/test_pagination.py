@@ -17,14 +17,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from polygon_async.bars.columns import CSV_HEADER
-from polygon_async.bars.page import MOST_BARS, Border
+from polygon_async.bars.page import BEGINNING, MOST_BARS, Border, Start
 from polygon_async.errors import TickerError, WrongAnswer
 from polygon_async.model.counters import Counters
 from polygon_async.model.tickers import AssetType, Ticker
 from polygon_async.model.units import Unit
 from polygon_async.polygon.bar_requests import PageRequest, first_request, next_request
 from polygon_async.polygon.session import open_polygon
-from polygon_async.polygon.walk import pages
+from polygon_async.polygon.walk import RestSource
 from polygon_async.sandbox import Sandbox
 from polygon_async.settings.environment import Environment
 from polygon_async.settings.settings import settings_from
@@ -32,6 +32,8 @@ from polygon_async.system.threads import Threads
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from polygon_async.bars.page import Page
 
 DAY = dt.date(2026, 3, 3)
 OPENS = 1772514000000
@@ -239,23 +241,26 @@ def test_any_next_url_is_a_request_of_the_same_chain_or_an_own_error(text: str) 
 # Through HTTP
 
 
-def walk(unit: Unit, box: Sandbox) -> tuple[bytes, Counters]:
-    """The CSV of all pages of a unit, and what was counted."""
+def walk(unit: Unit, box: Sandbox, start: Start = BEGINNING) -> tuple[bytes, Counters]:
+    """The CSV of a unit's pages, and what was counted."""
+    pages, counters = walked(unit, box, start)
+    return CSV_HEADER + b"".join(page.rows for page in pages), counters
 
-    async def rows() -> tuple[bytes, Counters]:
+
+def walked(unit: Unit, box: Sandbox, start: Start) -> tuple[list[Page], Counters]:
+
+    async def pages() -> tuple[list[Page], Counters]:
         flags = {"rate": "unlimited", "patience": "1", "stall_timeout": "30", "concurrency": "4", "processes": "0"}
         plain = settings_from(flags, Environment(box.environment, {}))
-        counters, csv = Counters(), bytearray(CSV_HEADER)
+        counters = Counters()
         async with (
             Threads(2) as offload,
             open_polygon(plain.access, offload=offload, counters=counters) as polygon,
-            contextlib.aclosing(pages(unit, client=polygon, counters=counters)) as chain,
+            contextlib.aclosing(RestSource(client=polygon, counters=counters).pages(unit, start)) as chain,
         ):
-            async for page in chain:
-                csv += page.rows
-        return bytes(csv), counters
+            return [page async for page in chain], counters
 
-    return asyncio.run(rows())
+    return asyncio.run(pages())
 
 
 SYMBOLS = [
@@ -320,6 +325,18 @@ def test_a_broken_host_in_a_next_url_is_never_asked(host: str, sandbox: Callable
     csv, counters = walk(unit_of(), box)
     assert csv.decode() == csv_of(box.market.days("AAPL", DAY, DAY))
     assert (counters.requests, dict(counters.retries)) == (len(box.requests), {})
+
+
+@pytest.mark.parametrize("trouble", [[], ["* * duplicate"]], ids=["plain", "with doubles"])
+def test_pages_go_on_wherever_one_has_ended(sandbox: Callable[..., Sandbox], trouble: list[str]) -> None:
+    box = sandbox(*trouble, page_size=300)
+    pages, _ = walked(unit_of(), box, BEGINNING)
+    assert len(pages) > 2
+    for number, page in enumerate(pages[:-1], start=1):
+        rest, counters = walk(unit_of(), box, Start(moment=page.resume_at, border=page.border))
+        assert rest == CSV_HEADER + b"".join(later.rows for later in pages[number:])
+        assert counters.requests <= len(pages) - number + 1
+    assert pages[-1].resume_at is None
 
 
 def test_unadjusted_stays_unadjusted_on_later_pages(sandbox: Callable[..., Sandbox]) -> None:

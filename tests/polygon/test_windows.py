@@ -22,7 +22,7 @@ from polygon_async.model.tickers import AssetType, Ticker
 from polygon_async.model.units import Unit
 from polygon_async.polygon.bar_requests import PageRequest
 from polygon_async.polygon.session import open_polygon
-from polygon_async.polygon.walk import Step, next_minute, pages
+from polygon_async.polygon.walk import RestSource, Step, next_minute
 from polygon_async.polygon.windows import Cutter, Slots
 from polygon_async.sandbox import Sandbox
 from polygon_async.settings.environment import Environment
@@ -63,7 +63,7 @@ def fetch(
             tasks = asyncio.all_tasks()
             try:
                 async with contextlib.aclosing(
-                    pages(unit, client=polygon, counters=counters, slots=slots, cutter=cutter)
+                    RestSource(client=polygon, counters=counters, slots=slots, cutter=cutter).pages(unit)
                 ) as chain:
                     async for page in chain:
                         csv += page.rows

@@ -1,4 +1,4 @@
-"""Attempts at requests in; each sent when it may be, and again for as long as patience lasts: their results out."""
+"""One request's attempt in, its result out: it is sent when a token is paid, and again while patience lasts."""
 
 from __future__ import annotations
 
@@ -27,51 +27,50 @@ _T = TypeVar("_T")
 
 
 class TokenSource(Pace, Protocol):
-    """Where tokens come from: this process's own `Pacer`, or one that asks a bucket which many machines share."""
+    """Where tokens come from: this process's own `Pacer`, or a bucket that many machines share."""
 
     async def acquire(self) -> float:
         """Wait for a token and take it; returns the seconds waited."""
 
     def pause(self, seconds: float) -> None:
-        """Nobody sends anything for `seconds` from now on."""
+        """Pause all requests for `seconds` from now on."""
 
     def refused(self, *, sent: float, retry_after: float | None, said: str = "") -> None:
-        """A request that was sent at `sent` (the loop's time) met a 429 that `said` something."""
+        """A request sent at `sent` (the loop's time) got a 429; `said` is its text."""
 
     def succeeded(self, *, sent: float) -> None:
-        """A request that was sent at `sent` was answered."""
+        """A request sent at `sent` was answered."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gate:
-    """What all requests share, and the only way for one to be sent.
+    """What all requests share; every attempt passes it.
 
-    Whoever runs units on many machines opens the client with a gate whose tokens come from one place.
+    An engine that runs units on many machines opens each client with a gate whose tokens come from one place.
     """
 
     tokens: TokenSource
-    """Pays for every attempt; told of every 429."""
+    """Each attempt takes one; they learn of every 429."""
     outage: Outage
-    """Knows when the API is down for everyone, and holds all requests but a probe then."""
+    """Knows when the API is down for everyone; then it holds all requests but a probe."""
     counters: Counters
     """Counts requests, answers and retries."""
     patience: float
-    """Seconds from a request's first failure for which it is retried; waits for tokens and common pauses
-    don't count."""
+    """How long a failing request is retried, in seconds; waits for tokens and common pauses don't count."""
 
     async def run(self, attempt: Callable[[], Awaitable[_T]], *, request: str, subject: str) -> _T:
-        """What `attempt` returns; it is called again for as long as it raises Retryable and patience lasts.
+        """The result of `attempt`, which is called again while it raises Retryable and patience lasts.
 
         Each call waits until a request may be sent, and pays a token.
 
         Args:
-            attempt: Sends the request, and reads the answer.
-            request: What errors call it; without the key.
-            subject: Whose trouble its failures are: of several requests about one ticker, they are that ticker's.
+            attempt: Sends the request and reads the answer.
+            request: The name of the request in errors, without the key.
+            subject: What the request is about: failures of several requests about one ticker count as one.
 
         Raises:
-            OutOfPatience: it was still failing when patience was used up.
-            TickerError, RunError: out of `attempt`.
+            OutOfPatience: it still failed when patience was used up.
+            TickerError, RunError: as `attempt` raises them.
             RunError: the API has been down for everyone for too long.
         """
         trial = _Trial(self, attempt, request=request, subject=subject)
@@ -98,7 +97,7 @@ class Gate:
 
 
 class _Trial(Generic[_T]):
-    """One request on its way through the gate, and what follows from each of its failures."""
+    """One request at the gate: its attempts, and what each failure leads to."""
 
     def __init__(self, gate: Gate, attempt: Callable[[], Awaitable[_T]], *, request: str, subject: str) -> None:
         self.patience = Patience(gate.patience)
@@ -110,7 +109,7 @@ class _Trial(Generic[_T]):
         """Why the attempt before failed, until the next one is sent."""
 
     async def once(self) -> _T:
-        """One attempt, when it may be sent; it pays a token."""
+        """One attempt, as soon as it may be sent; it pays a token."""
         gate, counters = self._gate, self._gate.counters
         self.patience.excuse(await gate.outage.admit())
         waited = await gate.tokens.acquire()
@@ -142,7 +141,7 @@ class _Trial(Generic[_T]):
         return 0.0 if self._gate.outage.is_on else self.patience.wait(error)
 
     def note(self, details: Any) -> None:  # backoff's own type of it lacks the exception
-        """Tell of a retry."""
+        """Log a retry."""
         error: Retryable = details["exception"]
         self._failed_by = error.reason
         when = f"in {details['wait']:.1f} s" if details["wait"] else "as soon as it may be sent"
