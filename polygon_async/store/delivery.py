@@ -17,6 +17,7 @@ from polygon_async.store.lzop import Compression
 from polygon_async.store.objects import ObjectDescription
 from polygon_async.store.upload import KeyTaken
 from polygon_async.system.files import disk_errors
+from polygon_async.system.limits import seconds_for
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -26,11 +27,9 @@ if TYPE_CHECKING:
     from polygon_async.store.upload import Uploader
     from polygon_async.system.threads import Threads
 
-__all__ = ["Delivery", "seconds_for"]
+__all__ = ["Delivery"]
 
 _MINUTES_TO_TRY = 60
-_BYTES_PER_SECOND = 1_000_000
-_LEAST_SECONDS = 60
 
 
 def _describe(unit: Unit, csv: CsvFile, collected: datetime) -> ObjectDescription:
@@ -38,11 +37,6 @@ def _describe(unit: Unit, csv: CsvFile, collected: datetime) -> ObjectDescriptio
     return ObjectDescription(
         key=object_key(unit.ticker, collected), tags=tags(unit.ticker, collected), metadata=metadata(unit, csv)
     )
-
-
-def seconds_for(size: int, patience: float) -> float:
-    """How long an object of so many bytes may take, on its way in or out."""
-    return max(patience, _LEAST_SECONDS) + size / _BYTES_PER_SECOND
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,7 +113,7 @@ class Delivery:
     ) -> tuple[Receipt, ObjectDescription]:
         with disk_errors(file):
             size = (await self.offload(file.stat)).st_size
-        deadline = seconds_for(size, self.patience)
+        deadline = seconds_for(size, at_least=self.patience)
         for minute in range(_MINUTES_TO_TRY):
             description = _describe(unit, csv, collected + timedelta(minutes=minute))
             with contextlib.suppress(KeyTaken):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import shutil
 import signal
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from polygon_async.errors import CompressionFailed, ConfigError, DiskUnusable, one_line
 from polygon_async.system.files import disk_errors
+from polygon_async.system.limits import seconds_for
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -21,8 +23,11 @@ if TYPE_CHECKING:
 
 __all__ = ["Compression", "decompress", "end_children", "find_lzop"]
 
+log = logging.getLogger(__name__)
+
 _BLOCK = 2**20
 _LONGEST_COMPLAINT = 4096
+_SECONDS_TO_DIE = 5.0
 
 _MAGIC = b"\x89LZO\x00\r\n\x1a\n"
 """What every lzop file begins with."""
@@ -71,10 +76,13 @@ class Compression:
         """Write the target, whatever stood there.
 
         Raises:
-            CompressionFailed: lzop failed, was killed, or wrote nothing.
+            CompressionFailed: lzop failed, was killed, hung twice, or wrote nothing.
             DiskUnusable: the disk is full.
         """
-        self._call("compressing", "-f", "-o", str(self._target), "--", str(self._source))
+        # A link that somebody put there would lead lzop to another file.
+        with contextlib.suppress(OSError):
+            self._target.unlink()
+        self._call("compressing", self._source, "-f", "-o", str(self._target), "--", str(self._source))
         if not self._target.is_file():
             raise CompressionFailed(f"lzop wrote no {self._target.name}")
 
@@ -82,9 +90,9 @@ class Compression:
         """Look whether the target is what it should be.
 
         Raises:
-            CompressionFailed: it does not pass `lzop -t`, or the test was killed.
+            CompressionFailed: it does not pass `lzop -t`, or the test was killed or hung twice.
         """
-        self._call("testing", "-t", "--", str(self._target))
+        self._call("testing", self._target, "-t", "--", str(self._target))
         self._check_magic()
 
     def stop(self) -> None:
@@ -92,9 +100,7 @@ class Compression:
         with self._lock:
             self._stopped = True
             if self._process is not None and self._process.poll() is None:
-                # All of its group: what is called lzop may be a script that waits for the real one.
-                with contextlib.suppress(ProcessLookupError, PermissionError):
-                    os.killpg(self._process.pid, signal.SIGKILL)
+                _kill(self._process)
 
     def _check_magic(self) -> None:
         """A wrapper that does nothing passes its own test, too."""
@@ -103,7 +109,23 @@ class Compression:
         if magic != _MAGIC:
             raise CompressionFailed(f"what lzop wrote as {self._target.name} is no lzop file")
 
-    def _call(self, act: str, *arguments: str) -> None:
+    def _call(self, act: str, file: Path, *arguments: str) -> None:
+        """Run lzop over a file, with a time limit that grows with it; if it hangs, kill it and run it once more."""
+        seconds = seconds_for(file.stat().st_size if file.is_file() else 0)
+        for _ in range(2):
+            process = self._started(act, *arguments)
+            try:
+                _, said = process.communicate(timeout=seconds)
+            except subprocess.TimeoutExpired:
+                _kill(process)
+                _bury(process)
+                log.warning("lzop took longer than %.0f s while %s %s, and was killed", seconds, act, self._source.name)
+            else:
+                self._check_end(act, process.returncode, said)
+                return
+        raise CompressionFailed(f"lzop took longer than {seconds:.0f} s while {act} {self._source.name}, twice")
+
+    def _started(self, act: str, *arguments: str) -> subprocess.Popen[bytes]:
         # The variable LZOP would add options of the user's own.
         environment = {name: value for name, value in os.environ.items() if name != "LZOP"}
         with self._lock:
@@ -121,15 +143,30 @@ class Compression:
                 )
             except OSError as error:
                 raise CompressionFailed(f"lzop cannot be started ({one_line(error.strerror or error)})") from error
-        _, said = self._process.communicate()
-        if self._process.returncode == 0:
+            return self._process
+
+    def _check_end(self, act: str, code: int, said: bytes) -> None:
+        if code == 0:
             return
         words = one_line(said.decode(errors="replace")) or "without a word"
         if "No space left" in words:
             raise DiskUnusable(f"the disk is full ({self._target}); free some space and start again")
-        code = self._process.returncode
         ended = f"was killed by signal {-code}" if code < 0 else f"failed with exit code {code}"
         raise CompressionFailed(f"lzop {ended} while {act} {self._source.name}: {words}")
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    """All of its group: what is called lzop may be a script that waits for the real one."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)
+
+
+def _bury(process: subprocess.Popen[bytes]) -> None:
+    """Wait for the end of what was killed; one that the system cannot kill (the disk hangs) is left behind."""
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(_SECONDS_TO_DIE)
+    if process.stderr is not None:
+        process.stderr.close()
 
 
 async def decompress(lzop: str, chunks: AsyncIterator[bytes], take: Callable[[bytes], Awaitable[object]]) -> None:

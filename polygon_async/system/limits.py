@@ -10,6 +10,6 @@ _BYTES_PER_SECOND = 1_000_000
 """What the slowest step manages on the slowest machine; usually it is a hundred times as much."""
 
 
-def seconds_for(size: int) -> float:
-    """How long a step over this many bytes may take; whatever takes longer hangs."""
-    return _LEAST_SECONDS + size / _BYTES_PER_SECOND
+def seconds_for(size: int, *, at_least: float = 0.0) -> float:
+    """How long a step over this many bytes may take, with `at_least` so many seconds; whatever takes longer hangs."""
+    return max(at_least, _LEAST_SECONDS) + size / _BYTES_PER_SECOND

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, TypeVar
 
 from polygon_async.bars.check import CsvCheck
 from polygon_async.errors import CompressionFailed, UploadFailed
-from polygon_async.store.delivery import seconds_for
 from polygon_async.store.errors import DENIED, code_of
 from polygon_async.store.lzop import decompress
+from polygon_async.system.limits import seconds_for
 from polygon_async.verify import checks
 from polygon_async.verify.expected import as_it_says
 from polygon_async.verify.findings import Checked, Kind
@@ -119,7 +119,7 @@ class Verifier:
         """What is wrong inside the object; checked only on request."""
         if self.lzop is None:
             return []
-        csv, deadline = CsvCheck(), seconds_for(stored.size, self.patience)
+        csv, deadline = CsvCheck(), seconds_for(stored.size, at_least=self.patience)
         try:
             async with asyncio.timeout(deadline), contextlib.aclosing(self._chunks(expected.key)) as chunks:
                 await decompress(self.lzop, chunks, lambda block: self.offload(csv.feed, block))

@@ -7,18 +7,22 @@ import multiprocessing
 import os
 import signal
 import threading
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pytest
 from conftest import csv_of
+from stored import LZOP, decompressed, stored
 from trouble_cases import download
 
+from polygon_async.settings.environment import Environment
+from polygon_async.settings.settings import settings_from
 from polygon_async.system import limits
+from polygon_async.system.redaction import Redactor
+from polygon_async.verify.run import Wanted, verify
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
-
-    import pytest
 
     from polygon_async.sandbox import Sandbox
 
@@ -51,7 +55,7 @@ def stopping(box: Sandbox, after: int) -> Iterator[set[int]]:
 async def test_processes_that_hang_cost_their_time_and_no_bar(
     sandbox: Callable[..., Sandbox], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(limits, "_LEAST_SECONDS", 2.0)
+    monkeypatch.setattr(limits, "_LEAST_SECONDS", 3.0)
     box = sandbox(page_size=6000)
     with stopping(box, after=4) as stopped:
         summary = await download(box, SYMBOLS, tmp_path, **FLAGS)
@@ -61,5 +65,80 @@ async def test_processes_that_hang_cost_their_time_and_no_bar(
         truth = csv_of(box.market.days(symbol, summary.start, summary.end))
         assert (tmp_path / f"{symbol}_historical.csv").read_text() == truth
     assert len({request.path_qs for request in box.requests}) == len(box.requests), "nothing was asked for twice"
-    assert [message for message in caplog.messages if message.endswith("took longer than 2 s; its process was killed")]
+    assert [message for message in caplog.messages if message.endswith("took longer than 3 s; its process was killed")]
     assert multiprocessing.active_children() == []
+
+
+def install_lzop(directory: Path, arguments: str, times: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An lzop, first on the PATH, that stands still for the first so many calls whose arguments look like this."""
+    hung = directory / "hung"
+    hung.mkdir(parents=True)
+    command = directory / "lzop"
+    command.write_text(
+        f"""#!/bin/bash
+if [[ "$*" == {arguments} ]] && (( $(ls {hung} | wc -l) < {times} )); then touch {hung}/$$; sleep 1000; fi
+exec {LZOP} "$@"
+"""
+    )
+    command.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{directory}:{os.environ['PATH']}")
+
+
+def living() -> set[str]:
+    """The groups of all processes that are not dead, where the system tells."""
+    groups = set()
+    for told in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            state, _, group, *_ = told.read_text().rpartition(")")[2].split()
+            groups |= set() if state in "ZX" else {group}
+    return groups
+
+
+@pytest.mark.parametrize(("act", "arguments"), [("compressing", '"-f "*AAPL_*'), ("testing", '"-t "*AAPL_*')])
+@pytest.mark.parametrize("times", [1, 2])
+async def test_an_lzop_that_hangs_is_killed_and_run_once_more(
+    times: int,
+    act: str,
+    arguments: str,
+    sandbox: Callable[..., Sandbox],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(limits, "_LEAST_SECONDS", 3.0)
+    install_lzop(tmp_path / "bin", arguments, times, monkeypatch)
+    box = sandbox()
+    for name, value in box.environment.items():
+        monkeypatch.setenv(name, value)
+    flags: dict[str, Any] = {"upload": True, "bucket": box.bucket, "patience": "30", "concurrency": "2"}
+    summary = await download(box, SYMBOLS, tmp_path / "output", **flags)
+    killed = f"lzop took longer than 3 s while {act} AAPL_historical.csv, and was killed"
+    assert [message for message in caplog.messages if message.startswith("lzop took")] == [killed] * times
+    uploaded = {item.tags["symbol"] for item in stored(box)}
+    assert len({decompressed(item) for item in stored(box)}) == len(uploaded)
+    told = {outcome.unit.ticker.symbol: outcome.error for outcome in summary.failed}
+    if times == 1:
+        assert (uploaded, told) == (set(SYMBOLS), {})
+    else:
+        assert uploaded == {"MSFT", "QQ"}
+        assert told == {"AAPL": f"lzop took longer than 3 s while {act} AAPL_historical.csv, twice"}
+    assert not list((tmp_path / "output").glob("*.lzo"))
+    assert not living() & {mark.name for mark in (tmp_path / "bin" / "hung").iterdir()}
+
+
+async def test_an_lzop_that_hangs_over_an_object_is_a_finding(
+    sandbox: Callable[..., Sandbox], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    box = sandbox()
+    for name, value in box.environment.items():
+        monkeypatch.setenv(name, value)
+    directory = tmp_path / "output"
+    await download(box, SYMBOLS, directory, upload=True, bucket=box.bucket)
+    monkeypatch.setattr(limits, "_LEAST_SECONDS", 3.0)
+    install_lzop(tmp_path / "bin", '"-dc"', 1, monkeypatch)
+    flags = {"patience": "1", "concurrency": "1", "output_dir": str(directory), "bucket": box.bucket}
+    settings = settings_from(flags, Environment(box.environment, {}))
+    found = await verify(Wanted(settings=settings, deep=True), redact=Redactor([box.api_key]))
+    (finding,) = found.findings
+    assert (str(finding.kind), finding.text) == ("unreadable", "it could not be read within 3 s")
+    assert len(found.checked) == len(SYMBOLS)
