@@ -50,7 +50,7 @@ def _parser() -> argparse.ArgumentParser:
         usage="%(prog)s [options] -- COMMAND...",
         description="Run a command against a local Polygon and a local S3 store, without an account.",
         epilog="A SPEC is 'TICKER PAGE KIND[=ARG] [Nx]': * stands for all tickers or pages;"
-        " without Nx it goes on for ever.",
+        " without Nx it never ends.",
         allow_abbrev=False,
     )
     parser.add_argument(
@@ -64,7 +64,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--latency", type=float, default=0.0, metavar="S", help="seconds before each answer")
     parser.add_argument("--rate-limit", metavar="R", help="such as 5/min; more gets a 429")
     parser.add_argument("--history-from", metavar="DATE", help="first day of the plan")
-    parser.add_argument("--list-troubles", action="store_true", help="print the kinds of trouble and leave")
+    parser.add_argument("--list-troubles", action="store_true", help="list the kinds of trouble and exit")
     return parser
 
 
