@@ -129,7 +129,7 @@ LINES = [
     transient("rate429", words="HTTP 429: You've exceeded the maximum requests per minute"),
     transient("rate429=1", words="HTTP 429: You've exceeded the maximum requests per minute"),
     transient("rate429date=1.5", words="HTTP 429: You've exceeded the maximum requests per minute"),
-    transient("empty429", words="HTTP 429: without a word"),
+    transient("empty429", words="HTTP 429: no message"),
     transient("html_200", words="HTTP 200 with text/html instead of JSON"),
     transient("blank_200", words="the body is not JSON"),
     transient("reset", words="broke"),
@@ -148,7 +148,7 @@ LINES = [
     final("status=403", words="HTTP 403: You are not entitled to this data"),
     final("status=404", words="HTTP 404: 404 page not found"),
     final("status=418", words="HTTP 418"),
-    final("status=204", words="HTTP 204 is no page"),
+    final("status=204", words="HTTP 204 instead of a page"),
     final("plan403", words="HTTP 403: Your plan doesn't include this data timeframe"),
     final("not_found", words="HTTP 404: Ticker not found."),
     final("key_echo", words="HTTP 400: Bad request for key [redacted]"),
@@ -159,7 +159,7 @@ LINES = [
     # Bodies that no page needs.
     final("bomb", words="the body unpacks to more than 64 MiB"),
     final("bomb_status=500", words="the body unpacks to more than 64 MiB"),
-    final("deep", words="the answer is nested so deep that it is no page"),
+    final("deep", words="the answer is nested too deeply to be a page"),
     # Whole answers that cannot be true.
     final("next_same", words="the next_url does not move forward"),
     final("next_back", words="the next_url does not move forward"),

@@ -1,4 +1,4 @@
-"""A page's body in; its bars as CSV rows, and what is known of them, out. Pure: it runs in the executor."""
+"""A page's body in; its bars as CSV rows, and what is known about them, out. Pure."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ __all__ = ["read_page"]
 
 _OF_NUMBERS = b"0123456789+-.eE,\n"
 _TOO_MANY_BARS = 4 * MOST_BARS
-"""Read one by one, each takes some 600 bytes; pages of a few more than were asked for have been seen."""
+"""Parsed one by one, each takes some 600 bytes; pages with a few more bars than requested do occur."""
 
 
 class _Bar(msgspec.Struct, gc=False):
-    """One bar as the API sends it; numbers stay the bytes that they were sent as."""
+    """One bar as the API sends it; numbers stay as the bytes that were sent."""
 
     t: int
     o: msgspec.Raw
@@ -51,14 +51,14 @@ def read_page(body: bytes, *, unit: Unit, border: Border) -> Page:
     """Read one page of `unit`, which follows what `border` describes.
 
     Args:
-        body: The JSON of one answer of /v2/aggs/ticker/.../range, decoded from its transport.
-        unit: What was asked for.
-        border: `Border()` for a first page, else the page before's.
+        body: The JSON of one answer of /v2/aggs/ticker/.../range, unpacked.
+        unit: What was requested.
+        border: `Border()` for a first page, else that of the previous page.
 
     Raises:
-        Retryable: The body is no JSON, or no answer; another attempt may bring it whole.
+        Retryable: The body is not JSON, or not an answer; another attempt may bring it complete.
         Refused: The body says that the key is not entitled to this.
-        WrongAnswer: The body is whole and cannot be the answer to the request.
+        WrongAnswer: The body is complete and cannot be the answer to the request.
     """
     answer = decode(_answers, body)
     check_head(answer)
@@ -74,7 +74,7 @@ def read_page(body: bytes, *, unit: Unit, border: Border) -> Page:
     bars = len(new.stamps)
     next_url = answer.next_url or None
     if len(table.stamps) and not bars and next_url is not None:
-        raise WrongAnswer(f"a page held no new bar, and its next_url goes on{answer.said_by}")
+        raise WrongAnswer(f"a page has no new bar but a next_url{answer.said_by}")
     return Page(
         rows=new.rows,
         bars=bars,
@@ -94,7 +94,7 @@ _bars = msgspec.json.Decoder(list[_Bar] | None)
 def _check_envelope(answer: _Answer, unit: Unit, bars: int) -> None:
     if answer.ticker != unit.ticker.symbol and (answer.ticker is not None or bars):
         raise WrongAnswer(f"the answer is about {one_line(repr(answer.ticker))}")
-    # Index answers have no `adjusted`; every other one says what its prices are.
+    # Answers about indices have no `adjusted`; all others say what their prices are.
     silent = answer.adjusted is None and (unit.ticker.market is AssetType.INDICES or not bars)
     if answer.adjusted is not unit.adjusted and not silent:
         raise WrongAnswer(f"asked for adjusted={unit.adjusted}, the answer says adjusted={answer.adjusted}")
@@ -128,9 +128,9 @@ def _table(results: bytes, unit: Unit) -> Table:
 
 
 def _rows(bars: Sequence[_Bar], *, index: bool) -> list[bytes]:
-    """The bars one by one as CSV rows in the order of the header, numbers letter for letter."""
+    """The bars as CSV rows in the order of the header, numbers digit for digit."""
     rows = [b",".join((b.o, b.h, b.l, b.c, b.v, b.vw, b"%d" % b.t, b.n, b"True" if b.otc else b"")) for b in bars]
-    # The JSON is well-formed, so what consists of a number's letters only is a number.
+    # The JSON is well-formed, so what consists only of a number's characters is a number.
     whole = index or all(bytes(bar.v) for bar in bars)
     if whole and not b"\n".join(rows).replace(b",True", b"").translate(None, _OF_NUMBERS):
         return rows
@@ -138,7 +138,7 @@ def _rows(bars: Sequence[_Bar], *, index: bool) -> list[bytes]:
 
 
 def _checked_row(bar: _Bar, *, index: bool) -> bytes:
-    """One row, cell by cell: null stands for absent where a field is optional."""
+    """One row, cell by cell; null means absent if a field is optional."""
     required = {"o": bar.o, "h": bar.h, "l": bar.l, "c": bar.c}
     optional = {"vw": bar.vw, "n": bar.n}
     (optional if index else required)["v"] = bar.v

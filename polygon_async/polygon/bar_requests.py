@@ -1,4 +1,4 @@
-"""A unit or a next_url in, the request that comes next out. Pure: a chain of pages only ever moves forward."""
+"""A unit or a next_url in, the next request out. Pure; a chain of pages only ever moves forward."""
 
 from __future__ import annotations
 
@@ -29,18 +29,18 @@ class PageRequest:
     query: str
     """Percent-encoded, without the key."""
     start: int
-    """The earliest bar that it asks for, ms UTC."""
+    """The earliest bar that it requests, ms UTC."""
     is_first: bool = False
-    """Whether a chain begins with it."""
+    """Whether it starts a chain."""
 
 
 def first_request(unit: Unit) -> PageRequest:
-    """The request that a unit's chain begins with."""
+    """The request that starts a unit's chain."""
     return _beginning(unit, unit.ends()[0], unit.bounds()[0])
 
 
 def later_request(unit: Unit, start: int) -> PageRequest:
-    """The request that a unit's chain goes on with from `start` (ms UTC), where what is before is there already."""
+    """The request that continues a unit's chain from `start` (ms UTC), if all before is already there."""
     return _beginning(unit, str(start), start)
 
 
@@ -49,13 +49,13 @@ def next_request(
 ) -> PageRequest | None:
     """The request that follows `done`, whose page ended at `border` and named `next_url`.
 
-    It asks for a later minute than `done`, or for what comes behind the page's last bar. After an
-    `empty` page, which has used up no minute, a later millisecond will do, or behind the first
-    request the very moment that its date stands for.
+    It requests a later minute than `done`, or what follows the page's last bar. After an `empty` page,
+    which used up no minute, a later millisecond will do, or after the first request the very moment
+    that its date means.
 
-    Path and query count, whatever host, port or scheme stands before them; a gateway's `base_path`
-    before the API's own path goes. None when the next_url begins right behind the range's last
-    minute: of the range there is nothing left to ask for, and the API answers 400 to such a question.
+    Only path and query count, whatever the scheme, host and port; a gateway's `base_path` is removed.
+    None if the next_url starts right after the range's last minute: nothing is left of the range, and
+    the API would answer 400.
 
     Raises:
         WrongAnswer: it names something else, or does not move forward.
@@ -67,7 +67,7 @@ def next_request(
         raise WrongAnswer(f"the next_url names another path or ticker: {one_line(path)}")
     last = unit.bounds()[1]
     if end_text != unit.ends()[1] and _moment(end_text, unit) // MINUTE_MS not in unit.last_minutes():
-        raise WrongAnswer(f"the next_url ends the range at {one_line(end_text)} and not at {unit.end}")
+        raise WrongAnswer(f"the next_url ends the range at {one_line(end_text)}, expected {unit.end}")
     start = _moment(start_text, unit)
     if empty or border.last is None:
         earliest = done.start + (not done.is_first)
@@ -99,15 +99,15 @@ def _moment(text: str, unit: Unit) -> int:
     try:
         day = date.fromisoformat(text)
     except ValueError as error:
-        raise WrongAnswer(f"the next_url names no moment: {one_line(repr(text))}") from error
+        raise WrongAnswer(f"the next_url has no valid time: {one_line(repr(text))}") from error
     return replace(unit, start=day, end=day, window=None).bounds()[0]
 
 
 def _query(query: str, unit: Unit) -> str:
-    """The next_url's own query, with `adjusted` where the API's default is not asked for.
+    """The next_url's own query, with `adjusted` unless the API's default is wanted.
 
-    The cursors that were seen carry limit and sort only; nobody has seen whether adjusted=false
-    survives without being repeated. Every page's own `adjusted` is checked in any case.
+    The known cursors have limit and sort only; whether adjusted=false survives without being repeated
+    is unknown. Every page's own `adjusted` is checked in any case.
     """
     if not unit.adjusted and "adjusted" not in dict(parse_qsl(query)):
         return "&".join(filter(None, (query, "adjusted=false")))
@@ -115,12 +115,12 @@ def _query(query: str, unit: Unit) -> str:
 
 
 def own_parts(next_url: str, *, base_path: str = "") -> tuple[str, str]:
-    """Path and query of a next_url as they are asked of the configured host, whatever host it names.
+    """Path and query of a next_url, to be requested from the configured host, whatever host it names.
 
-    A gateway's `base_path` goes from before the path, and a key from the query.
+    A gateway's `base_path` is removed from the path, and a key from the query.
 
     Raises:
-        WrongAnswer: it is no URL that can be asked for.
+        WrongAnswer: it is not a usable URL.
     """
     try:
         parts = urlsplit(next_url)
@@ -128,6 +128,6 @@ def own_parts(next_url: str, *, base_path: str = "") -> tuple[str, str]:
         raise WrongAnswer("the next_url is not a URL") from error
     query = parts.query
     if not query.isascii() or not query.isprintable() or " " in query:
-        raise WrongAnswer(f"the next_url has a query that no URL can have: {one_line(repr(query))}")
+        raise WrongAnswer(f"the next_url has an invalid query: {one_line(repr(query))}")
     kept = [pair for pair in query.split("&") if pair.partition("=")[0].lower() not in _SECRET_PARAMETERS]
     return parts.path.removeprefix(base_path), "&".join(filter(None, kept))

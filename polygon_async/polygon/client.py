@@ -1,4 +1,4 @@
-"""The REST edge: a request in, its answer read and found true out. It sends with the key, through the gate."""
+"""The REST edge: a request in, its answer, read and checked, out. It sends with the key, through the gate."""
 
 from __future__ import annotations
 
@@ -43,13 +43,13 @@ _T = TypeVar("_T")
 
 _RETRIED = frozenset({408, 429, 499})
 _NEW_WEIGHT = 0.2
-"""Of the newest answer's latency in the mean of the last ones."""
+"""Weight of the newest latency in the moving average."""
 _LONGEST_ANSWER = 20
-"""Stall time-outs that one answer may take in all, however it trickles."""
+"""How many stall time-outs one answer may take in all, however it trickles."""
 
 
 class Request(Protocol):
-    """One request, as far as the edge is concerned."""
+    """One request, as the edge sees it."""
 
     @property
     def path(self) -> str:
@@ -63,13 +63,13 @@ class Request(Protocol):
 class Client:
     """One session with the API: every request passes the gate, and carries the key in its header.
 
-    It goes through the proxy that the environment names, if any.
+    It uses the proxy that the environment names, if any.
 
     Args:
-        access: Whom to ask, and as whom; nothing but its `base_url` is ever asked.
+        access: Address and key; no other address is ever contacted.
         gate: What all requests share: tokens, retries, counters.
-        offload: Runs what reads error bodies.
-        readers: Runs what reads pages.
+        offload: Runs the reading of error bodies.
+        readers: Runs the parsing of pages.
 
     Raises:
         ConfigError: the proxy, or the CA certificates, that the environment names cannot be used.
@@ -109,11 +109,11 @@ class Client:
                 sock_read=self._stall_timeout,
             ),
             cookie_jar=aiohttp.DummyCookieJar(),
-            # Bodies are unpacked in the executor, where a gzip stream that ends early is noticed.
+            # Bodies are unpacked elsewhere, where a gzip stream that ends early is noticed.
             auto_decompress=False,
         )
-        # aiohttp would silently send a GET again when a kept connection turns out to be closed, and
-        # that request would pay no token; there is no public switch.
+        # aiohttp would silently send a GET again when a kept-alive connection turns out to be closed,
+        # and that request would pay no token; there is no public switch.
         self._session._retry_connection = False  # noqa: SLF001
         return self
 
@@ -126,7 +126,7 @@ class Client:
 
     @property
     def base_path(self) -> str:
-        """What stands before the API's own paths, where it is reached through a gateway."""
+        """The prefix of the API's paths, if it is reached through a gateway."""
         return URL(self._base_url).raw_path.rstrip("/")
 
     @property
@@ -136,16 +136,16 @@ class Client:
 
     @property
     def parallel(self) -> float:
-        """How many requests at once the pace allows; with more, they would only wait for tokens."""
+        """How many requests in flight use up the rate; more would only wait for tokens."""
         per_second = self.pace.per_second
         return math.inf if per_second is None else per_second * self._latency
 
     async def get(self, request: Request, *, read: Callable[[bytes], _T], priority: int = 0) -> _T:
         """What `read` makes of the body of the answer to `request`.
 
-        `read` runs in an executor, perhaps in another process (it can be pickled), and within the
-        retries: it raises Retryable where another attempt may bring a better body. Where bodies wait to be
-        read, one with a lower `priority` comes first.
+        `read` runs in an executor, perhaps in another process (it can be pickled), and within the retries:
+        it raises Retryable if another attempt may bring a better body. Of the bodies that wait to be read,
+        the one with the lowest `priority` goes first.
 
         Raises:
             TickerError: refused, untrue, or still failing when patience was used up.
@@ -154,7 +154,7 @@ class Client:
         return await self._gate.run(
             partial(self._attempt, request, read, priority),
             request=request.path,
-            # The pages and windows of one ticker are one ticker's.
+            # All pages and windows of a ticker count as that one ticker.
             subject=request.path.partition("/range/")[0],
         )
 
@@ -196,13 +196,13 @@ class Client:
         try:
             said = await self._offload(error_text, body, encoding, response.headers.get("X-Request-Id"))
         except WrongAnswer as bomb:
-            # The status counts all the same: a pause is kept, a key refused; but nobody asks for such a body again.
+            # The status still counts (a pause, a refused key), but such a body is not requested again.
             meaning = self._no(response, Said(str(bomb), is_json=False), sent)
             raise (bomb if isinstance(meaning, Retryable) else meaning) from None
         raise self._no(response, said, sent)
 
     def _no(self, response: aiohttp.ClientResponse, said: Said, sent: float) -> Exception:
-        """What an answer without bars means; a 429 or a Retry-After also holds everybody back."""
+        """What an answer other than 200 means; a 429 or a Retry-After also pauses all requests."""
         status = response.status
         text = f"HTTP {status}: {said.text}"
         # Inside TLS, a proxy cannot answer for the API.
@@ -221,7 +221,7 @@ class Client:
         if 300 <= status < 400:
             return Refused(f"HTTP {status}: redirects are not followed; check POLYGON_BASE_URL", status=status)
         if status < 300:
-            return WrongAnswer(f"HTTP {status} is no page: {said.text}")
+            return WrongAnswer(f"HTTP {status} instead of a page: {said.text}")
         return Refused(text, status=status)
 
 

@@ -1,4 +1,4 @@
-"""A body in; what is around its rows, whatever they are, out: is it JSON, is it an answer, does it say yes."""
+"""The part of an answer around its rows: is it JSON, is it an answer, and is its status OK?"""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _TRUE_STATUS = frozenset({"OK", "DELAYED"})
 
 
 class Head(msgspec.Struct):
-    """What says whether an answer is one, whatever else is in it."""
+    """The fields that all answers have."""
 
     status: str | None = None
     error: str | None = None
@@ -26,7 +26,7 @@ class Head(msgspec.Struct):
 
     @property
     def said_by(self) -> str:
-        """How a message about this answer ends."""
+        """The end of a message about this answer."""
         return said_by(self.request_id)
 
 
@@ -34,20 +34,20 @@ _H = TypeVar("_H", bound=Head)
 
 
 def decode(decoder: Decoder[_H], body: bytes) -> _H:
-    """The answer that a body is.
+    """The answer in a body.
 
     Raises:
-        Retryable: The body is no JSON; another attempt may bring it whole.
-        WrongAnswer: It is JSON, and no answer; or nested so deep that it is neither.
+        Retryable: The body is not JSON; another attempt may bring it complete.
+        WrongAnswer: It is JSON but not an answer, or nested too deeply to be one.
     """
     try:
         return decoder.decode(body)
     except msgspec.ValidationError as error:
-        # The type is looked at before the rest: what begins like a number or a list may not be JSON at all.
+        # The type is checked before the rest: what begins like a number or a list may not be JSON at all.
         _check_syntax(body)
         raise shapeless(error) from error
     except RecursionError as error:
-        raise WrongAnswer("the answer is nested so deep that it is no page") from error
+        raise WrongAnswer("the answer is nested too deeply to be a page") from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise _undecodable(error) from error
 
@@ -56,7 +56,7 @@ def _check_syntax(body: bytes) -> None:
     try:
         msgspec.json.decode(body, type=msgspec.Raw)
     except RecursionError:
-        return  # too deep to tell, and no page in any case
+        return  # too deep to tell, and in any case not a page
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise _undecodable(error) from error
 
@@ -66,25 +66,25 @@ def _undecodable(error: Exception) -> Retryable:
 
 
 def shapeless(error: Exception) -> WrongAnswer:
-    """What it means that JSON has other fields or types than the API's."""
+    """The error for JSON whose fields or types are not the API's."""
     return WrongAnswer(f"the answer does not have the shape of a page: {one_line(error)}")
 
 
 def unanswered(head: Head) -> Retryable:
-    """What it means that an answer has neither rows nor a count of them: an empty one says that it counts none."""
+    """The error for an answer with neither rows nor a count of them; an empty answer has a count of 0."""
     return Retryable(f"the answer has neither results nor a count of them{head.said_by}", reason="undecodable")
 
 
 def check_head(head: Head) -> None:
-    """See that the answer itself says that it is one.
+    """Check the answer's own status.
 
     Raises:
         Refused: It says that the key is not entitled to this.
-        WrongAnswer: It says anything else.
+        WrongAnswer: It is anything else but good.
     """
     if head.status in _TRUE_STATUS:
         return
-    said = one_line(head.error or head.message or "without a word")
+    said = one_line(head.error or head.message or "no message")
     if head.status == "NOT_AUTHORIZED":
         raise Refused(f"the API answers NOT_AUTHORIZED: {said}{head.said_by}", status=403)
     raise WrongAnswer(f"the answer's own status is {one_line(repr(head.status))}: {said}{head.said_by}")

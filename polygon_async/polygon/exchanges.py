@@ -1,4 +1,4 @@
-"""The code of an exchange (ISO 10383 MIC) in, the name that people use out; and back."""
+"""Codes of exchanges (ISO 10383 MIC), and the names that people use."""
 
 from __future__ import annotations
 
@@ -30,15 +30,15 @@ _MIC = re.compile(r"[A-Z0-9]{4}")
 
 
 def name_of(mic: str) -> str:
-    """The exchange's name; a code that is not in the table stays as it is."""
+    """The exchange's name; a code that is not in the table is returned as it is."""
     return NAMES.get(mic, mic)
 
 
 def mic_of(text: str) -> str:
-    """The code of what somebody calls an exchange: its name or its code, in any case.
+    """The code of an exchange, given its name or its code, in any case.
 
     Raises:
-        ValueError: it is neither a name of the table nor of a code's form.
+        ValueError: the text is neither a name of the table nor has the form of a code.
     """
     asked = text.strip().upper()
     # A code first: IEX and MEMX are names, and MEMX is both.
@@ -46,5 +46,5 @@ def mic_of(text: str) -> str:
     if found is not None:
         return found
     if not _MIC.fullmatch(asked) or not asked.isascii():
-        raise ValueError(f"it is neither a code such as XNAS nor one of {', '.join(NAMES.values())}")
+        raise ValueError(f"neither a code such as XNAS nor one of {', '.join(NAMES.values())}")
     return asked

@@ -1,10 +1,9 @@
-"""The `results` of a page whose bars all have the usual form in, CSV rows out; no number is ever made.
+"""Turns the `results` of a page whose bars all have the usual form into CSV rows, without parsing a number.
 
 A bar of the usual form is {"v":..,"vw":..,"o":..,"c":..,"h":..,"l":..,"t":..,"n":..}, in this order and
-without spaces. Such a page is taken apart as a whole: what is left of it without the numbers'
-letters must be that form again and again, and what is left without the rest is the numbers, which
-only change places. It costs a third of reading bar by bar and gives the same bytes; whatever does
-not fit is read the other way.
+without spaces. Such a page is taken apart as a whole: without the characters of numbers, it must be
+that form over and over; without all others, the numbers are left, and only change places. This costs a
+third of parsing bar by bar and gives the same bytes; a page that does not fit is parsed bar by bar.
 """
 
 from __future__ import annotations
@@ -23,26 +22,26 @@ __all__ = ["plain_rows"]
 _FORM = b'{"v":,"vw":,"o":,"c":,"h":,"l":,"t":,"n":}'
 _NUMBER = b"0123456789+-.eE"
 _REST = b'"vwochltn{}[]'
-# Where open, high, low, close, volume, vwap, timestamp and transactions stand in that form.
+# The places of open, high, low, close, volume, vwap, timestamp and transactions in that form.
 _PLACES = np.array([2, 4, 5, 3, 0, 1, 6, 7])
 _COLUMNS = len(_PLACES)
 _TIME_DIGITS = 13
-# Integers, as products of doubles go to BLAS, whose threads spin on another core for longer than a page takes.
+# Integers, as products of floats go to BLAS, whose threads spin on another core for longer than a page takes.
 _POWERS = 10 ** np.arange(_TIME_DIGITS - 1, -1, -1, dtype=np.int64)
 _BLOCK = 2048
 _STEPS = np.arange(_BLOCK * 256)
-"""Letters of a block's rows; longer ones, which numbers of over 30 digits make, count anew."""
+"""Characters of a block's rows; longer blocks, with numbers of over 30 digits, get a new array."""
 _COMMA, _COLON, _NEWLINE, _ZERO = b",:\n0"
 
 
 def plain_rows(results: bytes) -> tuple[bytes, NDArray[np.int64]] | None:
-    """The bars as CSV rows, numbers letter for letter, and their starts (ms UTC).
+    """The bars as CSV rows, numbers digit for digit, and their starts (ms UTC).
 
     Args:
         results: The page's `results`, brackets included; it must be well-formed JSON.
 
     Returns:
-        None where a bar has another form, or a time that is not 13 digits.
+        None if a bar has another form, or a time that is not 13 digits.
     """
     form = results.translate(None, _NUMBER)
     count = (len(form) - 1) // (len(_FORM) + 1)
@@ -51,7 +50,7 @@ def plain_rows(results: bytes) -> tuple[bytes, NDArray[np.int64]] | None:
     letters = np.frombuffer(results.translate(None, _REST), dtype=np.uint8)
     ends = np.append(np.flatnonzero(letters == _COMMA), len(letters)).astype(np.int32)
     starts = np.concatenate(([0], ends[:-1] + 1)).astype(np.int32)
-    # What stands before the colon is of the key: {"v7":1} has the form, too, but no v.
+    # Digits before the colon belong to the key: {"v7":1} has the form, too, but no v.
     if (letters[starts] != _COLON).any():
         return None
     starts += 1
@@ -64,19 +63,19 @@ def plain_rows(results: bytes) -> tuple[bytes, NDArray[np.int64]] | None:
 def _stamps(
     letters: NDArray[np.uint8], starts: NDArray[np.int32], lengths: NDArray[np.int32]
 ) -> NDArray[np.int64] | None:
-    """The numbers that stand at `starts`, when all of them are 13 digits long."""
+    """The numbers at `starts`, if all of them are 13 digits long."""
     if (lengths != _TIME_DIGITS).any():
         return None
     digits = np.lib.stride_tricks.sliding_window_view(letters, _TIME_DIGITS)[starts] - _ZERO
     stamps: NDArray[np.int64] = digits.astype(np.int64) @ _POWERS
-    # Below zero wraps around: a letter that is no digit is more than 9, too.
+    # Below zero wraps around: any other character is more than 9, too.
     return None if (digits > 9).any() else stamps
 
 
 def _rows(letters: NDArray[np.uint8], starts: NDArray[np.int32], lengths: NDArray[np.int32]) -> bytes:
-    """The numbers in the places' order, with a comma behind each and an empty `otc` at each row's end.
+    """The numbers in column order, with a comma after each and an empty `otc` at the end of each row.
 
-    Block by block: a whole page's indices would take eight times its memory, and leave the cache.
+    Block by block: a whole page's indices would take eight times its memory, and not fit the cache.
     """
     blocks = range(0, len(starts), _BLOCK)
     return b"".join([_block(letters, starts[i : i + _BLOCK], lengths[i : i + _BLOCK]) for i in blocks])
@@ -87,7 +86,7 @@ def _block(letters: NDArray[np.uint8], starts: NDArray[np.int32], lengths: NDArr
     room[:, -1] += 1
     room = room.ravel()
     ends = np.cumsum(room)
-    # For every letter of the output, where it comes from; separators are copied from anywhere and set below.
+    # Where each character of the output comes from; separators are copied from anywhere and set below.
     source = np.repeat(starts.ravel() - (ends - room), room)
     source += _STEPS[: len(source)] if len(source) <= len(_STEPS) else np.arange(len(source))
     rows = letters.take(source, mode="clip")

@@ -1,4 +1,4 @@
-"""A page's body as it came in; the page out, its rows where they belong: all that a reading process does."""
+"""All that a parsing process does: a page's body as received in, the page out, its rows in the part file."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ _T = TypeVar("_T")
 def read_packed(read: Callable[[bytes], _T], body: bytes, encoding: str, content_type: str | None) -> _T:
     """What `read` makes of a body that came with this Content-Encoding and Content-Type.
 
-    Some gateways give JSON another name, or put a byte order mark before it. What is neither called JSON
-    nor begins as an answer does is a page of somebody else's.
+    Some gateways call JSON something else, or put a byte order mark before it. A body that is neither
+    called JSON nor starts as an answer does is somebody else's page.
 
     Raises:
-        Retryable: the body is not what its encoding says, or no JSON.
+        Retryable: the body is not what its encoding says, or not JSON.
         WrongAnswer: it unpacks to more than any page needs.
     """
     text = unpack(body, encoding).removeprefix(codecs.BOM_UTF8)
@@ -42,7 +42,7 @@ def read_packed(read: Callable[[bytes], _T], body: bytes, encoding: str, content
 
 
 def place_page(body: bytes, *, unit: Unit, border: Border, part: Part) -> Page:
-    """Read a page as `read_page` does, and append its rows to the part file: they travel no further.
+    """Read a page as `read_page` does, and append its rows to the part file, so that they travel no further.
 
     Raises:
         DiskUnusable: the rows cannot be written.

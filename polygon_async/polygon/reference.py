@@ -1,4 +1,4 @@
-"""What is asked of the API's list of tickers in; its entries out, page after page, each checked."""
+"""The API's list of tickers: a query in, its entries out, page after page, each checked."""
 
 from __future__ import annotations
 
@@ -25,23 +25,23 @@ __all__ = ["Entry", "TickerQuery", "entry_of", "entry_pages", "read_entries", "w
 
 _PATH = "/v3/reference/tickers"
 _LIMIT = 1000
-"""Entries that one request may ask for; the API's own maximum."""
+"""The most entries that one request may ask for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TickerQuery:
-    """One question to the list."""
+    """One query of the list."""
 
     market: str
     """stocks, crypto, fx, otc or indices, as the API calls them."""
     active: bool
-    """Those that are traded, or those that no longer are."""
+    """Traded tickers, or delisted ones."""
     type: str | None = None
-    """CS, ETF, ADRC ...; None: every type."""
+    """CS, ETF, ADRC ...; None: all types."""
     exchange: str | None = None
-    """MIC of the primary exchange; None: every one."""
+    """MIC of the primary exchange; None: all."""
     day: date | None = None
-    """As of when; None: the newest that there is."""
+    """The list as of this day; None: the newest list."""
 
     def query(self) -> str:
         """Percent-encoded."""
@@ -65,7 +65,7 @@ class _Request:
 
 
 class Entry(msgspec.Struct, frozen=True):
-    """One ticker as the list describes it; what it does not say is None."""
+    """One ticker as the list describes it; absent fields are None."""
 
     ticker: str
     name: str | None = None
@@ -77,12 +77,12 @@ class Entry(msgspec.Struct, frozen=True):
     currency_symbol: str | None = None
     list_date: str | None = None
     delisted_utc: str | None = None
-    """As a page is read, these are days in ISO 8601; what cannot be a day is None."""
+    """After reading, the dates are days in ISO 8601, or None if they cannot be days."""
 
 
 class _Answer(Head):
     results: list[Entry] | msgspec.UnsetType | None = msgspec.UNSET
-    """null stands for an empty list, too."""
+    """null also means an empty list."""
     count: int | None = None
     next_url: str | None = None
 
@@ -91,19 +91,19 @@ _answers = msgspec.json.Decoder(_Answer)
 
 
 class EntryPage(msgspec.Struct, frozen=True):
-    """One page that was found true."""
+    """One page that has passed all checks."""
 
     entries: list[Entry]
     next_url: str | None
     said_by: str
-    """How a message about it ends."""
+    """The end of a message about it."""
 
 
 async def entry_pages(asked: TickerQuery, *, client: Client) -> AsyncGenerator[EntryPage]:
-    """All pages of an answer, one after another; doubles are still in them.
+    """All pages of an answer, one after another, duplicates included.
 
-    A page that goes on must bring a ticker that none before it had, and may not lead to where the
-    walk has been: cursors are opaque, and have been seen to stand still and to lead in circles.
+    A page with a next_url must have a new ticker, and must not lead back to an earlier page: cursors
+    are opaque, and have been seen to stand still and to lead in circles.
 
     Raises:
         TickerError, RunError: as `Client.get`; an answer cannot be true, or does not move forward.
@@ -116,13 +116,13 @@ async def entry_pages(asked: TickerQuery, *, client: Client) -> AsyncGenerator[E
         before = len(seen)
         seen.update(page.entries)
         if page.next_url is not None and len(seen) == before:
-            raise WrongAnswer(f"a page of the list held no new ticker, and its next_url goes on{page.said_by}")
+            raise WrongAnswer(f"a page of the list has no new ticker but a next_url{page.said_by}")
         yield page
         if page.next_url is None:
             return
         request = _next(page, base_path=client.base_path)
         if request.query in been:
-            raise WrongAnswer(f"the next_url does not move forward: the walk has been there{page.said_by}")
+            raise WrongAnswer(f"the next_url does not move forward: it repeats an earlier one{page.said_by}")
         been.add(request.query)
 
 
@@ -137,13 +137,13 @@ def read_entries(body: bytes, *, asked: TickerQuery) -> EntryPage:
     """Read one page of the list.
 
     Args:
-        body: The JSON of one answer of /v3/reference/tickers, decoded from its transport.
-        asked: What was asked for.
+        body: The JSON of one answer of /v3/reference/tickers, unpacked.
+        asked: The query.
 
     Raises:
-        Retryable: The body is no JSON, or no answer; another attempt may bring it whole.
+        Retryable: The body is not JSON, or not an answer; another attempt may bring it complete.
         Refused: The body says that the key is not entitled to this.
-        WrongAnswer: The body is whole and cannot be the answer to the question.
+        WrongAnswer: The body is complete and cannot be the answer to the query.
     """
     answer = decode(_answers, body)
     check_head(answer)
@@ -158,9 +158,9 @@ def read_entries(body: bytes, *, asked: TickerQuery) -> EntryPage:
 
 
 def _check(entry: Entry, asked: TickerQuery, answer: _Answer) -> None:
-    """See that an entry is what was asked for, as far as it says what it is."""
+    """Check that an entry fits the query, as far as it has the fields."""
     if not entry.ticker:
-        raise WrongAnswer(f"the list holds an entry without a ticker{answer.said_by}")
+        raise WrongAnswer(f"the list has an entry without a ticker{answer.said_by}")
     wanted: dict[str, object] = {
         "market": asked.market,
         "active": asked.active,
@@ -175,7 +175,7 @@ def _check(entry: Entry, asked: TickerQuery, answer: _Answer) -> None:
 
 
 def _with_true_days(entry: Entry) -> Entry:
-    """The entry with its days in ISO 8601, and without those that cannot be any."""
+    """The entry with its dates in ISO 8601, without impossible ones."""
     return msgspec.structs.replace(entry, list_date=_day(entry.list_date), delisted_utc=_day(entry.delisted_utc))
 
 
@@ -192,15 +192,15 @@ _details = msgspec.json.Decoder(_Details)
 
 
 async def entry_of(ticker: str, *, day: date | None, client: Client) -> Entry | None:
-    """A ticker's own page of the list; None where it was not traded on that day.
+    """A ticker's own page of the list; None if it was not traded on that day.
 
     Args:
         ticker: As the API spells it.
-        day: As of when; None: the newest that there is.
-        polygon: Whom to ask.
+        day: The page as of this day; None: the newest.
+        client: The API.
 
     Raises:
-        TickerError, RunError: as `Client.get`, but for a page that is not there.
+        TickerError, RunError: as `Client.get`, except for a missing page.
     """
     query = "" if day is None else urlencode({"date": day.isoformat()})
     request = _Request(f"{_PATH}/{quote(ticker, safe=':=+')}", query)
@@ -213,15 +213,15 @@ async def entry_of(ticker: str, *, day: date | None, client: Client) -> Entry | 
 
 
 async def _list_date(entry: Entry, *, day: date | None, client: Client) -> str | None:
-    """The day on which a ticker was listed, which only its own page of the list tells; None where it has none.
+    """The day on which a ticker was listed, from its own page of the list; None if that has none.
 
     Args:
-        entry: The ticker; of one that was delisted, the page of its last day is asked for.
-        day: As of when; None: the newest that there is.
-        polygon: Whom to ask.
+        entry: The ticker; if it was delisted, the page of its last day is requested.
+        day: The page as of this day; None: the newest.
+        client: The API.
 
     Raises:
-        TickerError, RunError: as `Client.get`, but for a page that is not there.
+        TickerError, RunError: as `Client.get`, except for a missing page.
     """
     if day is None and entry.delisted_utc:
         day = date.fromisoformat(entry.delisted_utc) - timedelta(days=1)
@@ -240,7 +240,7 @@ def _read_details(body: bytes, *, ticker: str) -> Entry:
 
 
 async def with_list_dates(entries: list[Entry], *, day: date | None, client: Client, workers: int) -> list[Entry]:
-    """The same entries with their list dates, asked for by so many workers at once.
+    """The same entries with their list dates, requested by `workers` at once.
 
     Raises:
         TickerError, RunError: the first that any of them met.

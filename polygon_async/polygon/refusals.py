@@ -1,4 +1,4 @@
-"""An answer that is no page in, what it means out."""
+"""What an answer means that is not a page, or a connection that failed."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ if TYPE_CHECKING:
 __all__ = ["Said", "broken_connection", "error_text", "is_proxys_own", "retry_after_seconds", "said_of_proxy"]
 
 _OF_PROXIES = frozenset({403, 502, 503, 504})
-"""What a proxy may answer in the place of the API, beside 407."""
+"""What a proxy may answer instead of the API, besides 407."""
 _LONGEST_RETRY_AFTER = 3600.0
-"""Seconds; whoever asks for more is asked again after these, and may say so again."""
+"""Seconds; a longer wait is cut to this, and the API may ask for it again."""
 _LONGEST_TEXT = 64 * 1024
-"""Bytes of an error body that are read; the API's own have a few hundred, a gateway's page some thousand."""
+"""Bytes of an error body that are read; the API's have a few hundred, a gateway's page a few thousand."""
 
 
 class Said(NamedTuple):
-    """What an answer that is no page says."""
+    """The message of an answer that is not a page."""
 
     text: str
-    """In a line, with the request_id where there is one."""
+    """In one line, with the request_id if there is one."""
     is_json: bool
-    """Whether it is the API's own answer; a gateway's or a proxy's is a page or a word."""
+    """Whether it is the API's own answer; that of a gateway or a proxy is HTML or a word."""
 
 
 class _ErrorBody(msgspec.Struct):
@@ -45,7 +45,7 @@ class _ErrorBody(msgspec.Struct):
 
 
 def broken_connection(error: Exception, host: str, proxy: Proxy | None) -> Exception:
-    """What it means that no whole answer came."""
+    """What it means that no complete answer arrived."""
     if proxy is not None and (trouble := proxy.trouble_of(error, host)) is not None:
         return said_of_proxy(trouble)
     if proxy is not None:
@@ -57,9 +57,9 @@ def broken_connection(error: Exception, host: str, proxy: Proxy | None) -> Excep
                 f"the certificate of {host} cannot be trusted ({text}); check POLYGON_BASE_URL and the CA certificates"
             )
         case aiohttp.SocketTimeoutError():
-            return Retryable("the answer stalled: no byte came within the stall time-out", reason="stall")
+            return Retryable("the answer stalled: no byte arrived within the stall time-out", reason="stall")
         case aiohttp.ConnectionTimeoutError() | TimeoutError():
-            return Retryable(f"no whole answer from {host} in time", reason="timeout")
+            return Retryable(f"no complete answer from {host} in time", reason="timeout")
         case aiohttp.ClientPayloadError():
             return Retryable(f"the body was cut ({text})", reason="cut body")
         case aiohttp.ClientConnectorDNSError():
@@ -73,17 +73,17 @@ def broken_connection(error: Exception, host: str, proxy: Proxy | None) -> Excep
 
 
 def is_proxys_own(status: int, said: Said) -> bool:
-    """Whether the answer to a request that went through a proxy is that proxy's, and not the API's."""
+    """Whether an answer that came through a proxy is the proxy's own, not the API's."""
     return status == 407 or (status in _OF_PROXIES and not said.is_json)
 
 
 def said_of_proxy(trouble: ProxyTrouble) -> Exception:
-    """What trouble with the proxy means: for a while, or for every request."""
+    """What trouble with the proxy means: a retry, or the end of the run."""
     return Retryable(trouble.text, reason="proxy") if trouble.passes else RunError(trouble.text)
 
 
 def error_text(body: bytes, encoding: str, request_id: str | None) -> Said:
-    """What an error body says, in a line; of a long one the beginning is read.
+    """The message of an error body in one line; of a long body only the beginning is read.
 
     Raises:
         WrongAnswer: it unpacks to more than any page.
@@ -94,15 +94,15 @@ def error_text(body: bytes, encoding: str, request_id: str | None) -> Said:
         answer = msgspec.json.decode(text, type=_ErrorBody)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
         answer, is_json = _ErrorBody(), False
-        # A gateway's HTML page says nothing that its status does not; a short plain text may.
+        # A gateway's HTML page adds nothing to its status; a short plain text may.
         answer.message = "" if b"<" in text else text.decode(errors="replace")
-    said = one_line(answer.error or answer.message or "") or "without a word"
+    said = one_line(answer.error or answer.message or "") or "no message"
     found = answer.request_id or request_id
     return Said(f"{said}{said_by(found)}", is_json)
 
 
 def retry_after_seconds(headers: Mapping[str, str]) -> float | None:
-    """Seconds that the answer asks to wait, told as seconds or as a date; None where it doesn't."""
+    """The seconds that the answer asks to wait, given as seconds or as a date; None if it does not ask."""
     text = headers.get("Retry-After", "").strip()
     if text.isascii() and text.replace(".", "", 1).isdigit():
         return min(float(text), _LONGEST_RETRY_AFTER)

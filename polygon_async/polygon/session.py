@@ -61,7 +61,7 @@ async def open_gate(access: Access, *, offload: Threads, counters: Counters) -> 
     def note_pause(seconds: float) -> None:
         counters.measures.seconds["pauses"] += seconds
         extra = {"event": "pause", "facts": {"seconds": round(seconds, 1)}}
-        log.warning("the API asks for a pause: nobody sends anything for %.1f s", seconds, extra=extra)
+        log.warning("rate limited: pausing all requests for %.1f s", seconds, extra=extra)
 
     async with _open_pacer(access, offload, note_pause) as pacer:
         outage = Outage(access.outage_patience)

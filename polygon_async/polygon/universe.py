@@ -1,4 +1,4 @@
-"""Entries of the API's list of tickers in; a CSV that `--universe` reads, each ticker once, out."""
+"""A universe from the API's list of tickers: each ticker once, as a CSV that `--universe` reads."""
 
 from __future__ import annotations
 
@@ -40,21 +40,21 @@ _CURRENCY = re.compile(r"[A-Za-z0-9]{3,6}")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Universe:
-    """The tickers that fit, and how they came together."""
+    """The tickers that fit, and what was left out."""
 
     entries: Sequence[Entry]
-    """Each ticker once, in the order of their names."""
+    """Each ticker once, sorted."""
     duplicates: int
     """Entries that were dropped because the list repeats a ticker."""
     left_out: int
-    """Tickers whose name no file or key could have."""
+    """Tickers whose name cannot be that of a file or key."""
 
 
 def once_each(entries: Iterable[Entry]) -> list[Entry]:
-    """Every ticker once, in the order of their names.
+    """Every ticker once, sorted.
 
-    The list repeats tickers, and a name is used anew after a delisting: what is traded counts, or what
-    was traded last.
+    The list repeats tickers, and a name may be reused after a delisting: the active one is kept, else the
+    one delisted last.
     """
     kept: dict[str, Entry] = {}
     for entry in entries:
@@ -69,10 +69,10 @@ def _rank(entry: Entry) -> tuple[bool, str]:
 
 
 def as_csv(entries: Iterable[Entry]) -> str:
-    """A header and a row for each; cells of which nothing is known are empty.
+    """A header and a row for each entry; unknown cells are empty.
 
     Raises:
-        WrongAnswer: an exchange or a currency could not be an object's tag.
+        WrongAnswer: an exchange or a currency cannot be the value of a tag.
     """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -84,7 +84,7 @@ def as_csv(entries: Iterable[Entry]) -> str:
 def _row(entry: Entry) -> tuple[str, ...]:
     exchange = exchange_of(entry)
     if not is_tag_value(exchange):
-        raise WrongAnswer(f"{entry.ticker} is listed on {one_line(repr(exchange))}, which no exchange is called")
+        raise WrongAnswer(f"{entry.ticker} is listed on {one_line(repr(exchange))}, which cannot be an exchange")
     return (
         entry.ticker,
         one_line(entry.name or ""),
@@ -120,12 +120,12 @@ async def gather(
     """All tickers that fit one of the queries, each once.
 
     Args:
-        queries: What the list is asked.
-        client: Whom to ask.
-        takes: Whether a ticker is wanted, by its symbol and the number of those before it.
-        list_dates: Whether each ticker's list date is asked for, a request for each.
-        day: As of which day; None for today.
-        workers: How many list dates are asked for at once.
+        queries: The queries of the list.
+        client: The API.
+        takes: Whether a ticker is wanted, given its symbol and the number of those already taken.
+        list_dates: Whether to request each ticker's list date.
+        day: The list as of this day; None: today.
+        workers: How many list dates to request at once.
 
     Raises:
         TickerError, RunError: as `Client.get`.
@@ -144,5 +144,5 @@ async def gather(
         entries = await with_list_dates(entries, day=day, client=client, workers=workers)
     unusable = [one_line(repr(entry.ticker)) for entry in unique if not is_symbol(entry.ticker)]
     if unusable:
-        log.warning("left out, as no file or key could have such a name: %s", ", ".join(unusable))
+        log.warning("left out, as these names cannot be file names or keys: %s", ", ".join(unusable))
     return Universe(entries=entries, duplicates=len(found) - len(unique), left_out=len(unusable))

@@ -1,4 +1,4 @@
-"""A body as it came in; its bytes without their Content-Encoding out, never more of them than a page can have."""
+"""Undoes the Content-Encoding of a body, but never unpacks more than a page can have."""
 
 from __future__ import annotations
 
@@ -15,20 +15,19 @@ if TYPE_CHECKING:
 __all__ = ["LARGEST_BODY", "unpack", "unpack_text"]
 
 LARGEST_BODY = 64 * 2**20
-"""Bytes of a body, as it came or unpacked. The largest page has 50,000 bars, 5 to 10 MB of JSON; who needs several
-times as much sends no page, but can take all memory: 2 MB of gzip may hold 2 GB."""
+"""Bytes of a body, packed or unpacked. The largest page has 50,000 bars, 5 to 10 MB of JSON; a body of several times
+that is not a page, and could take all memory: 2 MB of gzip may unpack to 2 GB."""
 _PIECE = 2**20
 
 
 def unpack(body: bytes, encoding: str) -> bytes:
     """Undo the Content-Encoding of a body.
 
-    The HTTP library would take a gzip stream that ends early for a whole one; here its end mark
-    and checksum count.
+    The HTTP library would accept a gzip stream that ends early; here its end mark and checksum count.
 
     Raises:
         Retryable: the body is not what its encoding says.
-        WrongAnswer: it needs more than LARGEST_BODY, of which no more than that was unpacked.
+        WrongAnswer: it unpacks to more than LARGEST_BODY; no more than that was unpacked.
     """
     if not _is_gzip(encoding):
         return body
@@ -39,10 +38,10 @@ def unpack(body: bytes, encoding: str) -> bytes:
 
 
 def unpack_text(body: bytes, encoding: str, most: int) -> bytes:
-    """The first `most` bytes of a body that is for people; as many as there are where it is broken.
+    """The first `most` bytes of a body that is for people; of a broken body, as many as there are.
 
     Raises:
-        WrongAnswer: it needs more than LARGEST_BODY; no more than `most` and a piece were held at once.
+        WrongAnswer: it unpacks to more than LARGEST_BODY; no more than `most` and a piece was held at once.
     """
     try:
         if not _is_gzip(encoding):
@@ -56,7 +55,7 @@ def unpack_text(body: bytes, encoding: str, most: int) -> bytes:
             size += len(piece)
             _check_size(size)
     except (OSError, EOFError, igzip_lib.IsalError):  # type: ignore[misc]  # isal has no type for it
-        pass  # what came before is text all the same
+        pass  # what came before is still text
     return bytes(text)
 
 
@@ -71,7 +70,7 @@ def _is_gzip(encoding: str) -> bool:
 
 
 def _unpacked(body: bytes) -> bytes:
-    """All of a gzip body: in one call where it is one member, as the API's are."""
+    """A whole gzip body; in one call if it has one member, as the API's have."""
     only = igzip_lib.IgzipDecompressor(flag=igzip_lib.DECOMP_GZIP)
     whole = only.decompress(body, LARGEST_BODY + 1)
     _check_size(len(whole))
@@ -87,7 +86,7 @@ def _unpacked(body: bytes) -> bytes:
 
 
 def _pieces(body: bytes) -> Iterator[bytes]:
-    """A gzip body piece by piece, whatever the number of its members; to its checksums."""
+    """A gzip body piece by piece, with all its members, checksums included."""
     with igzip.GzipFile(fileobj=io.BytesIO(body)) as file:  # type: ignore[no-untyped-call]  # isal has no type for it
         while piece := file.read(_PIECE):
             yield piece

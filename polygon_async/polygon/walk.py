@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["RestSource", "Step", "next_minute"]
 
 _MOST_EMPTY_PAGES = 10_000
-"""In a row; twenty years of empty days are fewer."""
+"""In a row; more than twenty years of empty days."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,7 +78,7 @@ class RestSource:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One request of a chain, and what its page has to follow."""
+    """One request of a chain, and what its page must follow."""
 
     unit: Unit
     request: PageRequest
@@ -86,11 +86,11 @@ class Step:
     part: Part | None = None
     """Where its rows go; None where that is not known yet, or nowhere."""
     empty_pages: int = 0
-    """So many pages right before it had no bars."""
+    """How many pages right before it had no bars."""
 
 
 class _Walk:
-    """A walk through one unit's range."""
+    """The walk through one unit's range."""
 
     def __init__(self, unit: Unit, *, source: RestSource, priority: int, spare: float) -> None:
         self._unit = unit
@@ -118,14 +118,14 @@ class _Walk:
             step = following
 
     def _is_divisible(self, slots: Slots) -> bool:
-        """Whether the rest may be cut: where there is room, and no doubt about where the range ends."""
+        """Whether the rest may be cut: if there is room, and the range's end is unambiguous."""
         return len(self._unit.last_minutes()) == 1 and slots.has_room(self._client.parallel)
 
     async def _side_by_side(self, step: Step, slots: Slots, cut: Cutter) -> AsyncGenerator[Page]:
-        """The pages from `step` on, in order, asked for in windows as far as there is room.
+        """The pages from `step` on, in order, requested in windows as far as there is room.
 
-        Each window in flight is one page, so memory is bounded by the slots; what overflows its window
-        is asked for when its turn comes.
+        Each window in flight is one page, so memory is bounded by the slots; if a window needs a second
+        page, that is requested when its turn comes.
         """
         begin, last = next_minute(step), self._unit.bounds()[1]
         border = step.border
@@ -135,7 +135,7 @@ class _Walk:
             try:
                 while begin <= last or flights:
                     while begin <= last and (not flights or self._may_cut(slots, cut)):
-                        # Where nobody may fly beside it, the rest is one chain: the fewest requests possible.
+                        # If no other window may be in flight, the rest is one chain: the fewest requests possible.
                         end = cut.end(begin, last) if self._may_cut(slots, cut) else last
                         window = replace(self._unit, window=(begin, end))
                         flights.append(self._fly(Step(window, first_request(window), border)))
@@ -151,7 +151,7 @@ class _Walk:
                     until = step.unit.bounds()[1] + 1 if following is None else following.request.start
                     cut.learn(arrived.bars, until - step.request.start)
                     if following is not None and arrived.bars and not flights and begin > last:
-                        # Nobody else is on the way: the rest may be cut anew.
+                        # No other window is in flight: the rest may be cut again.
                         begin, border = next_minute(following), following.border
                     elif following is not None:
                         flights.appendleft(self._fly(following))
@@ -167,7 +167,7 @@ class _Walk:
         return cut.can_afford and slots.has_room(self._client.parallel)
 
     def _fly(self, step: Step) -> tuple[Step, asyncio.Task[Page]]:
-        # A task group cannot span the yields of a generator; whoever flies them sees to their end.
+        # A task group cannot span the yields of a generator; the caller ends the tasks.
         return step, asyncio.create_task(self._page(step))
 
     async def _page(self, step: Step) -> Page:
@@ -180,7 +180,7 @@ class _Walk:
         return page
 
     def _next(self, done: Step, page: Page) -> Step | None:
-        """What follows `done`; errors name its request and its answer."""
+        """The step after `done`; errors name its request and its answer."""
         if page.next_url is None:
             return None
         empty_pages = 0 if page.bars else done.empty_pages + 1
@@ -200,7 +200,7 @@ class _Walk:
 
 
 def next_minute(step: Step) -> int:
-    """The first whole minute that a step asks for: windows have no part in a minute that is done."""
+    """The first whole minute that a step requests: a window never starts within a minute that is done."""
     start = step.request.start
     done = step.border.last is not None and start // MINUTE_MS == step.border.last // MINUTE_MS
     return (start // MINUTE_MS + done) * MINUTE_MS

@@ -1,7 +1,7 @@
-"""What is known of a long range's pages in, where to cut the rest of it out; and who may send more at once.
+"""Where to cut the rest of a long range into windows, and who may send more requests at once.
 
-A chain of next_urls can be walked one page after another only. Where requests may be under way that no
-ticker needs, the rest of a range is cut into windows of a little under one page, side by side.
+A chain of next_urls can only be walked one page after another. If more requests may be in flight than
+tickers need, the rest of a range is cut into windows of a little under one page, side by side.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ __all__ = ["Cutter", "Slots"]
 
 
 class Cutter:
-    """Sizes windows by the density of the pages seen last.
+    """Sizes windows by the density of the latest pages.
 
     Args:
-        bars: Bars of a full page, one whose next_url goes on; it tells what a page can hold, too.
-        span: Ms from where that page began to where the next one does.
+        bars: Bars of a full page, one with a next_url; also the capacity of a page.
+        span: Ms from the start of that page to the start of the next one.
         spare: Requests that cutting may cost beyond its share.
     """
 
     _FILL = 0.95
-    """Of a page that a window is to take up: denser by a twentieth, and it still needs no second one."""
+    """The share of a page that a window should fill: if it is a twentieth denser, it still needs no second page."""
     _LONGEST_STEP = 4
-    """How much longer than the window before one may be; an empty stretch has no density to go by."""
+    """How much longer than the previous window one may be; an empty stretch has no density to go by."""
     _SPARE = 0.09
-    """Requests above the fewest possible, of these, that cutting may cost; and `spare`."""
+    """The share of additional requests that cutting may cost, plus `spare`."""
 
     def __init__(self, bars: int, span: int, *, spare: float = 1.0) -> None:
         self._capacity = bars
@@ -44,11 +44,11 @@ class Cutter:
 
     @property
     def can_afford(self) -> bool:
-        """Whether windows have not cost too many requests so far."""
+        """Whether windows have not yet cost too many requests."""
         return self._spare > 0
 
     def learn(self, bars: int, span: int) -> None:
-        """A page of `bars` bars came, which covered `span` ms; one of the fewest requests brings a full page."""
+        """Take into account a page of `bars` bars that covered `span` ms."""
         self._densities.append(bars / max(span, MINUTE_MS))
         self._length = max(span, MINUTE_MS)
         self._spare += bars / self._capacity * (1 + self._SPARE) - 1
@@ -56,7 +56,7 @@ class Cutter:
     def end(self, begin: int, last: int) -> int:
         """Where a window that begins at `begin` ends (ms, inclusive), in a range that ends at `last`.
 
-        What remains is cut evenly: as many windows as it takes, none of them smaller than it must be.
+        The rest is cut evenly, into as few windows as possible.
         """
         length: float = self._length * self._LONGEST_STEP
         if densest := max(self._densities):
@@ -68,20 +68,20 @@ class Cutter:
 
 @dataclass(slots=True)
 class Slots:
-    """Requests that may be under way at once, and who has them."""
+    """How many requests may be in flight at once, and who has them."""
 
     total: int
     """--concurrency."""
     waiting: int = 0
-    """Tickers that nobody has begun; they come first."""
+    """Tickers that have not been started; they come first."""
     busy: int = 0
-    """Tickers that are being fetched; each has one request under way."""
+    """Tickers that are being fetched; each has one request in flight."""
     extra: int = 0
     """Windows of these tickers beyond the first of each."""
 
     @contextlib.contextmanager
     def begun(self) -> Iterator[None]:
-        """A ticker that was waiting is being fetched."""
+        """For as long as a ticker that was waiting is being fetched."""
         self.waiting -= 1
         self.busy += 1
         try:
@@ -91,7 +91,7 @@ class Slots:
 
     @contextlib.contextmanager
     def windows(self) -> Iterator[Callable[[int], None]]:
-        """A ticker that is fetched in windows, and calls what it is given with how many are in flight."""
+        """For as long as a ticker is fetched in windows; it calls the function with how many are in flight."""
         extra = 0
 
         def count(in_flight: int) -> None:
@@ -105,6 +105,6 @@ class Slots:
             count(0)
 
     def has_room(self, parallel: float) -> bool:
-        """Whether one more window may be asked for, where `parallel` requests at once use up the pace."""
+        """Whether one more window may be requested, given that `parallel` requests in flight use up the rate."""
         under_way = self.busy + self.extra
         return not self.waiting and under_way < min(self.total, parallel)

@@ -49,8 +49,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m polygon_async.sandbox",
         usage="%(prog)s [options] -- COMMAND...",
         description="Run a command against a local Polygon and a local S3 store, without an account.",
-        epilog="A SPEC is 'TICKER PAGE KIND[=ARG] [Nx]': * stands for all tickers or pages;"
-        " without Nx it never ends.",
+        epilog="A SPEC is 'TICKER PAGE KIND[=ARG] [Nx]': * stands for all tickers or pages; without Nx it never ends.",
         allow_abbrev=False,
     )
     parser.add_argument(

@@ -112,7 +112,7 @@ def test_one_probe_at_a_time_and_ever_fewer() -> None:
 
         with pytest.raises(ExceptionGroup) as caught:
             await work_together()
-        assert caught.group_contains(RunError, match="down for everyone for 600 s, the last time with: HTTP 503")
+        assert caught.group_contains(RunError, match="the API has been down for 600 s, last error: HTTP 503")
         assert now() == pytest.approx(30 + 600, abs=2)
         return sent
 
@@ -188,7 +188,7 @@ async def test_a_run_without_an_api_ends_as_one(short: None, sandbox: Callable[.
     box = sandbox("* * status=503", page_size=SIZE)
     summary = await run(box, tmp_path, patience="1")
     assert (summary.exit_code, summary.outcomes, len(summary.unfinished)) == (2, [], len(SYMBOLS))
-    assert "down for everyone" in (summary.error or "")
+    assert "the API has been down for" in (summary.error or "")
     assert "HTTP 503" in (summary.error or "")
     assert names(tmp_path) == ["failed.csv"]
 
@@ -204,7 +204,7 @@ async def test_nobody_fails_for_an_outage_that_ends(
     declared = asyncio.Event()
 
     def hear(record: logging.LogRecord) -> bool:
-        if "waits and probes" in record.getMessage():
+        if "waiting and probing" in record.getMessage():
             declared.set()
         return True
 
@@ -224,7 +224,7 @@ async def test_nobody_fails_for_an_outage_that_ends(
     assert (summary.exit_code, len(summary.done)) == (0, len(SYMBOLS)), [o.error for o in summary.failed]
     for symbol in SYMBOLS:
         assert (tmp_path / f"{symbol}_historical.csv").read_text() == csv_of(box.market.days(symbol, DAY, DAY))
-    assert sum("answers again" in record.message for record in caplog.records) == 1
+    assert sum("the API is back" in record.message for record in caplog.records) == 1
 
 
 async def test_one_bad_ticker_is_no_outage(short: None, sandbox: Callable[..., Sandbox], tmp_path: Path) -> None:

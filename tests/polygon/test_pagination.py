@@ -149,12 +149,12 @@ WRONG = {
     "an earlier end": (good_url(end=ENDS - MINUTE), "ends the range at"),
     "a later end": (good_url(end="2026-03-04"), "ends the range at"),
     "an end just before": (good_url(end=OPENS - 1), "ends the range at"),
-    "no end": (good_url(end=""), "names no moment"),
-    "no start": (good_url(""), "names no moment"),
-    "a word": (good_url("today"), "names no moment"),
-    "a negative start": (good_url(-5), "names no moment"),
-    "other digits": (good_url("１７７２"), "names no moment"),  # noqa: RUF001 (that they look like it is the point)
-    "too many digits": (good_url("9" * 16), "names no moment"),
+    "no end": (good_url(end=""), "has no valid time"),
+    "no start": (good_url(""), "has no valid time"),
+    "a word": (good_url("today"), "has no valid time"),
+    "a negative start": (good_url(-5), "has no valid time"),
+    "other digits": (good_url("１７７２"), "has no valid time"),  # noqa: RUF001 (that they look like it is the point)
+    "too many digits": (good_url("9" * 16), "has no valid time"),
     "a start behind the end": (good_url(ENDS + 1 + MINUTE), "skips the rest of the range"),
     "the day behind": (good_url("2026-03-04"), "skips the rest of the range"),
 }

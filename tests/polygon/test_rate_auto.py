@@ -311,8 +311,8 @@ def test_progress_says_the_rate_in_force(caplog: pytest.LogCaptureFixture) -> No
     assert after == "0.0/min of auto (now 5/min), paused by the API for 59 s"
     assert fixed == "0.0/min of 7/s"
     assert caplog.messages == [
-        "the API allows 5/min: pace lowered from 3.5/s",
-        "the minute's requests are spent: the next one follows in 59 s",
+        "the API allows 5/min: rate lowered from 3.5/s",
+        "this minute's requests are used up; the next one follows in 59 s",
     ]
 
 
@@ -438,11 +438,11 @@ def test_a_run_finds_the_plan_and_the_next_one_knows_it(
     first, log = answers(*(f"A{number}" for number in range(6)))
     assert first[200] > 12
     assert 1 <= first[429] <= 6
-    assert "the API refuses 7/s: pace lowered to 3.5/s" in log
-    assert "pace begins at" not in log
+    assert "the API refuses 7/s: rate lowered to 3.5/s" in log
+    assert "starting at" not in log
     second, log = answers("A6", "A7")
     assert set(second) == {200}
-    assert "pace begins at 3.5/s, as learned before" in log
+    assert "starting at 3.5/s, the rate learned earlier" in log
     (kept,) = (tmp_path / "cache").rglob("rates.json")
     assert box.api_key not in kept.read_text()
 

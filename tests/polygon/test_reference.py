@@ -188,7 +188,7 @@ def test_a_file_is_written_whole_and_told(
 def test_standard_output_is_utf8_whatever_the_locale(program: Program, sandbox: Callable[..., Sandbox]) -> None:
     ended = program("universe", *PACE, box=sandbox("reference 1 other_ticker=É"), env={"PYTHONIOENCODING": "ascii"})
     assert ended.code == 0, ended.err
-    assert "left out, as no file or key could have such a name: '\\xc9'" in ended.err
+    assert "left out, as these names cannot be file names or keys: '\\xc9'" in ended.err
     assert "AA" in tickers(ended.out)
 
 
@@ -212,7 +212,7 @@ def test_the_official_client_reads_the_same_from_the_sandbox(
     [
         (["--date", "2026-02-30"], "--date '2026-02-30': must be an existing date, YYYY-MM-DD"),
         (["--type", "C S"], "--type 'C S': must be a word such as CS, ETF or ADRC"),
-        (["--exchange", "Nasdaq Stock"], "--exchange 'Nasdaq Stock': it is neither a code such as XNAS nor one of"),
+        (["--exchange", "Nasdaq Stock"], "--exchange 'Nasdaq Stock': neither a code such as XNAS nor one of"),
         (["--output", "no/such/u.csv"], "--output 'no/such/u.csv': its directory does not exist"),
         (["--output", "."], "--output '.': not a file"),
         (["--output", "/dev/null"], "--output '/dev/null': not a file"),
@@ -239,7 +239,7 @@ def test_a_bad_value_is_one_line_and_nothing_is_asked(
 @pytest.mark.parametrize(
     ("trouble", "said"),
     [
-        ("reference 2 next_back", r"the next_url does not move forward|held no new ticker"),
+        ("reference 2 next_back", r"the next_url does not move forward|has no new ticker"),
         ("reference 2 next_path", r"the next_url names another path: /v3/other/tickers"),
         ("reference 2 count_lie", r"the answer counts 5 tickers and holds 4"),
         ("reference 2 status_word=ERROR", r"the answer's own status is 'ERROR'"),
@@ -304,9 +304,7 @@ def test_an_exchange_that_the_table_does_not_know_stays_as_it_is(
 def test_patience_ends(listing: Callable[..., Ended], sandbox: Callable[..., Sandbox]) -> None:
     ended = listing("--patience", "0", box=sandbox("reference 1 status=503"))
     assert ended.code == 2
-    assert ended.error.startswith(
-        "polygon-async: error: HTTP 503: without a word (1 attempts, patience of 0 s used up)"
-    )
+    assert ended.error.startswith("polygon-async: error: HTTP 503: no message (1 attempt, patience of 0 s used up)")
 
 
 def test_every_request_pays_a_token(program: Program, sandbox: Callable[..., Sandbox]) -> None:

@@ -92,7 +92,7 @@ async def test_what_cannot_be_fetched_whole_is_an_error(opened: Callable[..., Sa
     box = opened("QQ 2 count_lie", "AAPL 1 status=503", page_size=100)
     with pytest.raises(TickerError, match=r"the answer counts 101 bars and holds 100.*\[GET /v2/aggs/ticker/QQ/"):
         await fetch_bars("QQ", DAY, DAY, rate="unlimited")
-    with pytest.raises(TickerError, match=r"HTTP 503.*1 attempts, patience of 0 s used up"):
+    with pytest.raises(TickerError, match=r"HTTP 503.*1 attempt, patience of 0 s used up"):
         await fetch_bars("AAPL", DAY, DAY, rate="unlimited", patience=0)
     assert [request.ticker for request in box.requests] == ["QQ", "QQ", "AAPL"]
 

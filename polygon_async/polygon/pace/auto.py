@@ -1,4 +1,4 @@
-"""The API's answers and refusals in; the rate that the plan behind the key allows, out."""
+"""Finds the rate that the plan behind the key allows, from the API's answers and refusals."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ __all__ = ["AutoPacer", "Search", "open_auto_pacer"]
 log = logging.getLogger(__name__)
 
 _FIRST = 3.5
-"""No whole number: a limit of just as many would be met now and then, by chance of the network."""
+"""Not a whole number: the network's jitter would sometimes exceed a limit of exactly that many."""
 _MOST = 100.0
-"""What the vendor advises to paid plans, a second."""
+"""The most that the vendor suggests for paid plans, a second."""
 _FREE = 5 / 60.5
-"""Five a minute, and half a second for what the network takes longer one time than another."""
+"""Five a minute, with half a second for the network's jitter."""
 _LEAST = 1 / 60
 _BUDGET = 5
 """Requests a minute of the free plan."""
@@ -38,25 +38,25 @@ _MARGIN = 0.5
 _FEWEST_ANSWERS = 8
 _SECONDS_TO_PROVE = 10.0
 _SECONDS_TO_PROVE_A_SLOW_ONE = 120.0
-"""Below one a second it is minutes that are counted, and the first one may have room left."""
+"""Below one a second the limit is per minute, and the first minute may have room left."""
 _SECONDS_TO_HALVE_THE_DOUBT = 30.0
 _SECONDS_TO_DOUBT = 600.0
 _MOST_SECONDS_TO_DOUBT = 7200.0
 _NARROW = 1.25
-"""A rate that is refused and one that holds are near enough when the one is at most so many times the other."""
+"""A refused rate and one that holds are close enough when their ratio is at most this."""
 _SAME = 1.001
 
 
 class Search:
-    """Finds the highest rate that holds; knows no clock and sends nothing.
+    """Finds the highest rate that holds; it has no clock and sends nothing.
 
-    - While nothing was refused, the rate doubles, each time after it was the limit for a second or
-      more and eight answers or more came at it.
-    - A refusal takes it back to the last rate that held, or else to half. One that speaks of a
-      minute takes it to five a minute, where no more was let through than the free plan allows.
-    - Between what held and what was refused it goes on by ever smaller steps, after half a minute
-      each; where these are near each other, what was refused is tried again after ten minutes,
-      and after twice as long whenever that fails. Where it holds, the doubling goes on.
+    - Until something is refused, the rate doubles: each time after it was the limit for at least a
+      second and brought at least eight answers.
+    - A refusal takes it back to the last rate that held, else to half. One that speaks of a minute
+      takes it to five a minute, if no more got through than the free plan allows.
+    - Between the rate that held and the one that was refused it rises in ever smaller steps, half a
+      minute apart; once they are close, the refused rate is tried again after ten minutes, and after
+      twice as long whenever that fails. If it holds, the doubling continues.
 
     Args:
         lesson: What an earlier run found.
@@ -66,27 +66,27 @@ class Search:
         self._proven = min(max(lesson.per_second, _LEAST), _MOST) if lesson else None
         self._ceiling = lesson.ceiling if lesson else None
         self.per_second = self._proven or _FIRST
-        """The rate in force."""
+        """The current rate."""
         self.lesson = lesson
-        """What is worth remembering, where anything is."""
+        """What is worth remembering, if anything is."""
         self._doubt_after = _SECONDS_TO_DOUBT
         self._fell = -math.inf
         self._answered_since = False
         self._sent: deque[float] = deque(maxlen=_BUDGET + 1)
-        # Two of a free plan's minutes may meet in one of ours.
+        # Two of the free plan's minutes may overlap one of ours.
         self._answered: deque[float] = deque(maxlen=2 * _BUDGET + 1)
-        # Since the rate in force began: answers to what was sent, tokens, and those that were waited for.
+        # Since the current rate began: answers to what was sent, tokens, and tokens that were waited for.
         self._changed = self._calm_since = -math.inf
         self._answers = self._tokens = self._limited = 0
 
     def sent(self, now: float, *, waited: float) -> None:
-        """A request is sent, after `waited` seconds for its token."""
+        """Record that a request is sent after waiting `waited` seconds for its token."""
         self._sent.append(now)
         self._tokens += 1
         self._limited += waited > 0.1 / self.per_second
 
     def answered(self, now: float, *, sent: float) -> None:
-        """A request that was sent at `sent` was answered."""
+        """Record that a request sent at `sent` was answered."""
         self._answered.append(sent)
         self._answered_since = self._answered_since or sent >= self._fell
         if sent < self._changed:
@@ -100,43 +100,43 @@ class Search:
             self._rise(now, calm)
 
     def refused(self, now: float, *, sent: float, said: str) -> None:
-        """A request that was sent at `sent` met a 429 that said something."""
+        """Record that a request sent at `sent` got a 429 with the message `said`."""
         if sent < self._fell:
-            return  # It was on its way when another one taught the same.
+            return  # It was already in flight when another refusal taught the same.
         before = self.per_second
         if self._ceiling is not None and before >= self._ceiling / _SAME:
             self._doubt_after = min(2 * self._doubt_after, _MOST_SECONDS_TO_DOUBT)
         rate, ceiling = self._taught(sent, said)
         self._fall(now, rate, ceiling)
         if rate == _FREE and rate < before:
-            log.info("the API allows %s: pace lowered from %s", spell_rate(rate), spell_rate(before))
+            log.info("the API allows %s: rate lowered from %s", spell_rate(rate), spell_rate(before))
         elif rate < before:
-            log.info("the API refuses %s: pace lowered to %s", spell_rate(before), spell_rate(rate))
+            log.info("the API refuses %s: rate lowered to %s", spell_rate(before), spell_rate(rate))
 
     def free_again(self, now: float, *, said: str) -> float:
-        """When a free plan's minute has room again after a refusal, by what was sent within it."""
+        """When the free plan's minute has room again after a refusal, judged by what was sent within it."""
         if self.per_second > _FREE * _SAME or not _speaks_of_a_minute(said) or len(self._sent) < _BUDGET:
             return now
         return min(self._sent[-_BUDGET] + _MINUTE + _MARGIN, now + _MINUTE)
 
     def _taught(self, sent: float, said: str) -> tuple[float, float | None]:
-        """The rate to go on with after a refusal, and the one that is known to be too high."""
+        """The rate after a refusal, and the rate that is known to be too high."""
         rate = self.per_second
         if rate <= _FREE * _SAME:
-            # Whoever has just begun may find the minute spent by somebody else.
+            # Right after the start, somebody else may have used up the minute.
             return (max(rate * 0.95, _LEAST), rate) if self._tokens > _BUDGET else (rate, self._ceiling)
         if _speaks_of_a_minute(said) and self._looks_free(sent):
             return _FREE, _FREE * _NARROW
         lower = self._proven if self._proven and self._proven < rate else rate / 2
-        # Two refusals in a row tell about the time before the first one.
+        # Of two refusals in a row, both are about the time before the first one.
         return max(lower, _FREE), min(rate, self._ceiling or rate) if self._answered_since else self._ceiling
 
     def _looks_free(self, sent: float) -> bool:
         """Whether a refusal that speaks of a minute is the free plan's.
 
-        It is where that plan's five were sent within a minute, and no more than these answered. It
-        may be where two of its minutes met, or somebody else had a share of them: then the API says
-        so again before it answers anything.
+        It is if that plan's five requests were sent within a minute, and no more than these answered.
+        It may be if two of its minutes overlapped, or somebody else used some of them: then the API
+        refuses again before it answers anything.
         """
         answered = sum(moment > sent - _MINUTE for moment in self._answered)
         spent = len(self._sent) > _BUDGET and self._sent[0] > sent - _MINUTE
@@ -144,7 +144,7 @@ class Search:
         return (spent and answered <= _BUDGET) or (again and answered <= 2 * _BUDGET)
 
     def _was_the_limit(self) -> bool:
-        """Whether requests waited for tokens, and enough were answered to tell that the rate holds."""
+        """Whether requests waited for tokens, and enough were answered to conclude that the rate holds."""
         return self._answers >= max(_FEWEST_ANSWERS, self.per_second) and 4 * self._limited >= 3 * self._tokens
 
     def _prove(self, calm: float) -> None:
@@ -168,7 +168,7 @@ class Search:
         if self._proven == rate and rate < higher and calm >= after:
             self.per_second = higher
             self._begin(now)
-            log.debug("%s holds: pace raised to %s", spell_rate(rate), spell_rate(higher))
+            log.debug("%s holds: rate raised to %s", spell_rate(rate), spell_rate(higher))
 
     def _fall(self, now: float, rate: float, ceiling: float | None) -> None:
         self.per_second = rate
@@ -183,13 +183,13 @@ class Search:
         self.lesson = LearnedRate(per_second=self._proven or self.per_second, ceiling=self._ceiling)
 
     def _begin(self, now: float) -> None:
-        """Count anew, for the rate that is in force from now on."""
+        """Start counting again, for the new rate."""
         self._changed = self._calm_since = now
         self._answers = self._tokens = self._limited = 0
 
 
 class AutoPacer(Pacer):
-    """A pacer that finds the rate by itself, within what the API's answers allow."""
+    """A pacer that finds the rate itself, from the API's answers."""
 
     def __init__(
         self,
@@ -210,10 +210,10 @@ class AutoPacer(Pacer):
         return waited
 
     def refused(self, *, sent: float, retry_after: float | None, said: str = "") -> None:
-        """As of any pacer; and the rate falls to what a 429 that `said` this teaches.
+        """As in any pacer; in addition the rate falls to what a 429 with the message `said` teaches.
 
-        Where the free plan's minute is spent, nothing is sent before it has room again: that is its
-        pace, looked back on, and spares everybody the refusals that would come until then.
+        If the free plan's minute is used up, nothing is sent until it has room again, which avoids the
+        refusals that would come until then.
         """
         super().refused(sent=sent, retry_after=retry_after)
         with self._following():
@@ -222,10 +222,10 @@ class AutoPacer(Pacer):
             paused = self.paused_for
             self.hold(self._search.free_again(self._now(), said=said))
             if self.paused_for > paused:
-                log.info("the minute's requests are spent: the next one follows in %.0f s", self.paused_for)
+                log.info("this minute's requests are used up; the next one follows in %.0f s", self.paused_for)
 
     def succeeded(self, *, sent: float) -> None:
-        """As of any pacer; and the rate may rise."""
+        """As in any pacer; in addition the rate may rise."""
         super().succeeded(sent=sent)
         with self._following():
             self._search.answered(self._now(), sent=sent)
@@ -244,10 +244,10 @@ class AutoPacer(Pacer):
 async def open_auto_pacer(
     memory: RateMemory, *, offload: Threads, on_pause: Callable[[float], object]
 ) -> AsyncIterator[AutoPacer]:
-    """A pacer that begins with what `memory` recalls, and what it learns is kept there while it goes on."""
+    """A pacer that starts with the rate in `memory`, where what it learns is kept, too."""
     recalled = await offload(memory.recall)
     if recalled is not None:
-        log.info("pace begins at %s, as learned before", spell_rate(recalled.per_second))
+        log.info("starting at %s, the rate learned earlier", spell_rate(recalled.per_second))
     search = Search(recalled)
     news = asyncio.Event()
     kept = recalled

@@ -106,7 +106,7 @@ class _Trial(Generic[_T]):
         self._request = request
         self._subject = subject
         self._failed_by: str | None = None
-        """Why the attempt before failed, until the next one is sent."""
+        """Why the previous attempt failed, until the next one is sent."""
 
     async def once(self) -> _T:
         """One attempt, as soon as it may be sent; it pays a token."""
@@ -128,11 +128,11 @@ class _Trial(Generic[_T]):
             raise
 
     def gives_up(self, error: Exception) -> bool:
-        """Note a failure; whether it was the last one."""
+        """Record a failure; returns whether it was the last one."""
         outage = self._gate.outage
         outage.failing(self._subject, str(error))
         if outage.was_on_since(self.patience.failing_since):
-            # Everybody's trouble counts against the run's patience, and begins this request's anew.
+            # An outage counts against the run's patience, and resets this request's own.
             self.patience.begin_anew()
         return self.patience.is_used_up(error) and not outage.is_on
 
@@ -144,7 +144,7 @@ class _Trial(Generic[_T]):
         """Log a retry."""
         error: Retryable = details["exception"]
         self._failed_by = error.reason
-        when = f"in {details['wait']:.1f} s" if details["wait"] else "as soon as it may be sent"
+        when = f"in {details['wait']:.1f} s" if details["wait"] else "when sending resumes"
         facts = {"reason": error.reason, "wait": round(details["wait"], 3)}
         extra = {"event": "retry", "facts": facts}
         log.warning("retry %s: %s [GET %s]", when, error, self._request, extra=extra)

@@ -1,4 +1,4 @@
-"""The shared limiter: one token bucket for every request, and a pause that all of them obey after a 429."""
+"""The rate limiter: one token bucket for all requests, and a pause for all of them after a 429."""
 
 from __future__ import annotations
 
@@ -20,25 +20,25 @@ _LAST_STRETCH = 0.0015
 
 
 async def fine_sleep(seconds: float) -> None:
-    """Sleep at most `seconds`: of a long sleep all but its last stretch, of that one turn of the loop.
+    """Sleep at most `seconds`: a long sleep up to its last stretch, in that stretch one turn of the loop.
 
-    asyncio's timers round up to whole milliseconds, and what is late is lost: at 100 requests a
-    second a tenth of the pace. Whoever loops on this until the time has come is right to a few
-    microseconds, for about one millisecond of CPU a token.
+    asyncio's timers round up to whole milliseconds, and lateness is lost: at 100 requests a second a
+    tenth of the rate. Looping on this until the time has come is accurate to a few microseconds, for
+    about one millisecond of CPU a token.
     """
     await asyncio.sleep(seconds - _LAST_STRETCH if seconds > _LAST_STRETCH else 0)
 
 
 class Pacer:
-    """Hands out tokens one after another, evenly spaced, to whoever asked first.
+    """Hands out tokens one after another, evenly spaced, first come, first served.
 
-    A bucket of one token is what "without bursts" means: any stretch of w seconds holds at most
-    rate x w + 1 tokens. What is late is lost, so the waits are kept exact by `sleep`.
+    A bucket of one token means "without bursts": any stretch of w seconds has at most rate x w + 1
+    tokens. Lateness is lost, so `sleep` keeps the waits exact.
 
     Args:
-        per_second: Tokens a second; None for as many as are asked for.
-        sleep: Waits about as many seconds as it is told; it may return early.
-        on_pause: Told the seconds of each pause that begins.
+        per_second: Tokens a second; None for no limit.
+        sleep: Waits about the given seconds; it may return early.
+        on_pause: Called with the seconds of each pause that begins.
     """
 
     def __init__(
@@ -62,17 +62,17 @@ class Pacer:
 
     @property
     def per_second(self) -> float | None:
-        """Tokens a second; None when there is no limit."""
+        """Tokens a second; None without a limit."""
         return 1 / self._interval if self._interval else None
 
     @property
     def paused_for(self) -> float:
-        """Seconds for which nobody may send anything; 0 when there is no pause."""
+        """Seconds until requests may be sent again; 0 without a pause."""
         return max(0.0, max(self._pause_ends, self._held_until) - self._now())
 
     @property
     def next_in(self) -> float:
-        """Seconds until the next token; 0 where one can be had at once."""
+        """Seconds until the next token; 0 if one is available now."""
         return max(0.0, self._next_token - self._now())
 
     async def acquire(self) -> float:
@@ -88,7 +88,7 @@ class Pacer:
         return self._last_token - asked
 
     def change(self, per_second: float) -> None:
-        """Go on at another rate, which the spacing to the next token has already.
+        """Change the rate, which already applies to the spacing of the next token.
 
         What is owed for the last token stays owed, in parts of a token, so that no change gives a
         free one: the new rate works it off from now on, and a slower one counts from that token.
@@ -101,11 +101,11 @@ class Pacer:
         self._bucket = None
 
     def hold(self, until: float) -> None:
-        """Nobody sends anything before `until` (the loop's time), as the pace wants it."""
+        """Hold back all requests until `until` (the loop's time)."""
         self._held_until = max(self._held_until, until)
 
     def pause(self, seconds: float) -> None:
-        """Nobody sends anything for `seconds` from now on; a longer pause stays as it is."""
+        """Pause all requests for `seconds` from now on; a longer pause stays as it is."""
         now = self._now()
         if self._pause_ends <= now:
             self._pause_began = now
@@ -114,11 +114,11 @@ class Pacer:
             self._on_pause(seconds)
 
     def refused(self, *, sent: float, retry_after: float | None, said: str = "") -> None:  # noqa: ARG002 (see AutoPacer)
-        """A request that was sent at `sent` (the loop's time) met a 429: everybody pauses.
+        """Record that a request sent at `sent` (the loop's time) got a 429, and pause all requests.
 
-        For `retry_after` seconds; where the answer told none, for 1, 2, 4 ... at most 60. Requests
-        that were on their way when a pause began are part of what it answered, and do not
-        lengthen it by a step each. What the answer `said` teaches nothing where the rate is given.
+        They pause for `retry_after` seconds, or if the answer gave none, for 1, 2, 4 ... at most 60. A request
+        that was already in flight when a pause began does not lengthen it. The message `said` teaches
+        nothing if the rate is given.
         """
         if retry_after is not None and retry_after > 0:
             self.pause(retry_after)
@@ -127,12 +127,12 @@ class Pacer:
             self._untold_pauses += 1
 
     def succeeded(self, *, sent: float) -> None:
-        """A request that was sent at `sent` was answered: after a pause, the steps begin anew."""
+        """Record that a request sent at `sent` was answered, which resets the steps of the pauses."""
         if sent >= self._pause_began:
             self._untold_pauses = 0
 
     async def _next_wait(self) -> float:
-        """Seconds until a token may be taken, as far as is known now; 0 when one may."""
+        """Seconds until a token may be taken, as far as is known now; 0 if one may."""
         if (pause := self.paused_for) > 0:
             return pause
         if not self._interval:
@@ -141,11 +141,11 @@ class Pacer:
             self._bucket = await self._new_bucket()
         if self._bucket.has_capacity():
             return 0.0
-        # The bucket has the last word; a hair more than nothing keeps the clock moving.
+        # The bucket decides; a little more than nothing keeps the clock moving.
         return max(self._next_token - self._now(), 1e-5)
 
     async def _new_bucket(self) -> AsyncLimiter:
-        """A bucket of the rate in force, as full as is owed; it is never waited for, as it was empty."""
+        """A bucket of the current rate, as full as is owed; filling an empty one never waits."""
         bucket = AsyncLimiter(_CAPACITY, self._interval * _CAPACITY)
         await bucket.acquire(min(max((self._next_token - self._now()) / self._interval, 0.0), 1.0))
         return bucket

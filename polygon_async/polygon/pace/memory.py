@@ -1,4 +1,4 @@
-"""What earlier runs learned about a key's rate: kept in the user's cache directory, under a digest of the key."""
+"""What earlier runs learned about a key's rate, in the user's cache directory under a digest of the key."""
 
 from __future__ import annotations
 
@@ -32,19 +32,19 @@ _SALT = b"polygon_async rates 1"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LearnedRate:
-    """What was found out about a plan."""
+    """What is known about a plan's limit."""
 
     per_second: float
     """The highest rate that held, in requests a second, or what a refusal taught."""
     ceiling: float | None
-    """The lowest rate that was refused; None where none was."""
+    """The lowest rate that was refused; None if none was."""
 
 
 class _Entry(msgspec.Struct, kw_only=True):
     per_second: float
     ceiling: float | None
     learned: float
-    """When; seconds since 1970."""
+    """When it was learned; seconds since 1970."""
 
 
 class _File(msgspec.Struct, kw_only=True):
@@ -52,10 +52,10 @@ class _File(msgspec.Struct, kw_only=True):
 
 
 class RateMemory:
-    """The lesson of one key at one host, in a file that holds those of others, too.
+    """What was learned about one key at one host, in a file that has those of other keys, too.
 
-    A file that is missing, broken, or cannot be read or written is no error: the next run learns
-    anew. All of it waits for the disk, and belongs into a thread.
+    A file that is missing, damaged, or cannot be read or written is no error: the next run learns again.
+    All methods wait for the disk, and belong in a thread.
 
     Args:
         path: The file; None for no memory at all.
@@ -71,13 +71,13 @@ class RateMemory:
         self._name = hashlib.sha256(b"\0".join((_SALT, host.encode(), key.encode()))).hexdigest()[:24]
 
     def recall(self) -> LearnedRate | None:
-        """The lesson, where there is one that has not expired."""
+        """The lesson, if there is one that has not expired."""
         if self._path is None or (entry := self._entries(self._path).get(self._name)) is None:
             return None
         return LearnedRate(per_second=entry.per_second, ceiling=entry.ceiling)
 
     def keep(self, lesson: LearnedRate) -> None:
-        """Write the lesson down, whole or not at all; the other keys' lessons stay."""
+        """Write the lesson; the file is replaced as a whole, and other keys' lessons stay."""
         if self._path is None:
             return
         entries = self._entries(self._path)
@@ -88,10 +88,10 @@ class RateMemory:
             content = msgspec.json.encode(_File(rates=dict(newest)))
             replace_file(self._path, content, mode=0o600, shared=True)
         except OSError as error:
-            log.debug("the rate that was learned is not remembered: %s", error)
+            log.debug("cannot remember the learned rate: %s", error)
 
     def _entries(self, path: Path) -> dict[str, _Entry]:
-        """What the file holds and can still be used."""
+        """The file's entries that can still be used."""
         try:
             with path.open("rb") as file:
                 found = msgspec.json.decode(file.read(_MOST_BYTES), type=_File).rates
@@ -109,6 +109,6 @@ class RateMemory:
 
 
 def cache_file(environment: Mapping[str, str] = os.environ, platform: str = sys.platform) -> Path | None:
-    """Where the lessons are kept; None where the user has no home."""
+    """Where the lessons are kept; None if the user has no home."""
     directory = cache_directory(environment, platform)
     return None if directory is None else directory / "rates.json"

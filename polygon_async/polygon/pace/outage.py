@@ -1,4 +1,4 @@
-"""Failures and answers of all requests in, one common wait out while the API is down for everyone."""
+"""Notices when the API is down for everyone, and makes the whole run wait."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ _LAST_PROBE = 30.0
 
 
 class Outage:
-    """Tells a ticker's trouble from everyone's.
+    """Distinguishes one ticker's trouble from an outage.
 
-    The API is down when three or more tickers are failing (or gave up failing) and none has been
-    answered for a while. The run then waits as one: a single request is sent now and then as a
-    probe, and nobody's own patience is spent. The first answer ends it.
+    The API is down when three or more tickers are failing (or have failed) and none has been answered
+    for a while. The whole run then waits: a single request is sent now and then as a probe, and no
+    request's own patience is used up. The first answer ends the outage.
 
     Args:
-        patience: Seconds of it after which the run ends.
+        patience: Seconds of an outage after which the run ends.
         after: Seconds without an answer after which many failures are an outage.
     """
 
@@ -46,11 +46,11 @@ class Outage:
         return self._declared is not None
 
     def was_on_since(self, moment: float) -> bool:
-        """Whether it is on, or has ended after `moment` (the loop's time)."""
+        """Whether there is an outage now, or one has ended after `moment` (the loop's time)."""
         return self.is_on or self._ended >= moment
 
     def failing(self, ticker: str, words: str) -> None:
-        """A request about this ticker failed, in these words, and may be tried again."""
+        """Record that a request about this ticker failed with this message, and may be retried."""
         now = self._now()
         self._failing.add(ticker)
         self._last_words = words
@@ -60,26 +60,26 @@ class Outage:
             self._declared = now
             self._next_probe = now + self._between_probes
             log.warning(
-                "the API is down for everyone (%s); the run waits and probes, for at most %.0f s",
+                "the API is down (%s); waiting and probing for at most %.0f s",
                 words,
                 self._patience,
                 extra={"event": "outage"},
             )
 
     def answered(self) -> None:
-        """Some request was answered."""
+        """Record that a request was answered."""
         if self._declared is not None:
             self._ended = self._now()
             lasted = self._ended - self._declared
             extra = {"event": "outage_over", "facts": {"seconds": round(lasted, 1)}}
-            log.warning("the API answers again, after %.0f s", lasted, extra=extra)
+            log.warning("the API is back after %.0f s", lasted, extra=extra)
         self._declared = None
         self._silent_since = None
         self._failing.clear()
         self._between_probes = _FIRST_PROBE
 
     async def admit(self) -> float:
-        """Wait until a request may be sent: at once, or when the outage is over, or as its next probe.
+        """Wait until a request may be sent: now, after the outage, or as its next probe.
 
         Returns:
             The seconds waited.
@@ -92,8 +92,8 @@ class Outage:
             now = self._now()
             if now - self._declared >= self._patience:
                 raise RunError(
-                    f"the API has been down for everyone for {self._patience:.0f} s, the last time with:"
-                    f" {self._last_words}; start again when it is back"
+                    f"the API has been down for {self._patience:.0f} s, last error: {self._last_words};"
+                    " run the same command again when it is back"
                 )
             if now >= self._next_probe:
                 self._next_probe = now + self._between_probes

@@ -1,4 +1,4 @@
-"""One request's failures in; whether and when it is tried again, out."""
+"""Decides whether and when a failed request is tried again."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _REFUSALS_IN_A_ROW = 10
 
 
 class Patience:
-    """How long one request has been failing, and how long it waits before it tries again."""
+    """How long one request has been failing, and how long it waits before the next attempt."""
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
@@ -25,26 +25,26 @@ class Patience:
         self._refusals = 0
 
     def __str__(self) -> str:
-        return f"{self._attempts} attempts, patience of {self._seconds:g} s used up"
+        return f"{self._attempts} attempt{'s' * (self._attempts != 1)}, patience of {self._seconds:g} s used up"
 
     @property
     def failing_since(self) -> float:
-        """When the request failed first (the loop's time); now, when it has not."""
+        """When the request first failed (the loop's time); now if it has not."""
         return self._now() if self._failing_since is None else self._failing_since
 
     def excuse(self, waited: float) -> None:
-        """Seconds that were spent waiting for a token or a common pause."""
+        """Do not count these seconds, which were spent waiting for a token or a shared pause."""
         if self._failing_since is not None:
             self._excused += waited
 
     def begin_anew(self) -> None:
-        """Forget the failures so far, as they were not this request's own."""
+        """Forget the failures so far, as they were not this request's fault."""
         self._failing_since = None
         self._excused = 0.0
         self._refusals = 0
 
     def is_used_up(self, error: Exception) -> bool:
-        """Note a failure; whether it was the last one."""
+        """Record a failure; returns whether it was the last one."""
         if self._failing_since is None:
             self._failing_since = self._now()
         self._attempts += 1
@@ -52,7 +52,7 @@ class Patience:
         return self._spent() >= self._seconds
 
     def wait(self, error: Retryable) -> float:
-        """Seconds until the next attempt: none where the common pause says when, else jittered and growing."""
+        """Seconds until the next attempt: none if a shared pause decides, else jittered and growing."""
         if error.reason == "429":
             return 0.0
         longest = min(2.0 ** min(self._attempts - 1, 16), _LONGEST_WAIT)
@@ -60,8 +60,8 @@ class Patience:
 
     def _spent(self) -> float:
         spent = self._now() - self.failing_since
-        # Pauses are excused as they are not this request's fault; one that the API refuses again
-        # and again after each of them would otherwise hold up everybody for ever.
+        # Pauses are not this request's fault, but a request that is refused again after each of them
+        # would otherwise hold up all others for ever.
         return spent if self._refusals > _REFUSALS_IN_A_ROW else spent - self._excused
 
     @staticmethod
