@@ -93,7 +93,7 @@ class Page:
     """What the page after this one must follow."""
     days: int = field(repr=False)
     """The days of the new bars (see `days`)."""
-    doubles: int
+    duplicates: int
     """Bars of this page that were dropped, as the rows before have the same."""
     next_url: str | None
     request_id: str | None

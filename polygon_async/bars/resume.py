@@ -57,7 +57,7 @@ def resumption(unit: Unit, directory: Path, progress: Progress) -> ResumePoint |
     if found is None and progress.resume_at is None:
         found = _digests(whole, progress.size)
         if found is not None and found.crc == progress.crc:
-            facts = {name: getattr(progress, name) for name in ("bars", "first", "last", "doubles", "size", "days")}
+            facts = {name: getattr(progress, name) for name in ("bars", "first", "last", "duplicates", "size", "days")}
             return CsvFile(path=whole, sha256=found.sha256, **facts)
     return None
 

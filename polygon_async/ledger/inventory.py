@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 __all__ = ["RecordedUnit", "Upload", "recorded_units"]
 
-_AS_THEY_ARE = ("id", "source", "run", "bars", "first", "last", "size", "doubles", "sha256", "error")
-_UNIT = ", ".join((*_AS_THEY_ARE, "ticker", "state", "first_day", "last_day", "adjusted"))
+_AS_THEY_ARE = ("id", "source", "run", "bars", "first", "last", "size", "sha256", "error")
+_UNIT = ", ".join((*_AS_THEY_ARE, "ticker", "doubles", "state", "first_day", "last_day", "adjusted"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,7 +61,7 @@ class RecordedUnit:
     last: int | None
     size: int | None
     """Bytes of the CSV, or of its part."""
-    doubles: int | None
+    duplicates: int | None
     sha256: str | None
     """That of the whole CSV; None while there is none."""
     error: str | None
@@ -74,7 +74,7 @@ class RecordedUnit:
             bars=self.bars or 0,
             first=self.first or 0,
             last=self.last or 0,
-            doubles=self.doubles or 0,
+            duplicates=self.duplicates or 0,
             size=self.size or 0,
             sha256=sha256,
         )
@@ -99,6 +99,7 @@ def _unit(row: sqlite3.Row, uploads: tuple[Upload, ...]) -> RecordedUnit:
     return RecordedUnit(
         **{name: row[name] for name in _AS_THEY_ARE},
         symbol=row["ticker"],
+        duplicates=row["doubles"],
         state=FetchState(row["state"]),
         first_day=date.fromisoformat(row["first_day"]),
         last_day=date.fromisoformat(row["last_day"]),

@@ -67,7 +67,7 @@ def progress_columns(progress: Progress) -> dict[str, object]:
         "bars": progress.bars,
         "first": progress.first,
         "last": progress.last,
-        "doubles": progress.doubles,
+        "doubles": progress.duplicates,
         "resume_at": progress.resume_at,
         "days": to_text(progress.days),
     }
@@ -80,7 +80,7 @@ def csv_columns(csv: CsvFile) -> dict[str, object]:
         "bars": csv.bars,
         "first": csv.first,
         "last": csv.last,
-        "doubles": csv.doubles,
+        "doubles": csv.duplicates,
         "sha256": csv.sha256,
         "days": to_text(csv.days),
     }
@@ -124,7 +124,7 @@ def _progress(row: sqlite3.Row) -> Progress:
         bars=row["bars"],
         first=row["first"],
         last=row["last"],
-        doubles=row["doubles"],
+        duplicates=row["doubles"],
         resume_at=row["resume_at"],
         days=from_text(row["days"]),
     )
@@ -136,7 +136,7 @@ def _csv(row: sqlite3.Row, directory: Path) -> CsvFile:
         bars=row["bars"],
         first=row["first"],
         last=row["last"],
-        doubles=row["doubles"],
+        duplicates=row["doubles"],
         size=row["size"],
         sha256=row["sha256"],
         days=from_text(row["days"]),

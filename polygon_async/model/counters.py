@@ -123,7 +123,7 @@ class Counters:
     pages: int = 0
     bars: int = 0
     """Bars written to files, whether or not their ticker succeeded."""
-    doubles: int = 0
+    duplicates: int = 0
     """Identical bars that the API sent twice and that were dropped."""
     csv_bytes: int = 0
     stored_bytes: int = 0

@@ -86,7 +86,7 @@ class CsvFile:
     """Start of the first bar, ms UTC."""
     last: int
     """Start of the last bar, ms UTC."""
-    doubles: int
+    duplicates: int
     """Identical bars that the API sent twice; the file has them once."""
     size: int
     """Bytes."""
@@ -109,7 +109,7 @@ class Progress:
     """Start of the first bar, ms UTC."""
     last: int
     """Start of the last bar, ms UTC."""
-    doubles: int
+    duplicates: int
     resume_at: int | None
     """The first moment (ms UTC) that has not been asked for; None at the range's end."""
     days: int | None = field(default=None, repr=False)

@@ -81,7 +81,7 @@ def read_page(body: bytes, *, unit: Unit, border: Border) -> Page:
         first=int(new.stamps[0]) if bars else None,
         border=next_border(border, new),
         days=days_of(new.stamps, unit.ticker.market),
-        doubles=len(table.stamps) - bars,
+        duplicates=len(table.stamps) - bars,
         next_url=next_url,
         request_id=answer.request_id,
     )

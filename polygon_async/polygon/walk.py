@@ -40,7 +40,7 @@ class RestSource:
 
     client: Client
     counters: Counters
-    """Counts pages and doubles."""
+    """Counts pages and duplicates."""
     slots: Slots | None = None
     """While they have room, the rest of a long range is fetched in windows side by side; None: page after page."""
     cutter: type[Cutter] = Cutter
@@ -176,7 +176,7 @@ class _Walk:
             read = partial(place_page, unit=step.unit, border=step.border, part=step.part)
         page = await self._client.get(step.request, read=read, priority=self._priority)
         self._source.counters.pages += 1
-        self._source.counters.doubles += page.doubles
+        self._source.counters.duplicates += page.duplicates
         return page
 
     def _next(self, done: Step, page: Page) -> Step | None:

@@ -128,7 +128,7 @@ class Summary:
                 "unfinished": len(self.unfinished),
             },
             "bars": sum(o.csv.bars for o in self.done if o.csv),
-            "doubles": sum(o.csv.doubles for o in self.done if o.csv),
+            "doubles": sum(o.csv.duplicates for o in self.done if o.csv),
             "csv_bytes": sum(o.csv.size for o in self.done if o.csv),
             "stored_bytes": sum(o.receipt.size for o in self.done if o.receipt),
             "requests": self.counters.requests,

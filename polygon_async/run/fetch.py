@@ -95,7 +95,7 @@ class CsvFetcher:
             bars=progress.bars,
             first=progress.first,
             last=progress.last,
-            doubles=progress.doubles,
+            duplicates=progress.duplicates,
             size=part.size,
             sha256=sha256,
             days=progress.days,
@@ -110,7 +110,7 @@ def _after(progress: Progress | None, page: Page, part: Part) -> Progress:
         bars=page.bars + (progress.bars if progress else 0),
         first=progress.first if progress else page.first or 0,
         last=page.border.last or 0,
-        doubles=page.doubles + (progress.doubles if progress else 0),
+        duplicates=page.duplicates + (progress.duplicates if progress else 0),
         resume_at=page.resume_at,
         days=page.days if progress is None else None if progress.days is None else page.days | progress.days,
     )

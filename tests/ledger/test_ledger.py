@@ -53,13 +53,13 @@ ORDER = RunRequest(
     settings={"concurrency": 8},
 )
 UNIT = Unit(ticker=Ticker("AAPL", AssetType.STOCKS, "unknown", "USD"), start=DAY, end=DAY, adjusted=True)
-PROGRESS = Progress(size=100, crc=7, bars=3, first=1, last=3, doubles=0, resume_at=4)
+PROGRESS = Progress(size=100, crc=7, bars=3, first=1, last=3, duplicates=0, resume_at=4)
 SOURCE, DESTINATION = "polygon", "s3://bucket"
 
 
 def csv_in(directory: Path, *, sha256: str = "ab" * 32) -> CsvFile:
     path = directory / "AAPL_historical.csv"
-    return CsvFile(path=path, bars=3, first=1, last=3, doubles=0, size=100, sha256=sha256)
+    return CsvFile(path=path, bars=3, first=1, last=3, duplicates=0, size=100, sha256=sha256)
 
 
 def begin(ledger: Ledger, order: RunRequest = ORDER, *, now: dt.datetime = NOW, force: bool = False) -> Run:

@@ -26,10 +26,10 @@ if TYPE_CHECKING:
 
 DAY = dt.date(2026, 3, 2)
 NOW = dt.datetime(2026, 3, 5, 12, 30, tzinfo=dt.UTC)
-CSV = CsvFile(path=Path("csv"), bars=3, first=1, last=3, doubles=0, size=100, sha256="ab" * 32)
+CSV = CsvFile(path=Path("csv"), bars=3, first=1, last=3, duplicates=0, size=100, sha256="ab" * 32)
 LATER = replace(CSV, bars=4, sha256="cd" * 32)
 RECEIPT = Receipt(bucket="bucket", key="key", size=9, confirmed_by="etag", existed=False)
-PROGRESS = Progress(size=50, crc=7, bars=2, first=1, last=2, doubles=0, resume_at=3)
+PROGRESS = Progress(size=50, crc=7, bars=2, first=1, last=2, duplicates=0, resume_at=3)
 SOURCE, HERE, ELSEWHERE = "polygon", "s3://here", "s3://elsewhere"
 
 

@@ -96,10 +96,10 @@ def test_what_has_sets_of_days_can_be_printed() -> None:
     expected = sessions(AssetType.STOCKS, D(2026, 1, 1), D(2026, 11, 30))
     assert repr(expected) == "Sessions(229 days, 1 of them half)"
     assert repr(coverage(expected, a_set(D(2026, 1, 2), D(2026, 11, 30)))).endswith("before=0, after=0)")
-    csv = CsvFile(path=Path("A.csv"), bars=1, first=0, last=0, doubles=0, size=1, sha256="", days=expected.days)
-    progress = Progress(size=1, crc=0, bars=1, first=0, last=0, doubles=0, resume_at=None, days=expected.days)
+    csv = CsvFile(path=Path("A.csv"), bars=1, first=0, last=0, duplicates=0, size=1, sha256="", days=expected.days)
+    progress = Progress(size=1, crc=0, bars=1, first=0, last=0, duplicates=0, resume_at=None, days=expected.days)
     page = Page(
-        rows=b"", bars=0, first=None, border=Border(), days=expected.days, doubles=0, next_url=None, request_id=None
+        rows=b"", bars=0, first=None, border=Border(), days=expected.days, duplicates=0, next_url=None, request_id=None
     )
     assert all("days" not in repr(each) for each in (csv, progress, page))
 

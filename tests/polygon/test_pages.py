@@ -351,7 +351,7 @@ def random_rows(draw: st.DrawFn, least: int = 0) -> list[Row]:
 def test_any_bars_come_out_letter_for_letter(rows: list[Row], space: str) -> None:
     found = read(page(rows, space=space))
     assert found.rows == csv(rows)
-    assert (found.bars, found.doubles) == (len(rows), 0)
+    assert (found.bars, found.duplicates) == (len(rows), 0)
     assert (found.first, found.border.last) == ((rows[0].t, rows[-1].t) if rows else (None, None))
 
 
@@ -363,7 +363,7 @@ def test_doubles_at_a_border_are_dropped_and_counted(rows: list[Row], data: st.D
     before = read(page(rows[:cut]))
     after = read(page(rows[cut - overlap :]), border=before.border)
     assert before.rows + after.rows == csv(rows)
-    assert (after.doubles, after.bars) == (overlap, len(rows) - cut)
+    assert (after.duplicates, after.bars) == (overlap, len(rows) - cut)
     assert after.border.last == rows[-1].t
 
 
@@ -373,7 +373,7 @@ def test_doubles_within_a_page_are_dropped_and_counted(rows: list[Row], data: st
     again = data.draw(st.lists(st.integers(0, len(rows) - 1), max_size=4))
     twice = [row for place, row in enumerate(rows) for _ in range(1 + again.count(place))]
     found = read(page(twice))
-    assert (found.rows, found.doubles) == (csv(rows), len(again))
+    assert (found.rows, found.duplicates) == (csv(rows), len(again))
 
 
 @FEW
@@ -394,7 +394,7 @@ def test_doubles_that_contradict_each_other_are_an_error(rows: list[Row], field:
 )
 def test_the_same_number_spelt_otherwise_is_a_double(one: str, other: str) -> None:
     found = read(page([Row(FIRST, v=one), Row(FIRST, v=other)]))
-    assert (found.rows, found.doubles) == (csv([Row(FIRST, v=one)]), 1)
+    assert (found.rows, found.duplicates) == (csv([Row(FIRST, v=one)]), 1)
 
 
 @pytest.mark.parametrize("other", ["1", "2e99999999999999999999"])
@@ -421,7 +421,7 @@ def test_a_bar_from_long_before_the_border_is_an_error() -> None:
 def test_an_empty_page_keeps_the_border() -> None:
     border = read(page([Row(FIRST)])).border
     assert read(page([]), border=border).border == border
-    assert read(page([Row(FIRST)]), border=border).doubles == 1
+    assert read(page([Row(FIRST)]), border=border).duplicates == 1
 
 
 # Fuzz
@@ -493,7 +493,7 @@ def check_fuzzed(body: bytes, unit: Unit, border: Border) -> bool:
     rows = found.rows.decode().splitlines(keepends=True)
     there = told_by(body)
     assert len(rows) == found.bars
-    assert len(rows) + found.doubles == len(there)
+    assert len(rows) + found.duplicates == len(there)
     assert [row for row in there if row in set(rows)][: len(rows)] or not rows
     assert set(rows) <= set(there)
     stamps = [int(row.split(",")[6]) for row in rows]

@@ -310,7 +310,7 @@ def test_the_pages_of_any_range_are_the_truth(
     if trouble in {"", "duplicate", "overlap=7", "delayed", "next_key"}:
         assert len(moments) == -(-len(bars) // page_size)
     expected = (len(moments) - 1) * 7 if (trouble, page) == ("overlap=7", "*") else None
-    assert expected in {None, counters.doubles}
+    assert expected in {None, counters.duplicates}
 
 
 def start_of(path_qs: str) -> int:
@@ -327,7 +327,7 @@ def test_a_broken_host_in_a_next_url_is_never_asked(host: str, sandbox: Callable
     assert (counters.requests, dict(counters.retries)) == (len(box.requests), {})
 
 
-@pytest.mark.parametrize("trouble", [[], ["* * duplicate"]], ids=["plain", "with doubles"])
+@pytest.mark.parametrize("trouble", [[], ["* * duplicate"]], ids=["plain", "with duplicates"])
 def test_pages_go_on_wherever_one_has_ended(sandbox: Callable[..., Sandbox], trouble: list[str]) -> None:
     box = sandbox(*trouble, page_size=300)
     pages, _ = walked(unit_of(), box, BEGINNING)

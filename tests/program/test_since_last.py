@@ -101,7 +101,7 @@ def test_only_what_is_where_it_was_to_go_and_was_over_is_held(tmp_path: Path) ->
         return Unit(ticker=A, start=start, end=end, adjusted=True)
 
     def csv(sha256: str) -> CsvFile:
-        return CsvFile(path=tmp_path / "A", bars=1, first=1, last=1, doubles=0, size=1, sha256=sha256)
+        return CsvFile(path=tmp_path / "A", bars=1, first=1, last=1, duplicates=0, size=1, sha256=sha256)
 
     with open_ledger(tmp_path) as ledger:
         run = ledger.begin(order, now=now, force=False)

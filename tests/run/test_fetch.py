@@ -65,7 +65,7 @@ class Archive:
                 first=OPENS + minute * MINUTE,
                 border=Border(last=last, tail=rows),
                 days=1,
-                doubles=0,
+                duplicates=0,
                 next_url=None,
                 request_id=None,
                 resume_at=last + MINUTE if minutes[-1] + 1 < self.bars else None,
@@ -111,7 +111,7 @@ async def test_a_run_that_ends_leaves_a_part_from_which_any_source_goes_on(tmp_p
         await fetched(Archive(5, broken_at=3, error=RunError), tmp_path)
     part = append_rows(Part(path=tmp_path / "as it must be"), row(0) + row(1))
     progress = Progress(
-        size=part.size, crc=part.crc, bars=2, first=OPENS, last=OPENS + MINUTE, doubles=0,
+        size=part.size, crc=part.crc, bars=2, first=OPENS, last=OPENS + MINUTE, duplicates=0,
         resume_at=OPENS + 2 * MINUTE, days=1,
     )  # fmt: skip
     part.path.unlink()

@@ -59,7 +59,7 @@ def universe(tmp_path: Path) -> Path:
         pytest.param("\ufeff\r\n\r\nticker\r\n\r\nAAPL\r\nMSFT\r\n", id="blank Windows lines after a byte order mark"),
         pytest.param(",\nticker,exchange\n,\nAAPL,\n ,\nMSFT,\n", id="lines of commas alone"),
         pytest.param("ticker\n  AAPL\nMSFT  \n\tAAPL\t\n", id="spaces around tickers"),
-        pytest.param("ticker\nAAPL\nMSFT\nAAPL\nMSFT\nAAPL\n", id="doubles"),
+        pytest.param("ticker\nAAPL\nMSFT\nAAPL\nMSFT\nAAPL\n", id="duplicates"),
         pytest.param('ticker\n"AAPL"\n  "MSFT"  \n', id="quoted cells with spaces around"),
         pytest.param("ticker,exchange,note\nAAPL\nMSFT,NYSE\n", id="rows shorter than the header"),
         pytest.param("name,ticker\nApple,AAPL\nMicrosoft,MSFT\n", id="ticker is not the first column"),
