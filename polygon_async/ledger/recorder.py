@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Recorder", "open_recorder"]
 
+_AT_ONCE = 2000
+"""Units in one transaction: a run that is interrupted meanwhile does not wait for all of them."""
+
 
 @contextlib.asynccontextmanager
 async def open_recorder(
@@ -98,7 +101,9 @@ class Recorder:
 
     async def covered(self, coverages: Sequence[tuple[Unit, Coverage]]) -> None:
         """How units' bars lie in their sessions."""
-        await self._thread.surely(partial(self._ledger.covered, coverages, source=self._source))
+        for start in range(0, len(coverages), _AT_ONCE):
+            some = coverages[start : start + _AT_ONCE]
+            await self._thread.surely(partial(self._ledger.covered, some, source=self._source))
 
     async def reported(self, report: Mapping[str, object]) -> None:
         """What the run has to report."""

@@ -48,26 +48,25 @@ class Covered:
 
 async def cover(outcomes: Sequence[Outcome], *, offload: Threads) -> list[Covered]:
     """The coverage of every outcome whose days are known."""
+    known: dict[tuple[AssetType, date, date], Sessions] = {}
+    covered: list[Covered] = []
     try:
-        return await offload(_covered, outcomes)
+        await offload.each(lambda outcome: covered.extend(_covered(outcome, known)), outcomes)
     except ValueError as error:
         # The library's calendars cover a limited time.
         log.warning("the trading sessions of this range are unknown (%s); gaps are not checked", one_line(error))
         return []
-
-
-def _covered(outcomes: Sequence[Outcome]) -> list[Covered]:
-    known: dict[tuple[AssetType, date, date], Sessions] = {}
-    covered = []
-    for outcome in outcomes:
-        unit, csv = outcome.unit, outcome.csv
-        if csv is None or csv.days is None:
-            continue
-        # A day that is not over yet need not have a bar.
-        asked = (unit.ticker.market, unit.start, min(unit.end, today() - timedelta(days=1)))
-        if asked not in known:
-            known[asked] = sessions(*asked)
-        listed, delisted = (plausible_day(unit.ticker.own(column)) for column in ("list_date", "delist_date"))
-        found = coverage(known[asked], csv.days, listed=listed, delisted=delisted)
-        covered.append(Covered(outcome, known[asked], found))
     return covered
+
+
+def _covered(outcome: Outcome, known: dict[tuple[AssetType, date, date], Sessions]) -> list[Covered]:
+    """The outcome's coverage, where its days are known; `known` learns which sessions its range has."""
+    unit, csv = outcome.unit, outcome.csv
+    if csv is None or csv.days is None:
+        return []
+    # A day that is not over yet need not have a bar.
+    asked = (unit.ticker.market, unit.start, min(unit.end, today() - timedelta(days=1)))
+    if asked not in known:
+        known[asked] = sessions(*asked)
+    listed, delisted = (plausible_day(unit.ticker.own(column)) for column in ("list_date", "delist_date"))
+    return [Covered(outcome, known[asked], coverage(known[asked], csv.days, listed=listed, delisted=delisted))]

@@ -22,21 +22,44 @@ if TYPE_CHECKING:
     from polygon_async.model.units import Outcome
     from polygon_async.report.coverage import Covered
     from polygon_async.report.summary import Summary
+    from polygon_async.system.threads import Threads
 
-__all__ = ["redacted", "report_of", "write_report"]
+__all__ = ["coverage_report", "redacted", "report_of", "write_report"]
 
 _MOST_SLOW = 15
 _MOST_COVERED = 60
 _MOST_FAILED = 500
 
 
-def report_of(summary: Summary, settings: Mapping[str, object], covered: Sequence[Covered]) -> dict[str, Any]:
+async def coverage_report(covered: Sequence[Covered], *, offload: Threads) -> dict[str, Any]:
+    """The report's part on sessions: those of all tickers by month, and the tickers that lack most."""
+    sessions: Counter[int] = Counter()
+    expected: Counter[str] = Counter()
+    with_bars: Counter[str] = Counter()
+
+    def count(each: Covered) -> None:
+        sessions[each.expected.days] += 1
+        with_bars.update(_with_bars(each))
+
+    await offload.each(count, covered)
+    for days, tickers in sessions.items():
+        expected.update({month: count * tickers for month, count in by_month(days).items()})
+    worst = await offload(nsmallest, _MOST_COVERED, covered, key=_lack)
+    return {
+        "months": [[month, with_bars[month], expected[month]] for month in sorted(expected)],
+        "tickers": [_covered(each) for each in worst],
+        "of": len(covered),
+        "with_gaps": sum(bool(each.found.missing) for each in covered),
+    }
+
+
+def report_of(summary: Summary, settings: Mapping[str, object], coverage: Mapping[str, Any]) -> dict[str, Any]:
     """The report of a run; apart from the failures, its size does not grow with the number of tickers.
 
     Args:
         summary: The run.
         settings: Its settings, without secrets.
-        covered: Which sessions its tickers' bars cover.
+        coverage: What `coverage_report` made.
     """
     lists, measures = summary.lists(), summary.counters.measures
     timed = [outcome for outcome in summary.outcomes if outcome.seconds is not None]
@@ -48,7 +71,7 @@ def report_of(summary: Summary, settings: Mapping[str, object], covered: Sequenc
         "slowest": [_slow(outcome) for outcome in nlargest(_MOST_SLOW, timed, key=lambda each: each.seconds or 0)],
         "failures": list(islice(lists["failed"], _MOST_FAILED)),
         "no_data_tickers": list(islice(lists["no_data"], _MOST_FAILED)),
-        "coverage": _coverage(covered),
+        "coverage": dict(coverage),
     }
 
 
@@ -91,25 +114,9 @@ def _slow(outcome: Outcome) -> dict[str, object]:
     return {"ticker": ticker, "seconds": round(outcome.seconds or 0, 3), "bars": bars, "state": str(outcome.state)}
 
 
-def _coverage(covered: Sequence[Covered]) -> dict[str, object]:
-    """All tickers' sessions by month, and those of the tickers that lack the most."""
-    expected: Counter[str] = Counter()
-    with_bars: Counter[str] = Counter()
-    for sessions, tickers in Counter(each.expected.days for each in covered).items():
-        expected.update({month: count * tickers for month, count in by_month(sessions).items()})
-    for each in covered:
-        with_bars.update(_with_bars(each))
-    worst = nsmallest(
-        _MOST_COVERED,
-        covered,
-        key=lambda each: (-each.found.missing.bit_count(), -each.found.after, -each.found.before),
-    )
-    return {
-        "months": [[month, with_bars[month], expected[month]] for month in sorted(expected)],
-        "tickers": [_covered(each) for each in worst],
-        "of": len(covered),
-        "with_gaps": sum(bool(each.found.missing) for each in covered),
-    }
+def _lack(each: Covered) -> tuple[int, int, int]:
+    """The more a ticker lacks, the less this is."""
+    return -each.found.missing.bit_count(), -each.found.after, -each.found.before
 
 
 def _with_bars(each: Covered) -> dict[str, int]:

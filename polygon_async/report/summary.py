@@ -167,7 +167,7 @@ class Summary:
         lines += _titled("failed", self.failed, lambda each: f"{each.unit.ticker.symbol}: {each.error}", FAILED_CSV)
         if self.was_stopped:
             lines.append("  resume    run the same command again to continue where this run stopped")
-        if self.failed or self.was_stopped:
+        if self.failed or (self.was_stopped and self.unfinished):
             start = "last" if self.since_last else self.start
             again = f"--universe {self.directory / FAILED_CSV} --from {start} --to {self.end}"
             lines.append(f"  again     {again}{'' if self.adjusted else ' --no-adjusted'}")

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from polygon_async.errors import DiskUnusable, Interrupted, RunError, first_of
+from polygon_async.errors import DiskUnusable, Interrupted, RunError
 from polygon_async.ledger.entries import RunRequest
 from polygon_async.ledger.recorder import open_recorder
 from polygon_async.model.counters import Counters, Watcher
@@ -19,14 +19,13 @@ from polygon_async.model.units import today
 from polygon_async.polygon.session import open_polygon
 from polygon_async.polygon.walk import RestSource
 from polygon_async.polygon.windows import Slots
-from polygon_async.report.coverage import cover, prepare
-from polygon_async.report.estimate import expect
-from polygon_async.report.lists import write_lists
-from polygon_async.report.run_report import redacted, report_of, write_report
+from polygon_async.report.coverage import prepare
 from polygon_async.report.summary import Summary
+from polygon_async.run.closing import look_over, no_look, write_down
 from polygon_async.run.directory import check_space, claim, space_needed, watch_space
 from polygon_async.run.fetch import CsvFetcher
 from polygon_async.run.outcomes import Outcomes
+from polygon_async.run.stopping import unless
 from polygon_async.run.tags import TagLookup, most_lookups
 from polygon_async.run.todo import Todo, tidy, what_is_left
 from polygon_async.run.unit import UnitSteps
@@ -46,14 +45,15 @@ if TYPE_CHECKING:
     from polygon_async.model.tickers import Ticker
     from polygon_async.model.units import Outcome
     from polygon_async.polygon.client import Client
-    from polygon_async.report.coverage import Covered
-    from polygon_async.report.estimate import Estimate
     from polygon_async.settings.settings import Settings
     from polygon_async.system.redaction import Redactor
 
 __all__ = ["do", "download"]
 
 log = logging.getLogger(__name__)
+
+_AT_ONCE = 500
+"""Outcomes that are noted in one go."""
 
 
 async def download(
@@ -88,7 +88,8 @@ async def download(
         stack.push_async_callback(asyncio.wait, [calendar, densities])
         done = await _done(run, stop)
         await calendar
-        return await _summed_up(run, done, densities)
+        summary = await _summed_up(run, done, densities, stop)
+    return replace(summary, seconds=run.seconds)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,6 +106,11 @@ class _Run:
     recorder: Recorder
     deliver: Delivery | None
     """None: the CSVs are all that is wanted."""
+
+    @property
+    def seconds(self) -> float:
+        """How long it has gone on by now."""
+        return asyncio.get_running_loop().time() - self.counters.measures.began
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,7 +145,7 @@ async def _opened(
         bucket = await stack.enter_async_context(
             open_bucket(settings.bucket, connections=settings.concurrency, on_secret=redact.add)
         )
-        await _unless(stop, bucket.check())
+        await unless(stop, bucket.check())
         deliver = Delivery(
             uploader=Uploader(bucket, offload=offload),
             lzop=lzop,
@@ -186,7 +192,6 @@ async def _done(run: _Run, stop: asyncio.Event) -> _Done:
 
     watch = watch_space(settings.output_dir, space_needed(settings.concurrency), offload=run.offload)
     interrupted, error = await _to_its_end(_beside(watch, work()), stop)
-    run.recorder.ended = RunState.INTERRUPTED if interrupted else RunState.STOPPED if error else RunState.DONE
     return _Done(todo=todo, outcomes=outcomes.all, interrupted=interrupted, error=error)
 
 
@@ -207,8 +212,10 @@ async def do(
         RunError: the run cannot go on.
     """
     await tidy(todo, settings.output_dir, keep_csv=settings.keep_csv, offload=offload)
-    for outcome in todo.done:
+    for number, outcome in enumerate(todo.done):
         outcomes.end(outcome)
+        if number % _AT_ONCE == 0:
+            await asyncio.sleep(0)  # an interrupt is heard in between
     # Nothing is looked up for tickers that nobody tags.
     tagged = [unit.ticker for unit, _ in todo.units] if deliver and settings.reference else []
     slots = Slots(settings.concurrency, waiting=len(todo.units))
@@ -233,15 +240,23 @@ async def do(
     await run_units(todo.units, steps, outcomes, concurrency=settings.concurrency)
 
 
-async def _summed_up(run: _Run, done: _Done, densities: Awaitable[Mapping[str, float]]) -> Summary:
+async def _summed_up(run: _Run, done: _Done, densities: Awaitable[Mapping[str, float]], stop: asyncio.Event) -> Summary:
     """The summary of a run whose work has ended; lists, report and ledger have it, too."""
     settings, units = run.settings, [unit for unit, _ in done.todo.units]
-    covered: list[Covered] = []
-    expected: Estimate | None = None
-    if not done.interrupted:
-        covered = await cover(done.outcomes, offload=run.offload)
+    findings = await no_look(offload=run.offload)
+    interrupted, error = done.interrupted, done.error
+    if not interrupted:
         lookups = most_lookups(unit.ticker for unit in units) if settings.upload and settings.reference else 0
-        expected = await expect(units, await densities, lookups=lookups, offload=run.offload)
+        look = look_over(
+            done.outcomes, units, lookups=lookups, densities=densities, recorder=run.recorder, offload=run.offload
+        )
+        try:
+            findings = await unless(stop, look)
+        except Interrupted:
+            interrupted = True
+            log.warning("interrupted while looking for gaps: the summary and the report do not show any")
+        except RunError as trouble:
+            error = error or str(trouble)
     summary = Summary(
         tickers=run.tickers,
         outcomes=done.outcomes,
@@ -250,43 +265,33 @@ async def _summed_up(run: _Run, done: _Done, densities: Awaitable[Mapping[str, f
         end=settings.end,
         adjusted=settings.adjusted,
         collected=run.recorder.run.collected,
-        seconds=asyncio.get_running_loop().time() - run.counters.measures.began,
+        seconds=run.seconds,
         directory=settings.output_dir,
-        interrupted=done.interrupted,
-        error=done.error and run.redact(done.error),
-        coverages={each.outcome.unit.ticker.symbol: each.found for each in covered},
-        estimate=expected,
+        interrupted=interrupted,
+        error=error and run.redact(error),
+        coverages={each.outcome.unit.ticker.symbol: each.found for each in findings.covered},
+        estimate=findings.expected,
         since_last=settings.since_last,
         has_earlier=done.todo.has_earlier,
     )
     try:
-        await _write_down(summary, settings, covered, recorder=run.recorder, offload=run.offload, redact=run.redact)
+        await write_down(summary, settings, findings, recorder=run.recorder, offload=run.offload, redact=run.redact)
     except DiskUnusable as full:
         summary = replace(summary, error=summary.error or str(full))
+    run.recorder.ended = _state(summary)
     return summary
 
 
-async def _write_down(
-    summary: Summary,
-    settings: Settings,
-    covered: Sequence[Covered],
-    *,
-    recorder: Recorder,
-    offload: Threads,
-    redact: Redactor,
-) -> None:
-    """What is left of a run that has ended: its lists, its report, and what the ledger learns from it."""
-    await offload(write_lists, summary)
-    await recorder.covered([(each.outcome.unit, each.found) for each in covered])
-    report = await offload(lambda: redacted(report_of(summary, settings.as_json(), covered), redact))
-    await recorder.reported(report)
-    await offload(write_report, report, settings.output_dir)
+def _state(summary: Summary) -> RunState:
+    if summary.interrupted:
+        return RunState.INTERRUPTED
+    return RunState.DONE if summary.error is None else RunState.STOPPED
 
 
 async def _to_its_end(work: Coroutine[Any, Any, None], stop: asyncio.Event) -> tuple[bool, str | None]:
     """Do all of the work; whether it was interrupted, and what stopped it otherwise."""
     try:
-        await _unless(stop, work)
+        await unless(stop, work)
     except Interrupted:
         return True, None
     except RunError as error:
@@ -333,33 +338,9 @@ def _tell(settings: Settings, run: Run, tickers: int) -> None:
         log.warning("the range ends on %s, which is not over yet: its last bars are not final", settings.end)
 
 
-async def _unless(stop: asyncio.Event, work: Coroutine[Any, Any, None]) -> None:
-    """Do `work` to its end, or to its cancellation when `stop` is set.
-
-    Raises:
-        Interrupted: `stop` was set first.
-        RunError: out of any task of `work`.
-    """
-    ended_by: BaseException | None = None
-    try:
-        async with asyncio.TaskGroup() as tasks:
-            alarm = tasks.create_task(_raise_when(stop))
-            await work
-            alarm.cancel()
-    except* (Interrupted, RunError) as group:
-        ended_by = first_of(group)
-    if ended_by is not None:
-        raise ended_by
-
-
 async def _beside(watch: Coroutine[Any, Any, None], work: Coroutine[Any, Any, None]) -> None:
     """Do `work`, while `watch` looks that it can go on."""
     async with asyncio.TaskGroup() as tasks:
         watching = tasks.create_task(watch)
         await work
         watching.cancel()
-
-
-async def _raise_when(stop: asyncio.Event) -> None:
-    await stop.wait()
-    raise Interrupted("interrupted before anything was fetched")

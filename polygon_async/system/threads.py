@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from concurrent.futures import Future
     from types import TracebackType
 
@@ -18,6 +18,7 @@ __all__ = ["Threads", "result_of"]
 
 _USUAL = min(32, (os.cpu_count() or 1) + 4)
 
+_AT_ONCE = 500
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
 
@@ -43,6 +44,16 @@ class Threads:
     async def __call__(self, work: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
         """The result of `work(*args, **kwargs)`."""
         return await self.until_done(functools.partial(work, *args, **kwargs))
+
+    async def each(self, work: Callable[[_T], object], items: Sequence[_T]) -> None:
+        """Do `work` for each item, so many at a time that a caller that is cancelled need not wait for all of them."""
+
+        def do(some: Sequence[_T]) -> None:
+            for item in some:
+                work(item)
+
+        for start in range(0, len(items), _AT_ONCE):
+            await self(do, items[start : start + _AT_ONCE])
 
     async def surely(self, work: Callable[[], _T]) -> _T:
         """The result of `work()`, which cleans up: it runs even if its turn comes after a cancellation."""

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
+import json
 import os
 import re
 import shutil
 import signal
 import threading
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -20,7 +23,6 @@ from waiting import wait_until
 if TYPE_CHECKING:
     import subprocess
     from collections.abc import Callable
-    from pathlib import Path
 
     from conftest import Program
 
@@ -40,6 +42,33 @@ def wait_until_said(process: subprocess.Popen[str], *words: str) -> None:
         more = os.read(process.stderr.fileno(), 65536)
         assert more, said
         said += more
+
+
+class Gate:
+    """A pipe in the place of a file: whoever reads it waits until it is opened."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._content = path.read_bytes()
+        self._pipe: int | None = None
+
+    def stand(self) -> None:
+        """Take the file's place."""
+        pipe = self._path.with_name("pipe")
+        os.mkfifo(pipe)
+        pipe.replace(self._path)
+
+    def is_reached(self) -> bool:
+        """Whether somebody waits."""
+        with contextlib.suppress(OSError):
+            self._pipe = os.open(self._path, os.O_WRONLY | os.O_NONBLOCK)
+        return self._pipe is not None
+
+    def open(self) -> None:
+        """Let them read what was there before."""
+        assert self._pipe is not None
+        os.write(self._pipe, self._content)
+        os.close(self._pipe)
 
 
 def assert_clean(directory: Path) -> None:
@@ -145,6 +174,41 @@ def test_a_second_interrupt_is_no_traceback(program: Program, sandbox: Callable[
         process.send_signal(signal.SIGTERM)
         interrupted(process, signal.SIGINT)
     assert_clean(program.directory / "output")
+
+
+def test_an_interrupt_while_the_run_is_summed_up_ends_it_and_the_next_run_does_the_rest(
+    program: Program, sandbox: Callable[..., Sandbox], calendar: Path
+) -> None:
+    box, output = sandbox(), program.directory / "output"
+    sessions = Path(os.environ["XDG_CACHE_HOME"], "polygon_async", calendar.name)
+    arguments = ("--tickers", "QQ", "NODATA", "--no-upload", *RANGE)
+    first, second = Gate(sessions), Gate(sessions)
+    first.stand()
+    with program.running(*arguments, box=box) as process:
+        wait_until(first.is_reached, process)  # as the run begins
+        second.stand()
+        first.open()
+        wait_until(second.is_reached, process)  # as gaps are looked for: every ticker has ended
+        process.send_signal(signal.SIGTERM)
+        shutil.copy(calendar, sessions.with_name("whole"))
+        sessions.with_name("whole").replace(sessions)
+        second.open()
+        out, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert "Traceback" not in err
+    assert "interrupted while looking for gaps: the summary and the report do not show any" in err
+    assert re.match(r"1 of 2 tickers done, 1 without data, in \d+\.\d s ", out)
+    assert "failed.csv" not in out, "nothing is left to be run again"
+    assert names(output) == ["QQ_historical.csv", "no_data.csv"]
+    report = json.loads((output / "report.json").read_text())
+    assert (report["interrupted"], report["coverage"]["of"], report["tickers"]["done"]) == (True, 0, 1)
+    assert [run["state"] for run in program("status", "--json").summary["runs"]] == ["interrupted"]
+
+    again = program(*arguments, "--json", box=box)
+    assert again.code == 0, again.err
+    (done,) = again.summary["done"]
+    assert (done["earlier"], done["sessions"]["with_bars"]) == (True, 1)
+    assert [run["state"] for run in program("status", "--json").summary["runs"]] == ["done"]
 
 
 def test_an_interrupt_before_anything_is_fetched_says_so(

@@ -69,6 +69,7 @@ def test_a_run_leaves_its_report_and_the_ledger_can_make_it_again(
     text, report, summary = (output / "report.html").read_text(), report_in(output), ended.summary
     for name in ("exit_code", "tickers", "bars", "requests", "retries", "from", "to", "seconds_in", "latency_ms"):
         assert report[name] == summary[name], name
+    assert report["seconds"] < summary["seconds"], "the whole run's, its report included"
     assert report["failures"] == summary["failed"]
     assert report["no_data_tickers"] == ["NODATA"]
     assert {row["ticker"] for row in report["slowest"]} == {"AAPL", "QQ", "BAD", "NODATA"}

@@ -1,0 +1,89 @@
+"""The end of a run: what its outcomes come to, and what is written down of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from polygon_async.report.coverage import cover
+from polygon_async.report.estimate import expect
+from polygon_async.report.lists import write_lists
+from polygon_async.report.run_report import coverage_report, redacted, report_of, write_report
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Mapping, Sequence
+
+    from polygon_async.ledger.recorder import Recorder
+    from polygon_async.model.units import Outcome, Unit
+    from polygon_async.report.coverage import Covered
+    from polygon_async.report.estimate import Estimate
+    from polygon_async.report.summary import Summary
+    from polygon_async.settings.settings import Settings
+    from polygon_async.system.redaction import Redactor
+    from polygon_async.system.threads import Threads
+
+__all__ = ["look_over", "no_look", "write_down"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Findings:
+    """What a look over all of a run's outcomes has found."""
+
+    covered: Sequence[Covered]
+    coverage: Mapping[str, Any]
+    """As the report has it."""
+    expected: Estimate | None
+    """What a plan would have said before the run."""
+
+
+async def no_look(*, offload: Threads) -> Findings:
+    """What is known where nobody looked."""
+    return Findings(covered=(), coverage=await coverage_report((), offload=offload), expected=None)
+
+
+async def look_over(
+    outcomes: Sequence[Outcome],
+    todo: Sequence[Unit],
+    *,
+    lookups: int,
+    densities: Awaitable[Mapping[str, float]],
+    recorder: Recorder,
+    offload: Threads,
+) -> Findings:
+    """Compare every outcome with the sessions of its range; the ledger then knows it, too.
+
+    With thousands of tickers this takes a while. It ends soon when it is cancelled.
+
+    Args:
+        outcomes: The run's.
+        todo: What the run had to do, which a plan would have estimated.
+        lookups: Requests that the tags of these may have cost.
+        densities: How dense the ledger knew their bars to be.
+        recorder: Writes it into the ledger.
+        offload: Threads.
+    """
+    covered = await cover(outcomes, offload=offload)
+    coverage = await coverage_report(covered, offload=offload)
+    await recorder.covered([(each.outcome.unit, each.found) for each in covered])
+    expected = await expect(todo, await densities, lookups=lookups, offload=offload)
+    return Findings(covered=covered, coverage=coverage, expected=expected)
+
+
+async def write_down(
+    summary: Summary,
+    settings: Settings,
+    findings: Findings,
+    *,
+    recorder: Recorder,
+    offload: Threads,
+    redact: Redactor,
+) -> None:
+    """Write a run's lists and its report, which is small however many tickers there were.
+
+    Raises:
+        DiskUnusable: they cannot be written.
+    """
+    await offload(write_lists, summary)
+    report = await offload(lambda: redacted(report_of(summary, settings.as_json(), findings.coverage), redact))
+    await recorder.reported(report)
+    await offload(write_report, report, settings.output_dir)
