@@ -55,6 +55,7 @@ def broken_connection(error: Exception, host: str, proxy: Proxy | None) -> Excep
         case aiohttp.ClientConnectorCertificateError() | ssl.SSLCertVerificationError():
             return RunError(
                 f"the certificate of {host} cannot be trusted ({text}); check POLYGON_BASE_URL and the CA certificates"
+                " (SSL_CERT_FILE names others)"
             )
         case aiohttp.SocketTimeoutError():
             return Retryable("the answer stalled: no byte arrived within the stall time-out", reason="stall")
