@@ -5,7 +5,8 @@ PolygonAsyncError
 │   ├── ConfigError     flags, environment or files that cannot be used
 │   ├── KeyRefused      401: the API does not know the key
 │   ├── StorageUnusable the bucket or the credentials cannot be used
-│   └── DiskUnusable    the output directory cannot be written, or is full
+│   ├── DiskUnusable    the output directory cannot be written, or is full
+│   └── MachineUnusable no more threads, processes or files are to be had
 ├── TickerError         fails one ticker, the run goes on: exit code 1 at its end
 │   ├── Refused         the API says no: 400, 403, 404 and the like
 │   ├── WrongAnswer     a complete answer that cannot be true
@@ -26,6 +27,7 @@ __all__ = [
     "DiskUnusable",
     "Interrupted",
     "KeyRefused",
+    "MachineUnusable",
     "OutOfPatience",
     "PolygonAsyncError",
     "Refused",
@@ -77,6 +79,10 @@ class StorageUnusable(RunError):
 
 class DiskUnusable(RunError):
     """The output directory cannot be written by any ticker."""
+
+
+class MachineUnusable(RunError):
+    """The system allows no more threads, processes or open files."""
 
 
 class Interrupted(PolygonAsyncError):

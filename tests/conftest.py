@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from polygon_async.sandbox import Bar
 
-pytest_plugins = ("browser",)
+pytest_plugins = ("browser", "refusing")
 
 HEADER = "open,high,low,close,volume,vwap,timestamp,transactions,otc\n"
 _FOREIGN = (

@@ -12,7 +12,7 @@ from isal import isal_zlib
 
 from polygon_async.bars.columns import CSV_HEADER
 from polygon_async.errors import DiskUnusable, TickerError
-from polygon_async.system.files import disk_errors
+from polygon_async.system.files import date_file, disk_errors, sync_file
 
 if TYPE_CHECKING:
     from io import BufferedIOBase
@@ -88,9 +88,10 @@ def finish(part: Part, whole: Path, *, modified: float) -> str:
                 raise DiskUnusable(
                     f"{part.path} does not contain what was written to it; check the disk, then start again"
                 )
-            os.fsync(file.fileno())
+            # Where a file system refuses this or the next, whoever claimed the directory has said so.
+            sync_file(file.fileno())
         # lzop stores its input's time; with a fixed time, the same bars give the same object.
-        os.utime(part.path, (modified, modified))
+        date_file(part.path, modified)
         part.path.replace(whole)
     return found.sha256
 

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import json
 import logging
+import os
 import re
+import stat
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,6 +23,8 @@ if TYPE_CHECKING:
     from polygon_async.system.redaction import Redactor
 
 __all__ = ["JsonFormatter", "log_to"]
+
+log = logging.getLogger(__name__)
 
 _TICKER = re.compile(r"/ticker/([^/\]\s]+)/|\b/v3/reference/tickers/([^/\]\s]+)")
 _REQUEST_ID = re.compile(r"\(request_id ([^)\s]+)\)")
@@ -88,9 +95,39 @@ def _opened(name: str) -> logging.Handler:
     if not name:
         raise ConfigError("--log-file '': the value is empty")
     try:
-        return logging.FileHandler(Path(name), encoding="utf-8", errors="backslashreplace")
+        file = _LogFile(Path(name), encoding="utf-8", errors="backslashreplace")
+        if file.stream is not None:
+            _check_room(file.stream.fileno())
     except OSError as error:
         raise ConfigError(f"--log-file {one_line(name)}: cannot be written ({one_line(error.strerror)})") from error
+    return file
+
+
+def _check_room(number: int) -> None:
+    """Check that a file takes anything at all.
+
+    Raises:
+        OSError: it does not.
+    """
+    os.write(number, b"")  # a device says here what it thinks of writing
+    if stat.S_ISREG(os.fstat(number).st_mode) and not os.fstatvfs(number).f_bfree:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+class _LogFile(logging.FileHandler):
+    """A log file that is given up, in one line, when it can no longer be written."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 (logging's own name)
+        """Go on without it: the work matters more than its log."""
+        error = sys.exception()
+        if not isinstance(error, OSError):
+            super().handleError(record)
+            return
+        logging.getLogger().removeHandler(self)
+        with contextlib.suppress(OSError):
+            self.close()
+        text = "--log-file %s can no longer be written (%s); from here on, its lines are on standard error only"
+        log.error(text, self.baseFilename, one_line(error.strerror))
 
 
 class _RedactingFormatter(logging.Formatter):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from pathlib import Path
@@ -11,8 +12,9 @@ from polygon_async._version import __version__
 from polygon_async.cli.commands import COMMANDS, Call, named
 from polygon_async.cli.flags import parser_for
 from polygon_async.cli.terminal import INTERRUPTED, open_streams, refuse
-from polygon_async.errors import Interrupted, PolygonAsyncError
+from polygon_async.errors import ConfigError, Interrupted, PolygonAsyncError
 from polygon_async.settings.environment import Environment
+from polygon_async.system.machine import no_more
 from polygon_async.system.redaction import Redactor
 
 if TYPE_CHECKING:
@@ -43,9 +45,21 @@ def _list_of_commands() -> str:
     return f"commands (the first word; each has its own --help):\n{lines}"
 
 
+def _here() -> Path:
+    """The working directory, where `.env` and relative paths are looked for."""
+    try:
+        return Path.cwd()
+    except OSError as error:
+        text = f"the working directory cannot be used ({error.strerror}); change to one that exists (cd)"
+        raise ConfigError(text) from error
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit code."""
     open_streams()
+    # numpy starts threads of its own when it is imported, which nothing here needs: without this, it takes
+    # a system that allows no more of them for a Ctrl-C.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     command, words = named(list(sys.argv[1:] if argv is None else argv))
     flags = parser(command).parse_args(words)
     as_json = getattr(flags, "json", False)
@@ -53,7 +67,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     # Until the command handles signals itself, a SIGTERM ends it as a Ctrl-C does.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        environment = Environment.load(Path.cwd())
+        environment = Environment.load(_here())
         for secret in environment.secrets():
             redact.add(secret)
         return command.module().run(Call(flags=flags, environment=environment, redact=redact))
@@ -63,3 +77,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return refuse(str(error), as_json=as_json, code=INTERRUPTED)
     except PolygonAsyncError as error:
         return refuse(redact(str(error)), as_json=as_json)
+    except (RuntimeError, OSError, BaseExceptionGroup) as error:
+        # Wherever it was that no more threads or processes were to be had.
+        if (found := no_more(error)) is None:
+            raise
+        return refuse(str(found), as_json=as_json)

@@ -78,7 +78,8 @@ def say(result: str | Iterable[str], *, end: str = "\n") -> bool:
 
 def complain(words: str) -> None:
     """One line on standard error."""
-    print(f"polygon-async: {words}", file=sys.stderr)
+    with contextlib.suppress(OSError):  # nobody can be told; the exit code still says it
+        print(f"polygon-async: {words}", file=sys.stderr)
 
 
 def refuse(error: str, *, as_json: bool, code: int = COULD_NOT) -> int:
@@ -99,7 +100,8 @@ def run_until(work: Callable[[asyncio.Event], Coroutine[Any, Any, _T]]) -> _T:
         if stop.is_set():
             _leave_at_once()
         stop.set()
-        patience.start()
+        with contextlib.suppress(RuntimeError):  # no more threads: then a second signal is needed where something hangs
+            patience.start()
 
     async def to_its_end() -> _T:
         stop = asyncio.Event()
@@ -143,9 +145,19 @@ def run_cancellable(work: Coroutine[Any, Any, _T]) -> _T:
 
 
 def _run(work: Coroutine[Any, Any, _T]) -> _T:
+    done: list[_T] = []
+
+    async def kept() -> None:
+        done.append(await work)
+
     try:
-        return asyncio.run(work)
+        asyncio.run(kept())
+    except RuntimeError:
+        # Closing the loop takes a thread, which may not be to be had any more.
+        if not done:
+            raise
     finally:
         # The loop no longer handles them, and all that is left is to print how it ended.
         for number in _SIGNALS:
             signal.signal(number, signal.SIG_IGN)
+    return done[0]

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import tempfile
 from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from polygon_async.errors import ConfigError, DiskUnusable, one_line
 from polygon_async.model.layout import LEDGER
+from polygon_async.system.files import disk_errors, sync_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -148,12 +150,19 @@ def _prepared(connection: sqlite3.Connection, path: Path, *, read_only: bool) ->
         connection, read_only = copy, False
     connection.row_factory = sqlite3.Row
     if not read_only:
+        connection.execute(f"PRAGMA synchronous={'NORMAL' if _can_sync(path) else 'OFF'}")
         connection.execute("PRAGMA journal_mode=WAL")
-        connection.execute("PRAGMA synchronous=NORMAL")
         connection.execute("PRAGMA foreign_keys=ON")
         if version < len(_STEPS):
             _bring_up_to_date(connection)
     return connection
+
+
+def _can_sync(path: Path) -> bool:
+    """Whether the file system takes the order to write to the disk itself; SQLite would give up where it does not."""
+    # Not on the ledger itself: closing it would give up the locks that SQLite holds on it.
+    with disk_errors(path), tempfile.TemporaryFile(dir=path.parent) as probe:
+        return sync_file(probe.fileno())
 
 
 def _bring_up_to_date(connection: sqlite3.Connection) -> None:

@@ -24,6 +24,7 @@ from polygon_async.polygon.refusals import (
 )
 from polygon_async.polygon.unpacking import LARGEST_BODY
 from polygon_async.system.certificates import unusable_bundle
+from polygon_async.system.machine import no_more
 from polygon_async.system.proxies import proxy_for
 from polygon_async.system.sockets import Sockets
 
@@ -175,6 +176,9 @@ class Client:
                 body = await _body(response)
         except (aiohttp.ClientError, OSError, TimeoutError, ssl.SSLError) as error:
             raise broken_connection(error, URL(self._base_url).host or "", self._proxy) from error
+        except RuntimeError as error:
+            # The event loop resolves names in threads.
+            raise (no_more(error) or error) from None
         encoding = response.headers.get("Content-Encoding", "")
         took = asyncio.get_running_loop().time() - sent
         measures = counters.measures

@@ -5,23 +5,26 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import fcntl
+import logging
 import os
 import shutil
 import tempfile
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from polygon_async.errors import ConfigError, DiskUnusable
+from polygon_async.errors import ConfigError, DiskUnusable, one_line
 from polygon_async.model.layout import csv_name
-from polygon_async.system.files import disk_errors
+from polygon_async.system.files import date_file, disk_errors, sync_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-    from pathlib import Path
 
     from polygon_async.model.tickers import Ticker
     from polygon_async.system.threads import Threads
 
 __all__ = ["check_space", "claim", "space_needed", "watch_space"]
+
+log = logging.getLogger(__name__)
 
 _FOR_THE_REST = 32 * 2**20
 _FOR_A_TICKER = 8 * 2**20
@@ -51,8 +54,14 @@ def claim(directory: Path, tickers: Sequence[Ticker]) -> Iterator[None]:
             raise DiskUnusable(
                 f"another run is using {directory}; wait for its end, or give this one its own --output-dir"
             ) from None
+        except OSError as error:
+            raise DiskUnusable(
+                f"{directory} cannot be locked ({one_line(error.strerror)}): its file system, a network share perhaps,"
+                " has no locks; give --output-dir a directory on a local disk"
+            ) from error
         with disk_errors(directory):
             folds = _folds_case(directory)
+            _tell_what_is_refused(directory)
         if folds:
             _refuse_twins(directory, tickers)
         yield
@@ -65,6 +74,17 @@ def _folds_case(directory: Path) -> bool:
     with tempfile.NamedTemporaryFile(dir=directory, prefix=".case-Probe-") as probe:
         other = probe.name.replace(".case-Probe-", ".CASE-pROBE-")
         return os.path.exists(other)  # noqa: PTH110 (the names are strings already)
+
+
+def _tell_what_is_refused(directory: Path) -> None:
+    """Try on a file of no importance what is done to every CSV, and say once what this file system never does."""
+    with tempfile.NamedTemporaryFile(dir=directory, prefix=".probe-") as probe:
+        if not sync_file(probe.fileno()):
+            log.warning("%s: its file system refuses fsync; a power failure may lose files that are done", directory)
+        if not date_file(Path(probe.name), 0):
+            log.warning(
+                "%s: its file system refuses to date files; the same bars may give other bytes in the .lzo", directory
+            )
 
 
 def _refuse_twins(directory: Path, tickers: Sequence[Ticker]) -> None:

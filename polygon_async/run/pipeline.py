@@ -34,6 +34,7 @@ from polygon_async.store.bucket import open_bucket
 from polygon_async.store.delivery import Delivery
 from polygon_async.store.lzop import find_lzop
 from polygon_async.store.upload import Uploader
+from polygon_async.system.machine import provide_files
 from polygon_async.system.threads import Threads
 
 if TYPE_CHECKING:
@@ -134,11 +135,13 @@ async def _opened(
 ) -> _Run:
     """Check what can be checked before anything is asked of the API, and open what a run needs; `stack` closes it."""
     lzop = find_lzop() if settings.upload else None
+    # A connection to the API, one to the store, and the compressed file between them.
+    provide_files(settings.concurrency, each=3 if settings.upload else 1, processes=settings.processes)
     counters = Counters()
     counters.measures.began = asyncio.get_running_loop().time()
     stack.enter_context(claim(settings.output_dir, tickers))
-    await asyncio.to_thread(check_space, settings.output_dir, space_needed(settings.concurrency))
     offload = await stack.enter_async_context(Threads())
+    await offload(check_space, settings.output_dir, space_needed(settings.concurrency))
     client = await stack.enter_async_context(open_polygon(settings.access, offload=offload, counters=counters))
     deliver = None
     if lzop is not None:

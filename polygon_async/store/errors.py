@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 from polygon_async.errors import StorageUnusable, UploadFailed, one_line
 from polygon_async.system.certificates import unusable_bundle
+from polygon_async.system.machine import no_more
 from polygon_async.system.proxies import proxies_named
 
 if TYPE_CHECKING:
@@ -72,6 +73,8 @@ def store_errors(act: str, *, has_stored: bool) -> Iterator[None]:
     except (NoCredentialsError, CredentialRetrievalError) as error:
         raise StorageUnusable(f"{act}: {local_trouble(error)}") from error
     except (BotoCoreError, BodyError, OSError) as error:
+        if (trouble := no_more(_cause(error))) is not None:
+            raise trouble from error
         if (proxy := _proxy_trouble(error)) is not None:
             raise (UploadFailed if proxy.passes else StorageUnusable)(f"{act} failed: {proxy.text}") from error
         # A body that is cut short comes as aiohttp's own error.
@@ -91,6 +94,8 @@ def local_trouble(error: Exception) -> str:
 
     if (proxy := _proxy_trouble(error)) is not None:
         return proxy.text
+    if (trouble := no_more(_cause(error))) is not None:
+        return str(trouble)
     match error:
         case NoCredentialsError():
             return "there are no credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
@@ -100,12 +105,18 @@ def local_trouble(error: Exception) -> str:
             return f"{one_line(error)}; check AWS_ENDPOINT_URL_S3 and the network"
         case SSLError():
             return f"{one_line(error)}; check AWS_ENDPOINT_URL_S3 and AWS_CA_BUNDLE"
-        case HTTPClientError() if type(error) is HTTPClientError and isinstance(error.kwargs.get("error"), OSError):
+        case HTTPClientError() if type(error) is HTTPClientError and isinstance(_cause(error), OSError):
             # Before a connection is made, nothing but a bundle of certificates is read.
             bundle = unusable_bundle("AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE")
             return bundle or f"{one_line(error)}; check ca_bundle in the AWS profile"
         case _:
             return one_line(error)
+
+
+def _cause(error: BaseException) -> BaseException:
+    """What botocore's own error is about."""
+    cause = getattr(error, "kwargs", {}).get("error")
+    return cause if isinstance(cause, BaseException) else error
 
 
 def _proxy_trouble(error: BaseException) -> ProxyTrouble | None:
@@ -114,10 +125,10 @@ def _proxy_trouble(error: BaseException) -> ProxyTrouble | None:
 
     if not isinstance(error, EndpointConnectionError | ProxyConnectionError):
         return None
-    cause = error.kwargs.get("error")
+    cause = _cause(error)
     host = urlsplit(error.kwargs.get("proxy_url") or "").hostname or getattr(cause, "host", None)
     proxy = next((each for each in proxies_named() if each.host == host), None)
-    return None if proxy is None or cause is None else proxy.trouble_of(cause, "the store")
+    return None if proxy is None else proxy.trouble_of(cause, "the store")
 
 
 def code_of(error: Any) -> str:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from polygon_async.errors import CompressionFailed, ConfigError, DiskUnusable, one_line
 from polygon_async.system.files import disk_errors
 from polygon_async.system.limits import seconds_for
+from polygon_async.system.machine import starting
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -132,15 +133,16 @@ class Compression:
             if self._stopped:
                 raise CompressionFailed(f"{act} {self._source.name} was stopped")
             try:
-                self._process = subprocess.Popen(
-                    [self._lzop, *arguments],
-                    env=environment,
-                    stdin=subprocess.DEVNULL,
-                    stdout=subprocess.DEVNULL,
-                    stderr=subprocess.PIPE,
-                    # A Ctrl-C in the terminal is for this program to answer.
-                    process_group=0,
-                )
+                with starting():
+                    self._process = subprocess.Popen(
+                        [self._lzop, *arguments],
+                        env=environment,
+                        stdin=subprocess.DEVNULL,
+                        stdout=subprocess.DEVNULL,
+                        stderr=subprocess.PIPE,
+                        # A Ctrl-C in the terminal is for this program to answer.
+                        process_group=0,
+                    )
             except OSError as error:
                 raise CompressionFailed(f"lzop cannot be started ({one_line(error.strerror or error)})") from error
             return self._process
@@ -179,17 +181,18 @@ async def decompress(lzop: str, chunks: AsyncIterator[bytes], take: Callable[[by
     # The variable LZOP would add options of the user's own.
     environment = {name: value for name, value in os.environ.items() if name != "LZOP"}
     try:
-        process = await asyncio.create_subprocess_exec(
-            lzop,
-            "-dc",
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            limit=_BLOCK,
-            env=environment,
-            # A Ctrl-C in the terminal is for this program to answer.
-            process_group=0,
-        )
+        with starting():
+            process = await asyncio.create_subprocess_exec(
+                lzop,
+                "-dc",
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                limit=_BLOCK,
+                env=environment,
+                # A Ctrl-C in the terminal is for this program to answer.
+                process_group=0,
+            )
     except OSError as error:
         raise CompressionFailed(f"lzop cannot be started ({one_line(error.strerror or error)})") from error
     said = b""

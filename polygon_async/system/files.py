@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING
 from polygon_async.errors import DiskUnusable, PolygonAsyncError, one_line
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
-__all__ = ["cache_directory", "disk_errors", "replace_file"]
+__all__ = ["cache_directory", "date_file", "disk_errors", "replace_file", "sync_file"]
 
+_REFUSED = frozenset({errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EPERM, errno.EACCES})
+"""How a file system says that it never does this; EIO and the like say that it could not."""
 _ABOUT_THE_NAME = frozenset({errno.ENAMETOOLONG, errno.EISDIR, errno.EEXIST, errno.ENOTEMPTY})
 
 
@@ -46,6 +48,34 @@ def disk_errors(path: Path, *, name: type[PolygonAsyncError] = DiskUnusable) -> 
             raise DiskUnusable(f"the disk is full ({path}); free some space and start again") from error
         kind = name if error.errno in _ABOUT_THE_NAME else DiskUnusable
         raise kind(f"{path} cannot be written ({one_line(error.strerror or error)})") from error
+
+
+def sync_file(number: int) -> bool:
+    """Have an open file written to the disk itself; False where its file system never does that.
+
+    Raises:
+        OSError: it could not be written.
+    """
+    return _is_done(lambda: os.fsync(number))
+
+
+def date_file(path: Path, modified: float) -> bool:
+    """Give a file this time (s UTC); False where its file system never does that.
+
+    Raises:
+        OSError: anything else went wrong.
+    """
+    return _is_done(lambda: os.utime(path, (modified, modified)))
+
+
+def _is_done(act: Callable[[], None]) -> bool:
+    try:
+        act()
+    except OSError as error:
+        if error.errno not in _REFUSED:
+            raise
+        return False
+    return True
 
 
 def replace_file(path: Path, content: str | bytes, *, mode: int = 0o666, shared: bool = False) -> None:

@@ -9,18 +9,33 @@ import os
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
+from polygon_async.errors import MachineUnusable
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from concurrent.futures import Future
     from types import TracebackType
 
-__all__ = ["Threads", "result_of"]
+__all__ = ["USUAL_THREADS", "Threads", "result_of"]
 
-_USUAL = min(32, (os.cpu_count() or 1) + 4)
+USUAL_THREADS = min(32, (os.cpu_count() or 1) + 4)
 
 _AT_ONCE = 500
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
+
+
+class _Pool(ThreadPoolExecutor):
+    """Goes on with fewer threads where the system allows no more."""
+
+    def _adjust_thread_count(self) -> None:
+        try:
+            super()._adjust_thread_count()
+        except RuntimeError as error:
+            # Work that was handed over waits for a thread; with none it would wait for ever.
+            if not self._threads:
+                advice = "end others, or raise the limit (ulimit -u, or the container's limit of pids)"
+                raise MachineUnusable(f"no more threads can be started; {advice}") from error
 
 
 class Threads:
@@ -30,8 +45,8 @@ class Threads:
     so that no file is written after its owner has cleaned up.
     """
 
-    def __init__(self, threads: int = _USUAL) -> None:
-        self._threads = ThreadPoolExecutor(max_workers=threads, thread_name_prefix="offload")
+    def __init__(self, threads: int = USUAL_THREADS) -> None:
+        self._threads = _Pool(max_workers=threads, thread_name_prefix="offload")
 
     async def __aenter__(self) -> Threads:
         return self

@@ -14,6 +14,7 @@ from polygon_async.report.words import counted, size
 from polygon_async.run.directory import claim
 from polygon_async.store.bucket import open_bucket
 from polygon_async.store.lzop import find_lzop
+from polygon_async.system.machine import provide_files
 from polygon_async.system.threads import Threads
 from polygon_async.verify.expected import CLAIMED, as_recorded
 from polygon_async.verify.findings import Kind
@@ -77,6 +78,8 @@ async def _verify(wanted: Wanted, redact: Redactor) -> Verification:
     settings, count = wanted.settings, Count()
     began = asyncio.get_running_loop().time()
     lzop = find_lzop() if wanted.deep or wanted.repair else None
+    # A connection, or those and the pipes of the lzop that reads what comes.
+    provide_files(settings.concurrency, each=5 if lzop else 1)
     async with AsyncExitStack() as stack:
         offload = await stack.enter_async_context(Threads())
         units = None if wanted.prefix is not None else await offload(recorded_units, settings.output_dir)

@@ -149,8 +149,10 @@ async def _gathered(order: _Order, settings: Settings) -> tuple[Universe, int]:
     from polygon_async.model.counters import Counters
     from polygon_async.polygon.session import open_polygon
     from polygon_async.polygon.universe import gather
+    from polygon_async.system.machine import provide_files
     from polygon_async.system.threads import Threads
 
+    provide_files(settings.concurrency, each=1)
     counters = Counters()
     choice = Choice(match=settings.match, limit=settings.limit)
     async with Threads(2) as offload, open_polygon(settings.access, offload=offload, counters=counters) as client:
