@@ -12,7 +12,7 @@ from isal import isal_zlib
 
 from polygon_async.bars.columns import CSV_HEADER
 from polygon_async.errors import DiskUnusable, TickerError
-from polygon_async.system.files import date_file, disk_errors, sync_file
+from polygon_async.system.files import date_file, disk_errors, open_regular, sync_file
 
 if TYPE_CHECKING:
     from io import BufferedIOBase
@@ -58,9 +58,10 @@ def append_rows(part: Part, rows: bytes) -> Part:
     if not rows:
         return part
     data = rows if part.size else CSV_HEADER + rows
-    flags = os.O_WRONLY | os.O_CLOEXEC | (0 if part.size else os.O_CREAT | os.O_TRUNC)
     with disk_errors(part.path, name=TickerError):
-        number = os.open(part.path, flags, 0o666)
+        if not part.size:
+            part.path.unlink(missing_ok=True)  # whatever is there: writing through a link would reach another file
+        number = open_regular(part.path, os.O_WRONLY | (0 if part.size else os.O_CREAT | os.O_EXCL))
         try:
             view, offset = memoryview(data), part.size
             while view:
@@ -81,7 +82,7 @@ def finish(part: Part, whole: Path, *, modified: float) -> str:
         TickerError: a file of this name cannot be made.
     """
     with disk_errors(whole, name=TickerError):
-        with part.path.open("rb+") as file:
+        with open(open_regular(part.path, os.O_RDWR), "rb+") as file:  # noqa: PTH123 (it is open already)
             file.truncate(part.size)
             found = digests(file, part.size)
             if found is None or found.crc != part.crc:

@@ -11,6 +11,7 @@ from polygon_async.bars.page import LONGEST_TAIL, Start, border_after
 from polygon_async.bars.part import Part, digests
 from polygon_async.model.layout import csv_name, part_name
 from polygon_async.model.units import CsvFile
+from polygon_async.system.files import open_regular
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -64,7 +65,7 @@ def resumption(unit: Unit, directory: Path, progress: Progress) -> ResumePoint |
 
 def _digests(path: Path, size: int, *, longer: bool = False) -> Digests | None:
     """The digests of a file's first `size` bytes; None if its size differs, or it cannot be read."""
-    with contextlib.suppress(OSError), path.open("rb") as file:
+    with contextlib.suppress(OSError), open(open_regular(path, follow=True), "rb") as file:  # noqa: PTH123 (it is open already)
         found = digests(file, size)
         return found if longer or not file.read(1) else None
     return None

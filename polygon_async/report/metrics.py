@@ -9,7 +9,7 @@ import time
 from typing import TYPE_CHECKING
 
 from polygon_async.errors import ConfigError, one_line
-from polygon_async.system.files import replace_file
+from polygon_async.system.files import open_regular, replace_file
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Iterator
@@ -162,7 +162,9 @@ def _last_success(path: Path) -> float | None:
     from prometheus_client.parser import text_string_to_metric_families
 
     with contextlib.suppress(OSError, ValueError):
-        for family in text_string_to_metric_families(path.read_text(encoding="utf-8")):
+        with open(open_regular(path, follow=True), encoding="utf-8") as file:  # noqa: PTH123 (it is open already)
+            text = file.read()
+        for family in text_string_to_metric_families(text):
             for sample in family.samples:
                 if sample.name == _LAST_SUCCESS:
                     return float(sample.value)

@@ -6,6 +6,7 @@ import contextlib
 import errno
 import os
 import secrets
+import stat
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,11 +16,11 @@ from polygon_async.errors import DiskUnusable, PolygonAsyncError, one_line
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-__all__ = ["cache_directory", "date_file", "disk_errors", "replace_file", "sync_file"]
+__all__ = ["cache_directory", "date_file", "disk_errors", "open_regular", "replace_file", "sync_file"]
 
 _REFUSED = frozenset({errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EPERM, errno.EACCES})
 """How a file system says that it never does this; EIO and the like say that it could not."""
-_ABOUT_THE_NAME = frozenset({errno.ENAMETOOLONG, errno.EISDIR, errno.EEXIST, errno.ENOTEMPTY})
+_ABOUT_THE_NAME = frozenset({errno.ENAMETOOLONG, errno.EISDIR, errno.EEXIST, errno.ENOTEMPTY, errno.ELOOP, errno.ENXIO})
 
 
 def cache_directory(environment: Mapping[str, str] = os.environ, platform: str = sys.platform) -> Path | None:
@@ -39,7 +40,7 @@ def cache_directory(environment: Mapping[str, str] = os.environ, platform: str =
 def disk_errors(path: Path, *, name: type[PolygonAsyncError] = DiskUnusable) -> Iterator[None]:
     """Turn an OSError about `path` into an error that stops the run.
 
-    `name` is the error for trouble with this very name: too long, or that of a directory.
+    `name` is the error for trouble with this very name: too long, or that of a directory, a link or a pipe.
     """
     try:
         yield
@@ -76,6 +77,27 @@ def _is_done(act: Callable[[], None]) -> bool:
             raise
         return False
     return True
+
+
+def open_regular(path: Path, flags: int = os.O_RDONLY, *, follow: bool = False) -> int:
+    """Open a regular file, and nothing else: a pipe would keep its reader or writer waiting for ever.
+
+    Args:
+        path: The file.
+        flags: As for `os.open`.
+        follow: Whether to follow a link, which may lead to somebody else's file.
+
+    Returns:
+        The descriptor, which the caller closes.
+
+    Raises:
+        OSError: it cannot be opened, or is something else.
+    """
+    number = os.open(path, flags | os.O_CLOEXEC | os.O_NONBLOCK | (0 if follow else os.O_NOFOLLOW), 0o666)
+    if stat.S_ISREG(os.fstat(number).st_mode):
+        return number
+    os.close(number)
+    raise OSError(errno.ENXIO, "it is not a regular file", str(path))
 
 
 def replace_file(path: Path, content: str | bytes, *, mode: int = 0o666, shared: bool = False) -> None:
