@@ -35,6 +35,8 @@ _ASSET_TYPES = {
     "fx": AssetType.FOREX,
     "crypto": AssetType.CRYPTO,
 }
+_OF_FORMULAS = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+"""What a cell begins with that a spreadsheet would calculate; the last four are the wide forms."""
 _CURRENCY = re.compile(r"[A-Za-z0-9]{3,6}")
 
 
@@ -83,18 +85,27 @@ def as_csv(entries: Iterable[Entry]) -> str:
 
 def _row(entry: Entry) -> tuple[str, ...]:
     exchange = exchange_of(entry)
-    if not is_tag_value(exchange):
+    if not is_tag_value(exchange) or exchange.startswith(_OF_FORMULAS):
         raise WrongAnswer(f"{entry.ticker} is listed on {one_line(repr(exchange))}, which cannot be an exchange")
     return (
         entry.ticker,
-        one_line(entry.name or ""),
+        _as_text(entry.name or ""),
         exchange,
         currency_of(entry),
         _ASSET_TYPES.get(entry.market or "", AssetType.of(entry.ticker)),
-        one_line(entry.type or ""),
+        _as_text(entry.type or ""),
         entry.list_date or "",
         entry.delisted_utc or "",
     )
+
+
+def _as_text(words: str) -> str:
+    """The vendor's words in a cell, which a spreadsheet shows and does not calculate: `=1+1` gets an apostrophe.
+
+    Tickers stay as they are: they are read back, and their letters can do no harm.
+    """
+    line = one_line(words)
+    return f"'{line}" if line.startswith(_OF_FORMULAS) else line
 
 
 def exchange_of(entry: Entry) -> str:

@@ -426,3 +426,25 @@ def test_a_currency_is_a_code_or_nothing() -> None:
     ]
     found = [(row["currency"], row["asset_type"]) for row in rows(as_csv(entries))]
     assert found == [("USD", "stocks"), ("EUR", "crypto"), ("", "crypto"), ("USD", "forex")]
+
+
+@pytest.mark.parametrize("name", ["=1+1", "+A1", "-2", "@SUM(A1)", " \t=cmd|' /C calc'!A0", "\r@x", "\uff1d1", "'=1"])
+def test_a_name_that_a_spreadsheet_would_calculate_is_text(name: str, tmp_path: Path) -> None:
+    tickers = ["=A", "+B", "-C", "D"]
+    entries = [Entry(ticker=ticker, name=name, type=name, market="stocks") for ticker in tickers]
+    text = as_csv(entries)
+    plain = " ".join(name.split())
+    told = plain if plain.startswith("'") else f"'{plain}"
+    assert [(row["ticker"], row["name"], row["type"]) for row in rows(text)] == [(each, told, told) for each in tickers]
+    (tmp_path / "u.csv").write_text(text)
+    assert [ticker.symbol for ticker in from_csvs([tmp_path / "u.csv"], Defaults())] == tickers
+
+
+@pytest.mark.parametrize("name", ["A - B", "3M", "", "Yahoo! =", "1=1"])
+def test_other_names_stay_as_they_are(name: str) -> None:
+    assert [row["name"] for row in rows(as_csv([Entry(ticker="A", name=name)]))] == [name]
+
+
+def test_an_exchange_that_a_spreadsheet_would_calculate_is_none() -> None:
+    with pytest.raises(WrongAnswer, match="A is listed on '=1', which cannot be an exchange"):
+        as_csv([Entry(ticker="A", primary_exchange="=1")])
