@@ -29,13 +29,6 @@ log = logging.getLogger(__name__)
 _EVERY_DAY = frozenset({AssetType.CRYPTO, AssetType.FOREX})
 
 
-def prepare(tickers: Iterable[Ticker]) -> None:
-    """Load the calendar beforehand if it will be needed; blocking."""
-    if any(ticker.market not in _EVERY_DAY for ticker in tickers):
-        with contextlib.suppress(ValueError):
-            sessions(AssetType.STOCKS, today(), today())
-
-
 @dataclass(frozen=True, slots=True)
 class Covered:
     """One outcome whose days are known."""
@@ -44,6 +37,13 @@ class Covered:
     expected: Sessions
     """The sessions of its range."""
     found: Coverage
+
+
+def prepare(tickers: Iterable[Ticker]) -> None:
+    """Load the calendar beforehand if it will be needed; blocking."""
+    if any(ticker.market not in _EVERY_DAY for ticker in tickers):
+        with contextlib.suppress(ValueError):
+            sessions(AssetType.STOCKS, today(), today())
 
 
 async def cover(outcomes: Sequence[Outcome], *, offload: Threads) -> list[Covered]:

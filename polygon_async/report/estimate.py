@@ -84,7 +84,7 @@ class Estimate:
 
 
 def estimate(
-    units: Sequence[Unit], known: Mapping[str, Density], *, lookups: int = 0, today: date | None = None
+    units: Sequence[Unit], known: Mapping[str, Density], *, lookups: int = 0, until: date | None = None
 ) -> Estimate:
     """What fetching the units will take, at least and at most.
 
@@ -93,7 +93,7 @@ def estimate(
         known: Densities by symbol; other tickers are assumed to lie between the thinnest and the densest of
             their market, or, if none is known, between what the market allows.
         lookups: Most requests that looking up tags may cost.
-        today: Days from this one on have no bars yet.
+        until: The last day that has all its bars; later ones have none yet. None: no day is too late.
 
     Raises:
         ValueError: an exchange's calendar does not reach there.
@@ -106,7 +106,7 @@ def estimate(
     of_market = _of_markets(units, known)
     for unit in units:
         market = unit.ticker.market
-        asked = (market, unit.start, unit.end if today is None else min(unit.end, today))
+        asked = (market, unit.start, unit.end if until is None else min(unit.end, until))
         if asked not in calendar:
             calendar[asked] = sessions(*asked)
         count = calendar[asked].days.bit_count()
@@ -130,6 +130,17 @@ def estimate(
         largest=largest,
         bases=bases,
     )
+
+
+async def expect(
+    units: Sequence[Unit], densities: Mapping[str, float], *, lookups: int, offload: Threads
+) -> Estimate | None:
+    """The estimate that a plan would have given from the ledger alone; None if the sessions are unknown."""
+    known = {symbol: Density(bars=bars, basis="ledger") for symbol, bars in densities.items()}
+    try:
+        return await offload(estimate, units, known, lookups=lookups, until=today() - timedelta(days=1))
+    except ValueError:
+        return None
 
 
 def _requests(bars: Span) -> Span:
@@ -159,14 +170,3 @@ def _of_markets(units: Iterable[Unit], known: Mapping[str, Density]) -> dict[str
 
 def _around(low: float, high: float) -> Span:
     return Span(low * (1 - _DRIFT), high * (1 + _DRIFT))
-
-
-async def expect(
-    units: Sequence[Unit], densities: Mapping[str, float], *, lookups: int, offload: Threads
-) -> Estimate | None:
-    """The estimate that a plan would have given from the ledger alone; None if the sessions are unknown."""
-    known = {symbol: Density(bars=bars, basis="ledger") for symbol, bars in densities.items()}
-    try:
-        return await offload(estimate, units, known, lookups=lookups, today=today() - timedelta(days=1))
-    except ValueError:
-        return None

@@ -20,7 +20,7 @@ def json_pieces(values: Mapping[str, Any], lists: Mapping[str, Iterable[Any]]) -
     for name, items in lists.items():
         yield f"{start}{json.dumps(name)}: ["
         for number, item in enumerate(items):
-            yield f"{', ' if number else ''}{json.dumps(item)}"
+            yield f", {json.dumps(item)}" if number else json.dumps(item)
         yield "]"
         start = ", "
-    yield "}"
+    yield "}" if values or lists else "{}"

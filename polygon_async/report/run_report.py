@@ -84,6 +84,19 @@ def redacted(value: Any, redact: Callable[[str], str]) -> Any:
     return [redacted(each, redact) for each in value] if isinstance(value, list) else value
 
 
+def write_report(report: Mapping[str, Any], directory: Path) -> Path:
+    """Write a report as JSON and as a page, each replaced as a whole; returns the page's path.
+
+    Raises:
+        DiskUnusable: they cannot be written.
+    """
+    page = directory / REPORT_HTML
+    for path, text in ((directory / REPORT_JSON, json.dumps(report, indent=1) + "\n"), (page, html_of(report))):
+        with disk_errors(path):
+            replace_file(path, text)
+    return page
+
+
 def _plain(value: object) -> object:
     if isinstance(value, list | tuple):
         return [_plain(each) for each in value]
@@ -134,16 +147,3 @@ def _covered(each: Covered) -> dict[str, object]:
         "last": moment(csv.last) if csv else None,
         "months": {month: [found.get(month, 0), count] for month, count in by_month(each.expected.days).items()},
     }
-
-
-def write_report(report: Mapping[str, Any], directory: Path) -> Path:
-    """Write a report as JSON and as a page, each replaced as a whole; returns the page's path.
-
-    Raises:
-        DiskUnusable: they cannot be written.
-    """
-    page = directory / REPORT_HTML
-    for path, text in ((directory / REPORT_JSON, json.dumps(report, indent=1) + "\n"), (page, html_of(report))):
-        with disk_errors(path):
-            replace_file(path, text)
-    return page

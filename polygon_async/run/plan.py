@@ -168,7 +168,7 @@ async def make_plan(settings: Settings, tickers: Sequence[Ticker], *, offline: b
         rates = await offload(_rates, settings)
         lookups = most_lookups(unit.ticker for unit in units) if settings.upload and settings.reference else 0
         yesterday = today() - timedelta(days=1)
-        found = await offload(estimate, units, known, lookups=lookups, today=yesterday)
+        found = await offload(estimate, units, known, lookups=lookups, until=yesterday)
         free = await offload(_free, settings.output_dir)
     return Plan(
         settings=settings,

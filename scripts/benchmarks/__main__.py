@@ -33,9 +33,17 @@ _FULL = Size(
     memory_pages=(4, 100),
     wide_pages=4,
     small_tickers=1000,
+    units=100_000,
 )
 _QUICK = Size(
-    pages=2, baseline_tickers=1, long_pages=8, share_pages=(2, 6), memory_pages=(1, 4), wide_pages=1, small_tickers=100
+    pages=2,
+    baseline_tickers=1,
+    long_pages=8,
+    share_pages=(2, 6),
+    memory_pages=(1, 4),
+    wide_pages=1,
+    small_tickers=100,
+    units=10_000,
 )
 
 

@@ -180,10 +180,10 @@ class Bench:
             raise WrongResult(f"the script uploaded {objects} objects for {len(job.tickers)} tickers")
         return run
 
-    def started(self, *arguments: str) -> float:
-        """Seconds that the tool takes for arguments with which it downloads nothing."""
+    def started(self, *arguments: str, memory: bool = False) -> programs.Run:
+        """Run the tool with arguments with which it downloads nothing."""
         command = [sys.executable, "-m", "polygon_async", *arguments]
-        return programs.run(command, self.environment, cwd=self.scratch).seconds
+        return programs.run(command, self.environment, cwd=self.scratch, memory=memory)
 
 
 def _over(job: Job, directory: Path) -> list[str]:

@@ -11,6 +11,7 @@ import floor as stages
 from bench import WrongResult, cpu, median_of, seconds
 from cores import cores
 from figures import Figure, Section
+from ledgers import write_ledger
 from workload import PAGE, almost_nothing, full_pages, one_day
 
 if TYPE_CHECKING:
@@ -179,7 +180,7 @@ def start(bench: Bench, size: Size) -> Section:  # noqa: ARG001 (all sections ar
     section = Section("Start: compiled bytecode, median of 5")
     for flag, limit in (("--help", 0.3), ("--version", 0.15)):
         bench.started(flag)
-        taken = median(bench.started(flag) for _ in range(5))
+        taken = median(bench.started(flag).seconds for _ in range(5))
         section.figures.append(Figure(name=flag, value=taken, unit="s", at_most=limit))
     return section
 
@@ -205,6 +206,30 @@ def small_tickers(bench: Bench, size: Size) -> Section:
                 name=name, value=count / median_of(runs, seconds), unit="tickers/s", note=f"CPU per ticker: {spent}"
             ),
         ]
+    return section
+
+
+def status(bench: Bench, size: Size) -> Section:
+    """What the ledger of a large universe takes to be shown."""
+    directory = bench.scratch / "many"
+    one = write_ledger(directory, size.units)
+    section = Section(f"Status of {size.units:,} units that lack two years' sessions")
+    try:
+        for name, flags, in_seconds, in_memory in (
+            ("all", (), 3, 300),
+            ("one of them", ("--tickers", one), 0.5, 100),
+        ):
+            command = ("status", "--output-dir", str(directory), *flags)
+            bench.started(*command)
+            taken = median(bench.started(*command).seconds for _ in range(bench.repeat))
+            section.figures.append(Figure(name=f"{name}: time", value=taken, unit="s", at_most=in_seconds))
+            peaks = bench.started(*command, memory=True).memory
+            if peaks is not None:
+                section.figures.append(
+                    Figure(name=f"{name}: memory", value=peaks.rss / _MB, unit="MB", at_most=in_memory)
+                )
+    finally:
+        shutil.rmtree(directory)
     return section
 
 
@@ -238,6 +263,7 @@ SECTIONS: dict[str, Callable[[Bench, Size], Section]] = {
     "cores": cores,
     "pace": pace,
     "small": small_tickers,
+    "status": status,
     "memory": memory,
 }
 

@@ -61,6 +61,8 @@ class Size:
     wide_pages: int
     """At concurrency 64."""
     small_tickers: int
+    units: int
+    """Of a ledger that is shown."""
 
 
 def full_pages(tickers: int, pages: int) -> Job:

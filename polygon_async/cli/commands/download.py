@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -94,6 +93,7 @@ def run(call: Call) -> int:
     handler, watcher = show(settings.rate, quiet=call.flags.quiet, plain=call.flags.log_format == "json")
     log_to(handler, call.flags, call.redact)
 
+    from polygon_async.report.json_stream import json_pieces
     from polygon_async.run.pipeline import download
     from polygon_async.settings import universe
 
@@ -109,9 +109,9 @@ def run(call: Call) -> int:
         if metrics is not None:
             metrics.end(summary)
     if call.flags.log_format == "json":
-        facts = {name: value for name, value in summary.as_json().items() if not isinstance(value, list | dict)}
+        facts = {name: value for name, value in summary.totals().items() if not isinstance(value, list | dict)}
         log.info("the run has ended", extra={"event": "run_ended", "facts": facts})
-    if not say(json.dumps(summary.as_json()) if call.flags.json else summary.as_text()):
+    if not say(json_pieces(summary.totals(), summary.lists()) if call.flags.json else summary.as_text()):
         return COULD_NOT
     if summary.error is not None:
         complain(f"error: {summary.error}")
