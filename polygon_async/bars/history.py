@@ -1,0 +1,285 @@
+"""A ticker's local history and a unit's CSV in; the history with the unit's bars, or the unit's rows out of it, out.
+
+Blocking: it runs in the executor. Rows are in the order of their timestamps, so that a place in the file is found by
+bisection, whatever its size. The file is never changed in place: a new one is written beside it and takes its name.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from isal import isal_zlib
+
+from polygon_async.bars.columns import COLUMNS, CSV_HEADER, TIMESTAMP
+from polygon_async.errors import TickerError
+from polygon_async.system.files import disk_errors
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from io import BufferedReader, BufferedWriter
+    from pathlib import Path
+
+__all__ = ["Ends", "Look", "crc_of", "ends_of", "extend", "extract", "look"]
+
+_CHUNK = 2**20
+_LONGEST_ROW = 10_000
+"""Bytes; a longer line is no row of bars."""
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What tells a file that was left alone from one that was touched, without reading it."""
+
+    size: int
+    modified: int
+    """ns since 1970."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ends:
+    """What a CSV of bars says of itself."""
+
+    bars: int
+    first: int
+    """Start of the first bar, ms UTC."""
+    last: int
+    """Start of the last bar, ms UTC."""
+    crc: int
+    """CRC-32 of the whole file."""
+
+
+def look(path: Path) -> Look | None:
+    """The file's size and date; None where there is no file of this name."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return Look(found.st_size, found.st_mtime_ns) if path.is_file() else None
+
+
+def crc_of(path: Path) -> int | None:
+    """CRC-32 of a whole file; None where it cannot be read."""
+    crc = 0
+    try:
+        with path.open("rb") as file:
+            while chunk := file.read(_CHUNK):
+                crc = isal_zlib.crc32(chunk, crc)
+    except OSError:
+        return None
+    return crc
+
+
+def ends_of(path: Path) -> Ends | None:
+    """What the file holds by its own rows; None where it is no whole CSV of bars."""
+    try:
+        with path.open("rb") as file:
+            if file.read(len(CSV_HEADER)) != CSV_HEADER:
+                return None
+            crc, bars, end = isal_zlib.crc32(CSV_HEADER), 0, b""
+            first = _stamp(file.readline(_LONGEST_ROW))
+            file.seek(len(CSV_HEADER))
+            while chunk := file.read(_CHUNK):
+                crc = isal_zlib.crc32(chunk, crc)
+                bars += chunk.count(b"\n")
+                end = (end + chunk)[-2 * _LONGEST_ROW :]
+    except OSError:
+        return None
+    last = _stamp(end.splitlines(keepends=True)[-1]) if end else None
+    if first is None or last is None or last < first:
+        return None
+    return Ends(bars=bars, first=first, last=last, crc=crc)
+
+
+def extend(history: Path, csv: Path, *, modified: float) -> Ends:
+    """Write the history anew with a unit's bars, and give it its name when it is whole.
+
+    Bars of the history stay; of a minute that both have, the unit's bar counts: it was collected later.
+
+    Args:
+        history: The ticker's file; a whole CSV of bars.
+        csv: The unit's CSV; it stays where it is.
+        modified: The date that the file gets, s UTC.
+
+    Returns:
+        What the history holds now.
+
+    Raises:
+        DiskUnusable: the disk is full, or cannot be written.
+        TickerError: one of the two is no CSV of bars any more.
+    """
+    written = _Written()
+    with disk_errors(history, name=TickerError), history.open("rb") as old, csv.open("rb") as new:
+        start = _stamp_after(new, len(CSV_HEADER))
+        if start is None:
+            raise TickerError(f"{csv} is no CSV of bars")
+        cut = _offset(old, start)
+        with _replacing(history, modified) as target:
+            old.seek(0)
+            for chunk in _chunks(old, cut):
+                written.add(target, chunk)
+            new.seek(len(CSV_HEADER))
+            if not _is_at_end(old):
+                for row in _merged(_rows(old), _rows(new)):
+                    written.add(target, row)
+            for chunk in _chunks(new, None):
+                written.add(target, chunk)
+            # Before the new file takes the name: what is no history stays as it is.
+            if (found := written.ends()) is None:
+                raise _unusable(history)
+    return found
+
+
+def extract(history: Path, target: Path, *, first: int, last: int, modified: float) -> bool:
+    """Write the history's rows from `first` to `last` (ms UTC, both included) as a CSV of their own.
+
+    Returns:
+        Whether there are any; else nothing is written.
+
+    Raises:
+        DiskUnusable: the disk is full, or cannot be written.
+        TickerError: a file of this name cannot be made.
+    """
+    with disk_errors(target, name=TickerError), history.open("rb") as file:
+        begin, end = _offset(file, first), _offset(file, last + 1)
+        if begin >= end:
+            return False
+        with _replacing(target, modified) as new:
+            new.write(CSV_HEADER)
+            file.seek(begin)
+            for chunk in _chunks(file, end - begin):
+                new.write(chunk)
+    return True
+
+
+class _Written:
+    """What was written so far; only its ends are kept."""
+
+    def __init__(self) -> None:
+        self._crc = 0
+        self._lines = 0
+        self._head = b""
+        self._tail = b""
+
+    def add(self, file: BufferedWriter, data: bytes) -> None:
+        """Write some whole or broken rows."""
+        file.write(data)
+        self._crc = isal_zlib.crc32(data, self._crc)
+        self._lines += data.count(b"\n")
+        if len(self._head) < 2 * _LONGEST_ROW:
+            self._head += data[: 2 * _LONGEST_ROW]
+        self._tail = (
+            (self._tail + data)[-2 * _LONGEST_ROW :] if len(data) < 2 * _LONGEST_ROW else data[-2 * _LONGEST_ROW :]
+        )
+
+    def ends(self) -> Ends | None:
+        """What a file of it holds; None for no CSV of bars."""
+        rows, end = self._head.splitlines(keepends=True), self._tail.splitlines(keepends=True)
+        first, last = (_stamp(rows[1]), _stamp(end[-1])) if len(rows) > 1 else (None, None)
+        if rows[:1] != [CSV_HEADER] or first is None or last is None:
+            return None
+        return Ends(bars=self._lines - 1, first=first, last=last, crc=self._crc)
+
+
+def _unusable(path: Path | str) -> TickerError:
+    return TickerError(f"{path} is no CSV of bars; move it away, or replace it with --force")
+
+
+@contextlib.contextmanager
+def _replacing(path: Path, modified: float) -> Iterator[BufferedWriter]:
+    """A new file that takes the place of `path` when the context ends well; else it is gone."""
+    new = path.with_name(f".{path.name}.{secrets.token_hex(4)}.new")
+    try:
+        number = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+        with open(number, "wb") as file:  # noqa: PTH123 (it is open already)
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.utime(new, (modified, modified))
+        new.replace(path)
+    finally:
+        new.unlink(missing_ok=True)
+
+
+def _offset(file: BufferedReader, stamp: int) -> int:
+    """Where the first row stands whose bar does not start before `stamp`; the file's end where there is none."""
+    low, high = len(CSV_HEADER), file.seek(0, os.SEEK_END)
+    # Rows that begin before `low` start before the stamp; the row that begins at `high`, or after it, does not.
+    while low < high:
+        middle = (low + high) // 2
+        begin = _row_at(file, middle, low)
+        found = _stamp_after(file, begin)
+        if found is None:
+            raise TickerError(
+                f"{getattr(file, 'name', 'a file')} is no CSV of bars; move it away, or --force replaces it"
+            )
+        if found < stamp:
+            low = file.tell()
+        else:
+            high = begin
+    return low
+
+
+def _row_at(file: BufferedReader, offset: int, least: int) -> int:
+    """Where the row begins that the byte at `offset` is part of; `least` is where a row begins, at or before it."""
+    start = max(least, offset - _LONGEST_ROW)
+    file.seek(start)
+    return start + file.read(offset - start).rfind(b"\n") + 1
+
+
+def _stamp_after(file: BufferedReader, offset: int) -> int | None:
+    """The timestamp of the row that begins at `offset`; the file is then at its end."""
+    file.seek(offset)
+    return _stamp(file.readline(_LONGEST_ROW))
+
+
+def _stamp(row: bytes) -> int | None:
+    """A whole row's timestamp; None for what is no row of bars."""
+    cells = row.split(b",")
+    if len(cells) != len(COLUMNS) or not row.endswith(b"\n") or not cells[TIMESTAMP].isdigit():
+        return None
+    return int(cells[TIMESTAMP])
+
+
+def _is_at_end(file: BufferedReader) -> bool:
+    here = file.tell()
+    at_end = not file.read(1)
+    file.seek(here)
+    return at_end
+
+
+def _chunks(file: BufferedReader, size: int | None) -> Iterator[bytes]:
+    """The next `size` bytes of a file, or all that is left of it."""
+    while chunk := file.read(_CHUNK if size is None else min(_CHUNK, size)):
+        yield chunk
+        size = None if size is None else size - len(chunk)
+
+
+def _rows(file: BufferedReader) -> Iterator[tuple[int, bytes]]:
+    while row := file.readline(_LONGEST_ROW):
+        if (stamp := _stamp(row)) is None:
+            raise TickerError(
+                f"{getattr(file, 'name', 'a file')} is no CSV of bars; move it away, or --force replaces it"
+            )
+        yield stamp, row
+
+
+def _merged(old: Iterator[tuple[int, bytes]], new: Iterator[tuple[int, bytes]]) -> Iterator[bytes]:
+    """Rows of both in order; of two of the same minute, the new one."""
+    kept, fresh = next(old, None), next(new, None)
+    while kept is not None and fresh is not None:
+        if kept[0] < fresh[0]:
+            yield kept[1]
+            kept = next(old, None)
+        else:
+            yield fresh[1]
+            if kept[0] == fresh[0]:
+                kept = next(old, None)
+            fresh = next(new, None)
+    for rest, iterator in ((kept, old), (fresh, new)):
+        if rest is not None:
+            yield rest[1]
+            yield from (row for _, row in iterator)
