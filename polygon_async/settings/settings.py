@@ -176,19 +176,19 @@ def settings_from(flags: Mapping[str, Any], environment: Environment, *, needs_k
         exchange=_tag(flags, "exchange"),
         currency=_tag(flags, "currency"),
         since_last=since_last,
-        days_given=(not since_last and error_text(flags, environment, "from") is not None)
-        or error_text(flags, environment, "to") is not None,
+        days_given=(not since_last and _given(flags, environment, "from") is not None)
+        or _given(flags, environment, "to") is not None,
     )
 
 
-def error_text(flags: Mapping[str, Any], environment: Environment, end: str) -> str | None:
-    """What was given for one end of the range, `from` or `to`."""
+def _given(flags: Mapping[str, Any], environment: Environment, end: str) -> str | None:
+    """What was said of one end of the range, `from` or `to`."""
     variable = environment.get(f"POLYGON_{end.upper()}")
     return flags.get(end) or (variable and variable[1])
 
 
 def _is_last(flags: Mapping[str, Any], environment: Environment) -> bool:
-    return (error_text(flags, environment, "from") or "").strip().lower() == _LAST
+    return (_given(flags, environment, "from") or "").strip().lower() == _LAST
 
 
 def _range(flags: Mapping[str, Any], environment: Environment, *, since_last: bool) -> tuple[date, date]:
@@ -199,7 +199,7 @@ def _range(flags: Mapping[str, Any], environment: Environment, *, since_last: bo
         start = _chosen(flags, environment, "from", "POLYGON_FROM", parse_from, first.isoformat())
     end = _chosen(flags, environment, "to", "POLYGON_TO", parse_date, last.isoformat())
     if start > end:
-        given = not since_last and error_text(flags, environment, "from")
+        given = not since_last and _given(flags, environment, "from")
         default = "" if given else " (the default)"
         raise ConfigError(f"the range ends before it starts: --from {start}{default} is after --to {end}")
     if start > this_day:
