@@ -1,14 +1,15 @@
 """A ticker's local history and a unit's CSV in; the history with the unit's bars, or the unit's rows out of it, out.
 
 Blocking: it runs in the executor. Rows are in the order of their timestamps, so that a place in the file is found by
-bisection, whatever its size. The file is never changed in place: a new one is written beside it and takes its name.
+bisection, whatever its size. A history is never changed in place: a new file is written, and takes its name when it
+is whole.
 """
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
-import secrets
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -23,7 +24,9 @@ if TYPE_CHECKING:
     from io import BufferedReader, BufferedWriter
     from pathlib import Path
 
-__all__ = ["Ends", "Look", "crc_of", "ends_of", "extend", "extract", "look"]
+    from polygon_async.model.units import CsvFile, Unit
+
+__all__ = ["Ends", "Look", "crc_of", "ends_of", "extended", "extract", "holds", "look"]
 
 _CHUNK = 2**20
 _LONGEST_ROW = 10_000
@@ -50,6 +53,8 @@ class Ends:
     """Start of the last bar, ms UTC."""
     crc: int
     """CRC-32 of the whole file."""
+    is_whole: bool = True
+    """False where its end is no row of bars: somebody has cut it."""
 
 
 def look(path: Path) -> Look | None:
@@ -74,7 +79,7 @@ def crc_of(path: Path) -> int | None:
 
 
 def ends_of(path: Path) -> Ends | None:
-    """What the file holds by its own rows; None where it is no whole CSV of bars."""
+    """What the file holds by its own rows; None where it is no CSV of bars."""
     try:
         with path.open("rb") as file:
             if file.read(len(CSV_HEADER)) != CSV_HEADER:
@@ -88,24 +93,26 @@ def ends_of(path: Path) -> Ends | None:
                 end = (end + chunk)[-2 * _LONGEST_ROW :]
     except OSError:
         return None
-    last = _stamp(end.splitlines(keepends=True)[-1]) if end else None
+    stamps = [_stamp(row) for row in end.splitlines(keepends=True)[-2:]]
+    last = next((stamp for stamp in reversed(stamps) if stamp is not None), None)
     if first is None or last is None or last < first:
         return None
-    return Ends(bars=bars, first=first, last=last, crc=crc)
+    return Ends(bars=bars, first=first, last=last, crc=crc, is_whole=stamps[-1] is not None)
 
 
-def extend(history: Path, csv: Path, *, modified: float) -> Ends:
-    """Write the history anew with a unit's bars, and give it its name when it is whole.
+def extended(history: Path, csv: Path, target: Path, *, modified: float) -> Ends:
+    """Write the history with a unit's bars as another file; both stay as they are.
 
     Bars of the history stay; of a minute that both have, the unit's bar counts: it was collected later.
 
     Args:
         history: The ticker's file; a whole CSV of bars.
-        csv: The unit's CSV; it stays where it is.
-        modified: The date that the file gets, s UTC.
+        csv: The unit's CSV.
+        target: The new file; one of this name goes.
+        modified: The date that it gets, s UTC.
 
     Returns:
-        What the history holds now.
+        What the new file holds.
 
     Raises:
         DiskUnusable: the disk is full, or cannot be written.
@@ -117,20 +124,34 @@ def extend(history: Path, csv: Path, *, modified: float) -> Ends:
         if start is None:
             raise TickerError(f"{csv} is no CSV of bars")
         cut = _offset(old, start)
-        with _replacing(history, modified) as target:
+        with _new_file(target, modified) as out:
             old.seek(0)
             for chunk in _chunks(old, cut):
-                written.add(target, chunk)
+                written.add(out, chunk)
             new.seek(len(CSV_HEADER))
             if not _is_at_end(old):
                 for row in _merged(_rows(old), _rows(new)):
-                    written.add(target, row)
+                    written.add(out, row)
             for chunk in _chunks(new, None):
-                written.add(target, chunk)
-            # Before the new file takes the name: what is no history stays as it is.
+                written.add(out, chunk)
             if (found := written.ends()) is None:
                 raise _unusable(history)
     return found
+
+
+def holds(unit: Unit, csv: CsvFile) -> bool:
+    """Whether the file at the CSV's path has the CSV's rows, and no others in the unit's range."""
+    first, last = unit.bounds()
+    try:
+        with csv.path.open("rb") as file:
+            begin, end = _offset(file, first), _offset(file, last + 1)
+            digest = hashlib.sha256(CSV_HEADER)
+            file.seek(begin)
+            for chunk in _chunks(file, max(0, end - begin)):
+                digest.update(chunk)
+    except (OSError, TickerError):
+        return False
+    return digest.hexdigest() == csv.sha256
 
 
 def extract(history: Path, target: Path, *, first: int, last: int, modified: float) -> bool:
@@ -147,7 +168,7 @@ def extract(history: Path, target: Path, *, first: int, last: int, modified: flo
         begin, end = _offset(file, first), _offset(file, last + 1)
         if begin >= end:
             return False
-        with _replacing(target, modified) as new:
+        with _new_file(target, modified) as new:
             new.write(CSV_HEADER)
             file.seek(begin)
             for chunk in _chunks(file, end - begin):
@@ -189,19 +210,20 @@ def _unusable(path: Path | str) -> TickerError:
 
 
 @contextlib.contextmanager
-def _replacing(path: Path, modified: float) -> Iterator[BufferedWriter]:
-    """A new file that takes the place of `path` when the context ends well; else it is gone."""
-    new = path.with_name(f".{path.name}.{secrets.token_hex(4)}.new")
+def _new_file(path: Path, modified: float) -> Iterator[BufferedWriter]:
+    """A file that is whole and on the disk when the context ends well; else it is gone."""
+    path.unlink(missing_ok=True)
     try:
-        number = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+        # A link that somebody puts there meanwhile is not followed.
+        number = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
         with open(number, "wb") as file:  # noqa: PTH123 (it is open already)
             yield file
             file.flush()
             os.fsync(file.fileno())
-        os.utime(new, (modified, modified))
-        new.replace(path)
-    finally:
-        new.unlink(missing_ok=True)
+        os.utime(path, (modified, modified))
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
 
 
 def _offset(file: BufferedReader, stamp: int) -> int:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from polygon_async.bars.columns import CSV_HEADER
+from polygon_async.bars.history import extract, holds
 from polygon_async.bars.page import LONGEST_TAIL, Start, border_after
 from polygon_async.bars.part import Part, digests
-from polygon_async.model.layout import csv_name, part_name
+from polygon_async.model.layout import csv_name, part_name, unit_csv_name
 from polygon_async.model.units import CsvFile
 from polygon_async.system.files import open_regular
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from polygon_async.bars.part import Digests
     from polygon_async.model.units import Progress, Unit
 
-__all__ = ["ResumePoint", "remove_csv", "resumption", "whole_csv"]
+__all__ = ["ResumePoint", "find_csv", "recover_csv", "remove_csv", "resumption", "whole_csv"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,19 +44,42 @@ def remove_csv(known: CsvFile) -> None:
         known.path.unlink(missing_ok=True)
 
 
+def find_csv(unit: Unit, known: CsvFile) -> CsvFile | None:
+    """The unit's CSV that the ledger knows, under the unit's own name or the ticker's; None where neither is it."""
+    own = replace(known, path=known.path.with_name(unit_csv_name(unit)))
+    return next((csv for csv in (own, known) if whole_csv(csv)), None)
+
+
+def recover_csv(unit: Unit, known: CsvFile, *, modified: float) -> CsvFile | None:
+    """As `find_csv`; where it is neither, from the unit's rows in the ticker's local history, dated `modified` (s UTC).
+
+    Raises:
+        DiskUnusable: the disk is full, or cannot be written.
+    """
+    found = find_csv(unit, known)
+    if found is not None or not holds(unit, known):
+        return found
+    own = known.path.with_name(unit_csv_name(unit))
+    first, last = unit.bounds()
+    extract(known.path, own, first=first, last=last, modified=modified)
+    return replace(known, path=own)
+
+
 def resumption(unit: Unit, directory: Path, progress: Progress) -> ResumePoint | CsvFile | None:
     """What is left of a unit that was being fetched: its part, or its CSV if only the ledger had not recorded it yet.
 
     None if the files do not agree with the ledger.
     """
-    part, whole = directory / part_name(unit), directory / csv_name(unit.ticker.symbol)
+    part = directory / part_name(unit)
     found = _digests(part, progress.size, longer=True)
     if found is not None and found.crc == progress.crc:
         begun = Part(path=part, size=progress.size, crc=progress.crc)
         border = border_after(progress.last, _end(begun))
         start = Start(moment=progress.resume_at, border=border, part=begun)
         return ResumePoint(progress=progress, start=start)
-    if found is None and progress.resume_at is None:
+    if found is not None or progress.resume_at is not None:
+        return None
+    for whole in (directory / unit_csv_name(unit), directory / csv_name(unit.ticker.symbol)):
         found = _digests(whole, progress.size)
         if found is not None and found.crc == progress.crc:
             facts = {name: getattr(progress, name) for name in ("bars", "first", "last", "duplicates", "size", "days")}

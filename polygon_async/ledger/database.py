@@ -94,7 +94,28 @@ ALTER TABLE run ADD COLUMN report TEXT;
 # The days with bars (see `days`), how they lie in the sessions of the range (JSON), and what a run reported (JSON).
 _UNITS_IN_ORDER = "CREATE INDEX unit_in_order ON unit (ticker, first_day, last_day, adjusted)"
 # From here on, the days missing in a coverage are a set as text (see `days`), and no longer a list.
-_STEPS = (_RUNS_UNITS_UPLOADS, _LISTINGS, _COVERAGE_AND_REPORTS, _UNITS_IN_ORDER)
+_HISTORIES = """
+CREATE TABLE history (
+    ticker TEXT NOT NULL,
+    size INTEGER NOT NULL,
+    modified INTEGER,
+    crc INTEGER,
+    sha256 TEXT,
+    source TEXT NOT NULL,
+    adjusted INTEGER NOT NULL,
+    first_day TEXT NOT NULL,
+    last_day TEXT NOT NULL,
+    bars INTEGER NOT NULL,
+    days TEXT
+) STRICT;
+CREATE INDEX history_of_ticker ON history (ticker);
+INSERT INTO history
+SELECT ticker, size, NULL, NULL, sha256, source, adjusted, first_day, last_day, bars, days FROM unit
+WHERE state = 'fetched' GROUP BY ticker HAVING max(ended);
+"""
+# What the file under a ticker's name holds, or is about to hold: one row for the file that is there and one for the
+# file that takes its name next; the present one is told by size and date (ns), or by its CRC-32 or digest.
+_STEPS = (_RUNS_UNITS_UPLOADS, _LISTINGS, _COVERAGE_AND_REPORTS, _UNITS_IN_ORDER, _HISTORIES)
 """What makes each version of the tables out of the one before, from an empty file on; a step is never changed."""
 _READABLE = 3
 """The version from which on reading misses nothing: later steps make it faster, and no copy has to be made for it."""

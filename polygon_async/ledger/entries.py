@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from polygon_async.model.states import FetchState
     from polygon_async.model.units import CsvFile, Progress, Receipt
 
-__all__ = ["Held", "Run", "RunRequest", "UnitRecord"]
+__all__ = ["Held", "LocalHistory", "Run", "RunRequest", "UnitRecord"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,3 +74,29 @@ class UnitRecord:
     """The confirmed object of that CSV."""
     collected: datetime | None = None
     """The time in the key of the object that was begun, whether or not it is known to be there."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LocalHistory:
+    """What a file under a ticker's name holds: the bars of one unit, or of several that continued one another."""
+
+    source: str | None
+    """Which API; None where nobody knows."""
+    adjusted: bool | None
+    """Whether its prices are; None where nobody knows."""
+    first_day: date
+    last_day: date
+    """The range that was asked for, or where nobody knows the days of its bars."""
+    bars: int
+    size: int
+    """Bytes."""
+    modified: int | None
+    """The file's date, ns since 1970; None where it was not noted."""
+    crc: int | None
+    """CRC-32 of the whole file; None where `sha256` is known."""
+    sha256: str | None
+    """Hex digest of the whole file; None where `crc` is known."""
+    days: int | None
+    """The days that have bars (see `days`); None where nobody knows."""
+    is_whole: bool = True
+    """False where somebody has cut its end."""

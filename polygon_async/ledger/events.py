@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import date, datetime
 
+    from polygon_async.ledger.entries import LocalHistory
     from polygon_async.model.units import CsvFile, Progress, Receipt, Unit
 
 __all__ = [
@@ -59,6 +60,10 @@ class Fetched:
 
     unit: Unit
     csv: CsvFile
+    history: LocalHistory | None = None
+    """What the ticker's local history is about to be; None where it stays as it is."""
+    before: LocalHistory | None = None
+    """What it was, and is until the new file has its name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

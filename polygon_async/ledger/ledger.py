@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections import defaultdict
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, date, datetime
@@ -36,11 +37,14 @@ from polygon_async.ledger.rows import (
     SAME_UNIT,
     csv_columns,
     held_in,
+    history_columns,
+    history_in,
     progress_columns,
     receipt_columns,
     record_in,
     unit_identity,
 )
+from polygon_async.model.days import from_text
 from polygon_async.model.layout import LEDGER, TIMEFRAME
 from polygon_async.model.states import FetchState, RunState, UploadState
 from polygon_async.model.tickers import Listing
@@ -50,7 +54,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from polygon_async.ledger.entries import Held, RunRequest, UnitRecord
+    from polygon_async.ledger.entries import Held, LocalHistory, RunRequest, UnitRecord
     from polygon_async.ledger.events import Event
     from polygon_async.model.sessions import Coverage
     from polygon_async.model.units import Unit
@@ -151,6 +155,26 @@ class Ledger:
         with said_of(self._path):
             return {row["ticker"]: held for row in rows if (held := held_in(row, self._path.parent)) is not None}
 
+    def histories(self) -> dict[str, list[LocalHistory]]:
+        """What files under the tickers' names are known to hold, by symbol."""
+        found: defaultdict[str, list[LocalHistory]] = defaultdict(list)
+        for row in self._do("SELECT * FROM history", {}):
+            found[row["ticker"]].append(history_in(row))
+        return found
+
+    def stored_days(self, unit: Unit, *, source: str) -> int:
+        """The days (see `days`) of which a store holds the ticker's bars, of these prices."""
+        rows = self._do(
+            "SELECT unit.days FROM unit JOIN upload ON upload.unit = unit.id AND upload.sha256 = unit.sha256"
+            " WHERE source = :source AND ticker = :ticker AND timeframe = :timeframe AND adjusted = :as_adjusted"
+            " AND upload.state = :uploaded",
+            {**unit_identity(unit, source), "uploaded": UploadState.UPLOADED},
+        )
+        stored = 0
+        for row in rows:
+            stored |= from_text(row["days"]) or 0
+        return stored
+
     def destination_of(self, bucket: str) -> str:
         """Where objects for a bucket of this name went last, whichever store has it; empty where none did."""
         rows = self._rows("SELECT destination FROM upload ORDER BY began DESC", {})
@@ -183,8 +207,7 @@ class Ledger:
             case Progressed():
                 self._set_unit(event.unit, source, progress_columns(event.progress))
             case Fetched():
-                whole = {**csv_columns(event.csv), "resume_at": None, "coverage": None}
-                self._set_unit(event.unit, source, whole | _ended(FetchState.FETCHED))
+                self._finish_unit(event, source)
             case Empty():
                 self._set_unit(event.unit, source, {"bars": 0} | _ended(FetchState.NO_DATA))
             case Failed():
@@ -244,6 +267,23 @@ class Ledger:
                 f"INSERT OR REPLACE INTO listing ({', '.join(columns)}) VALUES ({_places(dict.fromkeys(columns))})",
                 values,
             )
+
+    def _finish_unit(self, event: Fetched, source: str) -> None:
+        # First the file that is to come: a unit that is known to be fetched is not looked at again.
+        if event.history is not None:
+            self._expect_history(event.unit.ticker.symbol, event.history, event.before)
+        whole = {**csv_columns(event.csv), "resume_at": None, "coverage": None}
+        self._set_unit(event.unit, source, whole | _ended(FetchState.FETCHED))
+
+    def _expect_history(self, ticker: str, history: LocalHistory, before: LocalHistory | None) -> None:
+        """Two files are known under a ticker's name at most: the one that is there, and the one that is next."""
+        kept = {"size": before and before.size, "crc": before and before.crc, "sha256": before and before.sha256}
+        self._do(
+            "DELETE FROM history WHERE ticker = :ticker AND NOT (size IS :size AND crc IS :crc AND sha256 IS :sha256)",
+            {"ticker": ticker, **kept},
+        )
+        values = {"ticker": ticker, **history_columns(history)}
+        self._do(f"INSERT INTO history ({_names(values)}) VALUES ({_places(values)})", values)
 
     def _unfinished(self, order: RunRequest) -> sqlite3.Row | None:
         """The newest run of this order, where it did not come to its end."""

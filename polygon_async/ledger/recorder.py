@@ -6,6 +6,7 @@ import contextlib
 from functools import partial
 from typing import TYPE_CHECKING
 
+from polygon_async.errors import ConfigError, Interrupted
 from polygon_async.ledger.ledger import open_ledger
 from polygon_async.model.states import RunState
 from polygon_async.system.threads import Threads
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from datetime import datetime
     from pathlib import Path
 
-    from polygon_async.ledger.entries import Held, Run, RunRequest, UnitRecord
+    from polygon_async.ledger.entries import Held, LocalHistory, Run, RunRequest, UnitRecord
     from polygon_async.ledger.events import Event
     from polygon_async.ledger.ledger import Ledger
     from polygon_async.model.sessions import Coverage
@@ -54,6 +55,13 @@ async def open_recorder(
         try:
             yield recorder
             ended = recorder.ended
+        except ConfigError:
+            # Refused: nothing was begun, and nothing is left to resume.
+            ended = RunState.DONE
+            raise
+        except Interrupted:
+            ended = RunState.INTERRUPTED
+            raise
         finally:
             await thread.surely(partial(ledger.end, run, ended))
 
@@ -81,6 +89,19 @@ class Recorder:
         """The newest bars that are held of each ticker where this run's are to go, by symbol."""
         destination = self._destination or None
         return await self._thread(self._ledger.held, source=self._source, destination=destination, adjusted=adjusted)
+
+    async def histories(self) -> dict[str, list[LocalHistory]]:
+        """What files under the tickers' names are known to hold, by symbol."""
+        return await self._thread(self._ledger.histories)
+
+    async def stored_days(self, unit: Unit) -> int:
+        """The days (see `days`) of which a store holds the ticker's bars, of these prices."""
+        return await self._thread(self._ledger.stored_days, unit, source=self._source)
+
+    @property
+    def source(self) -> str:
+        """Where the run's bars come from."""
+        return self._source
 
     async def densities(self) -> dict[str, float]:
         """How many bars each ticker has in a session, as far as that is known, by symbol."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING
 
-from polygon_async.ledger.entries import Held, UnitRecord
+from polygon_async.ledger.entries import Held, LocalHistory, UnitRecord
 from polygon_async.model.days import from_text, to_text
 from polygon_async.model.layout import TIMEFRAME, csv_name
 from polygon_async.model.states import FetchState, UploadState
@@ -24,6 +24,8 @@ __all__ = [
     "SAME_UNIT",
     "csv_columns",
     "held_in",
+    "history_columns",
+    "history_in",
     "progress_columns",
     "receipt_columns",
     "record_in",
@@ -151,4 +153,31 @@ def _receipt(row: sqlite3.Row) -> Receipt:
         checksum=row["checksum"],
         confirmed_by=row["confirmed_by"],
         existed=True,
+    )
+
+
+def history_columns(history: LocalHistory) -> dict[str, object]:
+    """What a ticker's file holds, as columns of `history`."""
+    names = ("size", "modified", "crc", "sha256", "source", "adjusted", "bars")
+    return {
+        **{name: getattr(history, name) for name in names},
+        "first_day": history.first_day.isoformat(),
+        "last_day": history.last_day.isoformat(),
+        "days": to_text(history.days),
+    }
+
+
+def history_in(row: sqlite3.Row) -> LocalHistory:
+    """What a row of `history` tells."""
+    return LocalHistory(
+        source=row["source"],
+        adjusted=bool(row["adjusted"]),
+        first_day=date.fromisoformat(row["first_day"]),
+        last_day=date.fromisoformat(row["last_day"]),
+        bars=row["bars"],
+        size=row["size"],
+        modified=row["modified"],
+        crc=row["crc"],
+        sha256=row["sha256"],
+        days=from_text(row["days"]),
     )

@@ -33,6 +33,7 @@ __all__ = [
     "safe_name",
     "symbol_of",
     "tags",
+    "unit_csv_name",
 ]
 
 FAILED_CSV = "failed.csv"
@@ -85,14 +86,19 @@ def safe_name(symbol: str) -> str:
 
 
 def csv_name(symbol: str) -> str:
-    """Name of the ticker's complete CSV in the output directory."""
+    """Name of the ticker's local history in the output directory."""
     return f"{safe_name(symbol)}_historical.csv"
 
 
-def part_name(unit: Unit) -> str:
-    """Name of the unfinished CSV; it includes range and adjustment, as all ranges share the CSV's final name."""
+def unit_csv_name(unit: Unit) -> str:
+    """Name of a unit's own CSV, which lives until its bars are where they belong; it carries the unit's identity."""
     prices = "adjusted" if unit.adjusted else "unadjusted"
-    return f"{safe_name(unit.ticker.symbol)}_{unit.start}_{unit.end}_{prices}.csv.part"
+    return f"{safe_name(unit.ticker.symbol)}_{unit.start}_{unit.end}_{prices}.csv"
+
+
+def part_name(unit: Unit) -> str:
+    """Name of a unit's unfinished CSV."""
+    return f"{unit_csv_name(unit)}.part"
 
 
 def lzo_name(symbol: str) -> str:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from polygon_async.bars.page import Start
 from polygon_async.bars.part import Part, append_rows, finish, remove
 from polygon_async.errors import TickerError
-from polygon_async.model.layout import csv_name, part_name
+from polygon_async.model.layout import part_name, unit_csv_name
 from polygon_async.model.units import CsvFile, Progress
 
 if TYPE_CHECKING:
@@ -50,9 +50,9 @@ class CsvFetcher:
         resumed: ResumePoint | None = None,
         note: Callable[[Progress], Awaitable[None]] = _note_nothing,
     ) -> CsvFile | None:
-        """Fetch all bars of `unit` into its CSV; None if there are none.
+        """Fetch all bars of `unit` into its own CSV; None if there are none.
 
-        The file gets its final name when it is complete. However long the range, memory holds the pages in
+        The file gets its name when it is complete. However long the range, memory holds the pages in
         flight only. A part is kept only if a later run can resume it: `note` was told how far it has got, and
         the unit has not failed.
 
@@ -67,7 +67,7 @@ class CsvFetcher:
             RunError: its part may be left.
         """
         symbol = unit.ticker.symbol
-        path = self.directory / csv_name(symbol)
+        path = self.directory / unit_csv_name(unit)
         begun = Part(path=self.directory / part_name(unit))
         start = Start(part=begun) if resumed is None else resumed.start
         part = start.part or begun

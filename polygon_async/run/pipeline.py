@@ -81,13 +81,15 @@ async def download(
     stop = stop or asyncio.Event()
     async with contextlib.AsyncExitStack() as stack:
         run = await _opened(settings, tickers, redact=redact, stop=stop, stack=stack)
+        # What would lose bars is refused like any other wrong range: before the run is announced.
+        todo = await unless(stop, _what_is_left(run))
         _tell(run.settings, run.recorder.run, len(tickers))
         for watcher in watchers:
             await stack.enter_async_context(watcher.watch(run.counters, run.client.pace, len(tickers)))
         densities = asyncio.ensure_future(run.recorder.densities())
         calendar = asyncio.ensure_future(run.offload(prepare, tickers))
         stack.push_async_callback(asyncio.wait, [calendar, densities])
-        done = await _done(run, stop)
+        done = await _done(run, todo, stop)
         await calendar
         summary = await _summed_up(run, done, densities, stop)
     return replace(summary, seconds=run.seconds)
@@ -172,29 +174,34 @@ async def _opened(
     )
 
 
-async def _done(run: _Run, stop: asyncio.Event) -> _Done:
+async def _what_is_left(run: _Run) -> Todo:
+    upload = run.deliver is not None
+    return await what_is_left(
+        run.tickers,
+        run.settings,
+        recorder=run.recorder,
+        upload=upload,
+        keep=run.settings.keep_csv or not upload,
+        offload=run.offload,
+    )
+
+
+async def _done(run: _Run, todo: Todo, stop: asyncio.Event) -> _Done:
     """Do all of the run's work, or what of it can be done."""
     settings = run.settings
-    todo = Todo(units=(), done=(), has_earlier=False)
     outcomes = Outcomes(redact=run.redact, counters=run.counters, tickers=len(run.tickers), start=settings.start)
-
-    async def work() -> None:
-        nonlocal todo
-        upload = run.deliver is not None
-        todo = await what_is_left(run.tickers, settings, recorder=run.recorder, upload=upload)
-        await do(
-            todo,
-            settings,
-            outcomes=outcomes,
-            client=run.client,
-            recorder=run.recorder,
-            deliver=run.deliver,
-            offload=run.offload,
-            counters=run.counters,
-        )
-
+    work = do(
+        todo,
+        settings,
+        outcomes=outcomes,
+        client=run.client,
+        recorder=run.recorder,
+        deliver=run.deliver,
+        offload=run.offload,
+        counters=run.counters,
+    )
     watch = watch_space(settings.output_dir, space_needed(settings.concurrency), offload=run.offload)
-    interrupted, error = await _to_its_end(_beside(watch, work()), stop)
+    interrupted, error = await _to_its_end(_beside(watch, work), stop)
     return _Done(todo=todo, outcomes=outcomes.all, interrupted=interrupted, error=error)
 
 
@@ -220,18 +227,21 @@ async def do(
         if number % _AT_ONCE == 0:
             await asyncio.sleep(0)  # an interrupt is heard in between
     # Nothing is looked up for tickers that nobody tags.
-    tagged = [unit.ticker for unit, _ in todo.units] if deliver and settings.reference else []
-    slots = Slots(settings.concurrency, waiting=len(todo.units))
+    tagged = [pending.unit.ticker for pending in todo.pending] if deliver and settings.reference else []
+    modified = recorder.run.collected.replace(second=0).timestamp()
+    slots = Slots(settings.concurrency, waiting=len(todo.pending))
     fetch_csv = CsvFetcher(
         source=RestSource(client=client, counters=counters, slots=slots),
         directory=settings.output_dir,
-        modified=recorder.run.collected.replace(second=0).timestamp(),
+        modified=modified,
         offload=offload,
         counters=counters,
     )
     steps = UnitSteps(
         directory=settings.output_dir,
         keep_csv=settings.keep_csv,
+        force=settings.force,
+        modified=modified,
         fetch_csv=fetch_csv,
         slots=slots,
         recorder=recorder,
@@ -240,12 +250,12 @@ async def do(
         offload=offload,
         counters=counters,
     )
-    await run_units(todo.units, steps, outcomes, concurrency=settings.concurrency)
+    await run_units(todo.pending, steps, outcomes, concurrency=settings.concurrency)
 
 
 async def _summed_up(run: _Run, done: _Done, densities: Awaitable[Mapping[str, float]], stop: asyncio.Event) -> Summary:
     """The summary of a run whose work has ended; lists, report and ledger have it, too."""
-    settings, units = run.settings, [unit for unit, _ in done.todo.units]
+    settings, units = run.settings, [pending.unit for pending in done.todo.pending]
     findings = await no_look(offload=run.offload)
     interrupted, error = done.interrupted, done.error
     if not interrupted:

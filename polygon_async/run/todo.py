@@ -7,17 +7,20 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from polygon_async.bars.history import holds
 from polygon_async.bars.part import remove
 from polygon_async.bars.resume import remove_csv
-from polygon_async.model.layout import lzo_name
+from polygon_async.errors import ConfigError
+from polygon_async.model.layout import lzo_name, unit_csv_name
 from polygon_async.model.states import FetchState, OutcomeState
 from polygon_async.model.units import Outcome, Unit
+from polygon_async.run.local import Act, Local, find_history, judge, refusal
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
-    from polygon_async.ledger.entries import Held, UnitRecord
+    from polygon_async.ledger.entries import Held, LocalHistory, UnitRecord
     from polygon_async.ledger.recorder import Recorder
     from polygon_async.model.tickers import Ticker
     from polygon_async.settings.settings import Settings
@@ -25,15 +28,23 @@ if TYPE_CHECKING:
 
 __all__ = ["Pending", "Todo", "by_start", "counts", "ended_before", "tidy", "units_of", "what_is_left"]
 
-Pending = tuple[Unit, "UnitRecord | None"]
-"""A unit, and what the ledger knows of it."""
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """A unit that is not done."""
+
+    unit: Unit
+    record: UnitRecord | None
+    """What the ledger knows of it."""
+    local: Local
+    """What its bars do to the ticker's local history."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Todo:
     """What is left to do of a run, and what is not."""
 
-    units: Sequence[Pending]
+    pending: Sequence[Pending]
     """In the order of the tickers."""
     done: Sequence[Outcome]
     """How the others ended in earlier runs."""
@@ -41,38 +52,70 @@ class Todo:
     """Whether the ledger holds bars from before the range, where only what is new was asked for."""
 
 
-async def what_is_left(tickers: Sequence[Ticker], settings: Settings, *, recorder: Recorder, upload: bool) -> Todo:
-    """What is left to do, by what the ledger knows.
+async def what_is_left(
+    tickers: Sequence[Ticker], settings: Settings, *, recorder: Recorder, upload: bool, keep: bool, offload: Threads
+) -> Todo:
+    """What is left to do, by what the ledger knows and the local histories hold.
 
     Args:
         tickers: The universe.
         settings: What is asked for.
         recorder: Knows the ledger.
         upload: Whether objects are wanted, and not CSVs only.
+        keep: Whether the units' bars go to the local histories.
+        offload: Looks at files.
+
+    Raises:
+        ConfigError: a unit would lose bars of a local history.
     """
     held = await recorder.held(adjusted=settings.adjusted) if settings.since_last else {}
     units, done = units_of(tickers, settings, held)
     records: dict[str, UnitRecord] = {}
     for alike in by_start(units) if not settings.force else ():
         records |= await recorder.standings(alike)
-    todo: list[Pending] = []
+    left: list[tuple[Unit, UnitRecord | None]] = []
     for unit in units:
         record = records.get(unit.ticker.symbol)
         before = ended_before(unit, record, run=recorder.run.id, upload=upload)
         if before is None:
-            todo.append((unit, record))
+            left.append((unit, record))
         else:
             done.append(before)
-    return Todo(units=todo, done=done, has_earlier=any(ticker.symbol in held for ticker in tickers))
+    histories = await recorder.histories()
+    pending = await offload(_placed, left, settings, histories, keep)
+    return Todo(pending=pending, done=done, has_earlier=any(ticker.symbol in held for ticker in tickers))
+
+
+def _placed(
+    left: Sequence[tuple[Unit, UnitRecord | None]],
+    settings: Settings,
+    histories: Mapping[str, Sequence[LocalHistory]],
+    keep: bool,
+) -> list[Pending]:
+    """The units with what their bars do to the local histories; or none of them, where one must not do it."""
+    placed, refused = [], []
+    for unit, record in left:
+        known = histories.get(unit.ticker.symbol, ())
+        history = find_history(unit.ticker, settings.output_dir, known) if keep else None
+        local = judge(unit, history, source=settings.source, keep=keep, force=settings.force)
+        if local.act is Act.REFUSE and record is not None and record.csv is not None and holds(unit, record.csv):
+            local = Local(Act.LEAVE, history)
+        if local.act is Act.REFUSE:
+            refused.append((unit, local))
+        placed.append(Pending(unit, record, local))
+    if refused:
+        raise ConfigError(refusal(refused, settings.output_dir, source=settings.source))
+    return placed
 
 
 async def tidy(todo: Todo, directory: Path, *, keep_csv: bool, offload: Threads) -> None:
     """Remove what a run that was killed had no time to: compressed files, and CSVs whose object is confirmed."""
 
     def remove_all() -> None:
-        for unit in (*(unit for unit, _ in todo.units), *(outcome.unit for outcome in todo.done)):
+        for unit in (*(pending.unit for pending in todo.pending), *(outcome.unit for outcome in todo.done)):
             remove(directory / lzo_name(unit.ticker.symbol))
         for outcome in todo.done:
+            remove(directory / unit_csv_name(outcome.unit))
             if not keep_csv and outcome.csv is not None:
                 remove_csv(outcome.csv)
 

@@ -11,13 +11,17 @@ from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING
 
+from polygon_async.bars.history import extended, holds
 from polygon_async.bars.part import remove
-from polygon_async.bars.resume import resumption, whole_csv
+from polygon_async.bars.resume import recover_csv, resumption
+from polygon_async.errors import TickerError
+from polygon_async.ledger.entries import LocalHistory
 from polygon_async.ledger.events import Begun, Empty, Fetched, Progressed, Resumed, Uploaded, Uploading
 from polygon_async.model.counters import ASKING
-from polygon_async.model.layout import part_name
+from polygon_async.model.layout import csv_name, part_name, unit_csv_name
 from polygon_async.model.states import OutcomeState
 from polygon_async.model.units import NEW_YORK, CsvFile, Outcome, today
+from polygon_async.run.local import Act
 from polygon_async.run.todo import counts
 from polygon_async.system.files import disk_errors
 
@@ -31,7 +35,9 @@ if TYPE_CHECKING:
     from polygon_async.model.units import Progress, Unit
     from polygon_async.polygon.windows import Slots
     from polygon_async.run.fetch import CsvFetcher
+    from polygon_async.run.local import Local
     from polygon_async.run.tags import TagLookup
+    from polygon_async.run.todo import Pending
     from polygon_async.store.delivery import Delivery
     from polygon_async.system.threads import Threads
 
@@ -48,6 +54,10 @@ class UnitSteps:
     """Where CSVs and parts are."""
     keep_csv: bool
     """Whether a CSV stays when its object is confirmed."""
+    force: bool
+    """Whether bars that are nowhere else may be replaced by fewer."""
+    modified: float
+    """The date of this run's files, s UTC."""
     fetch_csv: CsvFetcher
     slots: Slots
     """Counts the units that wait and those that are being fetched."""
@@ -58,26 +68,40 @@ class UnitSteps:
     offload: Threads
     counters: Counters
 
-    async def fetch(self, unit: Unit, record: UnitRecord | None, *, priority: int) -> CsvFile | Outcome:
+    async def fetch(self, pending: Pending, *, priority: int) -> CsvFile | Outcome:
         """Fetch the unit into its CSV; its outcome where there is nothing to upload.
 
         Args:
-            unit: What to fetch.
-            record: What the ledger knows of it.
+            pending: What to fetch.
             priority: Of bodies that wait to be read, one with a lower priority comes first.
 
         Raises:
             TickerError: the unit has failed, and nothing of it is left.
             RunError: no unit can be fetched.
         """
-        csv, earlier = await self._csv(unit, record, priority)
+        unit = pending.unit
+        self.counters.in_flight[unit.ticker.symbol] = ASKING
+        with self.slots.begun():
+            found = await self._found(pending)
+            earlier = isinstance(found, CsvFile)
+            note = partial(self._progressed, unit)
+            if isinstance(found, CsvFile):
+                csv: CsvFile | None = found
+            else:
+                csv = await self.fetch_csv(unit, priority=priority, resumed=found, note=note)
         if csv is None:
+            await self.recorder.apply(Empty(unit=unit))
             return Outcome(unit=unit, state=OutcomeState.NO_DATA)
-        if self.deliver is None:
-            return Outcome(unit=unit, state=OutcomeState.SAVED, csv=csv, earlier=earlier)
-        return csv
+        csv = await self._settled(unit, csv, pending.local)
+        if self.deliver is not None:
+            return csv
+        if pending.local.act is Act.EXTEND and csv.path == self._own(unit):
+            with disk_errors(csv.path):
+                await self.offload(csv.path.unlink, missing_ok=True)
+            csv = self._in_history(unit, csv)
+        return Outcome(unit=unit, state=OutcomeState.SAVED, csv=csv, earlier=earlier)
 
-    async def store(self, unit: Unit, csv: CsvFile, record: UnitRecord | None) -> Outcome:
+    async def store(self, pending: Pending, csv: CsvFile) -> Outcome:
         """Compress and upload the unit's CSV, and read the object back.
 
         Raises:
@@ -85,53 +109,131 @@ class UnitSteps:
             RunError: no object can be stored.
         """
         assert self.deliver is not None  # noqa: S101 (for the type checker; without a bucket nothing is stored)
+        unit = pending.unit
         traded = datetime.fromtimestamp(csv.last / 1000, NEW_YORK).date()
         unit = replace(unit, ticker=await self.tags.described(unit.ticker, day=traded))
-        collected = self._collected(csv, record)
+        collected = self._collected(csv, pending.record)
         # Written down before the object is: whoever goes on after a kill looks under the same key.
         await self.recorder.apply(Uploading(unit=unit, csv=csv, collected=collected))
         on_stage = partial(self.counters.in_flight.__setitem__, unit.ticker.symbol)
         receipt, description = await self.deliver(unit, csv, collected=collected, on_stage=on_stage)
         await self.recorder.apply(Uploaded(unit=unit, receipt=receipt, tags=description.tags))
         self.counters.stored_bytes += receipt.size
-        if not self.keep_csv:
+        if not self.keep_csv or csv.path == self._own(unit):
             with disk_errors(csv.path):
                 await self.offload(csv.path.unlink, missing_ok=True)
-        return Outcome(unit=unit, state=OutcomeState.UPLOADED, csv=csv, receipt=receipt)
+        return Outcome(unit=unit, state=OutcomeState.UPLOADED, csv=self._in_history(unit, csv), receipt=receipt)
 
-    async def _csv(self, unit: Unit, record: UnitRecord | None, priority: int) -> tuple[CsvFile | None, bool]:
-        """The unit's CSV, None where the range is empty; and whether an earlier run had fetched it."""
-        self.counters.in_flight[unit.ticker.symbol] = ASKING
-        with self.slots.begun():
-            found = await self._found(unit, record)
-            if isinstance(found, CsvFile):
-                return found, True
-            note = partial(self._progressed, unit)
-            csv = await self.fetch_csv(unit, priority=priority, resumed=found, note=note)
-        if csv is None:
-            await self.recorder.apply(Empty(unit=unit))
-        else:
-            await self.recorder.apply(Fetched(unit=unit, csv=csv))
-        return csv, False
 
-    async def _found(self, unit: Unit, record: UnitRecord | None) -> CsvFile | ResumePoint | None:
+    async def _found(self, pending: Pending) -> CsvFile | ResumePoint | None:
         """What earlier runs left of the unit and can be used; the ledger then knows that it goes on, or begins."""
+        unit, record = pending.unit, pending.record
         if record is not None and counts(unit, record, run=self.recorder.run.id):
-            if record.csv is not None and await self.offload(whole_csv, record.csv):
-                return record.csv
-            # Adjusted prices change with every split: what was begun on another day may not fit what would follow.
-            if record.progress is not None and (not unit.adjusted or record.day == today()):
-                found = await self.offload(resumption, unit, self.directory, record.progress)
-                if isinstance(found, CsvFile):
-                    await self.recorder.apply(Fetched(unit=unit, csv=found))
-                elif found is not None:
-                    await self.recorder.apply(Resumed(unit=unit))
-                    log.info("%s resumes after %s bars", unit.ticker.symbol, f"{found.progress.bars:,}")
+            if record.csv is not None:
+                if self.deliver is None and await self.offload(holds, unit, record.csv):
+                    return record.csv
+                found = await self.offload(partial(recover_csv, unit, record.csv, modified=self.modified))
                 if found is not None:
                     return found
+            # Adjusted prices change with every split: what was begun on another day may not fit what would follow.
+            if record.progress is not None and (not unit.adjusted or record.day == today()):
+                resumed = await self.offload(resumption, unit, self.directory, record.progress)
+                if isinstance(resumed, CsvFile) and resumed.path != self._own(unit):
+                    await self.recorder.apply(Fetched(unit=unit, csv=resumed))
+                elif resumed is not None and not isinstance(resumed, CsvFile):
+                    await self.recorder.apply(Resumed(unit=unit))
+                    log.info("%s resumes after %s bars", unit.ticker.symbol, f"{resumed.progress.bars:,}")
+                if resumed is not None:
+                    return resumed
         await self.recorder.apply(Begun(unit=unit, day=today()))
         await self.offload(remove, self.directory / part_name(unit))
         return None
+
+    async def _settled(self, unit: Unit, csv: CsvFile, local: Local) -> CsvFile:
+        """Give the unit's bars their place in the local history, and tell the ledger that they are whole.
+
+        The ledger knows the history that is to come before the file has its name: whenever a run is killed, the
+        file that is there is one of those that the ledger knows.
+        """
+        if csv.path != self._own(unit):
+            return csv
+        try:
+            if local.act is Act.EXTEND:
+                return await self._extended(unit, csv, local)
+            if local.act is Act.REPLACE:
+                await self._check_replacement(unit, csv, local)
+                return await self._replaced(unit, csv, local)
+        except TickerError:
+            await self.offload.surely(partial(remove, csv.path))
+            raise
+        await self.recorder.apply(Fetched(unit=unit, csv=csv))
+        return csv
+
+    async def _replaced(self, unit: Unit, csv: CsvFile, local: Local) -> CsvFile:
+        history = await self._history(unit, csv.path, bars=csv.bars, sha256=csv.sha256, days=csv.days)
+        await self.recorder.apply(Fetched(unit=unit, csv=csv, history=history, before=local.history))
+        with disk_errors(self._whole(unit), name=TickerError):
+            await self.offload(csv.path.replace, self._whole(unit))
+        return replace(csv, path=self._whole(unit))
+
+    async def _extended(self, unit: Unit, csv: CsvFile, local: Local) -> CsvFile:
+        before, whole = local.history, self._whole(unit)
+        assert before is not None  # noqa: S101 (for the type checker; nothing is extended where nothing is)
+        new = whole.with_name(f".{whole.name}.new")
+        ends = await self.offload(partial(extended, whole, csv.path, new, modified=self.modified))
+        days = None if before.days is None or csv.days is None else before.days | csv.days
+        history = await self._history(unit, new, bars=ends.bars, crc=ends.crc, days=days)
+        history = replace(history, first_day=before.first_day)
+        await self.recorder.apply(Fetched(unit=unit, csv=csv, history=history, before=before))
+        with disk_errors(whole, name=TickerError):
+            await self.offload(new.replace, whole)
+        return csv
+
+    async def _check_replacement(self, unit: Unit, csv: CsvFile, local: Local) -> None:
+        """See that the only copy of bars is not replaced by fewer.
+
+        Raises:
+            TickerError: it would be.
+        """
+        before = local.history
+        if self.force or before is None or csv.bars >= before.bars:
+            return
+        stored = await self.recorder.stored_days(unit)
+        if before.days is not None and not before.days & ~stored:
+            return
+        raise TickerError(
+            f"the API has {csv.bars:,} bars of {unit.start} to {unit.end}, and {self._whole(unit)} holds"
+            f" {before.bars:,} that are in no store; move it away, or replace it with --force"
+        )
+
+    def _in_history(self, unit: Unit, csv: CsvFile) -> CsvFile:
+        """The unit's CSV as later runs look for it: its bars are in the local history, where they are kept."""
+        return replace(csv, path=self._whole(unit))
+
+    async def _history(
+        self, unit: Unit, path: Path, *, bars: int, days: int | None, crc: int | None = None, sha256: str | None = None
+    ) -> LocalHistory:
+        """What the file at `path` will be when it has the ticker's name."""
+        with disk_errors(path):
+            found = await self.offload(path.stat)
+        return LocalHistory(
+            source=self.recorder.source,
+            adjusted=unit.adjusted,
+            first_day=unit.start,
+            last_day=unit.end,
+            bars=bars,
+            size=found.st_size,
+            modified=found.st_mtime_ns,
+            crc=crc,
+            sha256=sha256,
+            days=days,
+        )
+
+    def _own(self, unit: Unit) -> Path:
+        return self.directory / unit_csv_name(unit)
+
+    def _whole(self, unit: Unit) -> Path:
+        return self.directory / csv_name(unit.ticker.symbol)
 
     async def _progressed(self, unit: Unit, progress: Progress) -> None:
         await self.recorder.apply(Progressed(unit=unit, progress=progress))

@@ -11,8 +11,7 @@ from polygon_async.model.units import Outcome
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from polygon_async.ledger.entries import UnitRecord
-    from polygon_async.model.units import CsvFile, Unit
+    from polygon_async.model.units import CsvFile
     from polygon_async.run.outcomes import Outcomes
     from polygon_async.run.todo import Pending
     from polygon_async.run.unit import UnitSteps
@@ -45,8 +44,8 @@ class _Workers:
         self._fetchers = range(min(concurrency, len(todo)))
         self._uploaders = self._fetchers if steps.deliver else range(0)
         # Bounded, so that a slow bucket slows the fetching and no files pile up.
-        self._queue: asyncio.Queue[tuple[int, Unit, UnitRecord | None] | None] = asyncio.Queue(concurrency)
-        self._handoff: asyncio.Queue[tuple[Unit, CsvFile, UnitRecord | None] | None] = asyncio.Queue(concurrency)
+        self._queue: asyncio.Queue[tuple[int, Pending] | None] = asyncio.Queue(concurrency)
+        self._handoff: asyncio.Queue[tuple[Pending, CsvFile] | None] = asyncio.Queue(concurrency)
         steps.counters.queues |= {"fetch": self._queue.qsize, "upload": self._handoff.qsize}
 
     async def __call__(self) -> None:
@@ -56,8 +55,8 @@ class _Workers:
             async with asyncio.TaskGroup() as fetching:
                 for _ in self._fetchers:
                     fetching.create_task(self._fetch_all())
-                for priority, (unit, record) in enumerate(self._todo):
-                    await self._queue.put((priority, unit, record))
+                for numbered in enumerate(self._todo):
+                    await self._queue.put(numbered)
                 for _ in self._fetchers:
                     await self._queue.put(None)
             for _ in self._uploaders:
@@ -66,19 +65,20 @@ class _Workers:
     async def _fetch_all(self) -> None:
         """One fetch worker: units from the queue, until there are no more."""
         while (queued := await self._queue.get()) is not None:
-            priority, unit, record = queued
+            priority, pending = queued
+            unit = pending.unit
             self._outcomes.begin(unit)
             async with self._outcomes.ending(unit, failure=Failed, apply=self._steps.recorder.apply):
-                fetched = await self._steps.fetch(unit, record, priority=priority)
+                fetched = await self._steps.fetch(pending, priority=priority)
                 if isinstance(fetched, Outcome):
                     self._outcomes.end(fetched)
                 else:
                     self._steps.counters.in_flight[unit.ticker.symbol] = "waiting for the bucket"
-                    await self._handoff.put((unit, fetched, record))
+                    await self._handoff.put((pending, fetched))
 
     async def _store_all(self) -> None:
         """One uploader: whole CSVs from the hand-off, until there are no more."""
         while (handed := await self._handoff.get()) is not None:
-            unit, csv, record = handed
-            async with self._outcomes.ending(unit, csv, failure=NotUploaded, apply=self._steps.recorder.apply):
-                self._outcomes.end(await self._steps.store(unit, csv, record))
+            pending, csv = handed
+            async with self._outcomes.ending(pending.unit, csv, failure=NotUploaded, apply=self._steps.recorder.apply):
+                self._outcomes.end(await self._steps.store(pending, csv))

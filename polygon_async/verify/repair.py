@@ -9,17 +9,18 @@ from __future__ import annotations
 import asyncio
 import logging
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import groupby
 from typing import TYPE_CHECKING
 
-from polygon_async.bars.resume import remove_csv, whole_csv
+from polygon_async.bars.resume import recover_csv, remove_csv
 from polygon_async.errors import TickerError, UploadFailed
 from polygon_async.ledger.entries import RunRequest
 from polygon_async.ledger.events import Uploaded, Uploading
 from polygon_async.ledger.ledger import open_ledger
 from polygon_async.ledger.recorder import open_recorder
 from polygon_async.model.counters import Counters
-from polygon_async.model.layout import CSV_SHA256
+from polygon_async.model.layout import CSV_SHA256, csv_name
 from polygon_async.model.states import OutcomeState
 from polygon_async.polygon.session import open_polygon
 from polygon_async.run.outcomes import Outcomes
@@ -134,7 +135,8 @@ class Repair:
         if recorded is None or recorded.sha256 is None or recorded.sha256 != expected.metadata[CSV_SHA256]:
             return None
         csv = recorded.csv_in(self.settings.output_dir, recorded.sha256)
-        return csv if await self.offload(whole_csv, csv) else None
+        modified = expected.collected.replace(second=0).timestamp()
+        return await self.offload(partial(recover_csv, _unit(expected), csv, modified=modified))
 
     async def _fetch(self, settings: Settings, absent: Sequence[Expected], recorder: Recorder) -> dict[str, CsvFile]:
         """Fetch units again; returns the CSVs of those that succeeded, by their object's key."""
@@ -149,7 +151,9 @@ class Repair:
         async with open_polygon(settings.access, offload=self.offload, counters=counters) as client:
             outcomes = Outcomes(redact=self.redact, counters=counters, tickers=len(absent), start=settings.start)
             tickers = [expected.ticker for expected in absent]
-            todo = await what_is_left(tickers, settings, recorder=recorder, upload=False)
+            todo = await what_is_left(
+                tickers, settings, recorder=recorder, upload=False, keep=False, offload=self.offload
+            )
             await do(
                 todo,
                 settings,
@@ -196,7 +200,7 @@ class Repair:
             return
         await recorder.apply(Uploaded(unit=unit, receipt=receipt, tags=description.tags))
         log.info("%s uploaded again, %s", unit.ticker.symbol, receipt.key)
-        if not self.settings.keep_csv:
+        if not self.settings.keep_csv or csv.path.name != csv_name(unit.ticker.symbol):
             await self.offload(remove_csv, csv)
 
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from polygon_async.bars.columns import CSV_HEADER
-from polygon_async.bars.history import Ends, crc_of, ends_of, extend, extract, look
+from polygon_async.bars.history import Ends, crc_of, ends_of, extended, extract, look
 from polygon_async.errors import TickerError
 
 if TYPE_CHECKING:
@@ -40,7 +40,10 @@ def test_every_minute_of_both_is_there_once_and_the_later_bar_counts(
     history.write_bytes(csv(sorted(old), "1", "True"))
     unit.write_bytes(csv(sorted(new), "222.5"))
 
-    found = extend(history, unit, modified=MODIFIED)
+    new_one = directory / "new.csv"
+    found = extended(history, unit, new_one, modified=MODIFIED)
+    assert history.read_bytes() == csv(sorted(old), "1", "True")
+    new_one.replace(history)
 
     assert marks(history) == dict.fromkeys(old, "1") | dict.fromkeys(new, "222.5")
     assert list(marks(history)) == sorted(old | new)
@@ -71,7 +74,8 @@ def test_a_long_history_is_found_by_bisection_and_kept(tmp_path: Path) -> None:
     history, unit = tmp_path / "A_historical.csv", tmp_path / "unit.csv"
     history.write_bytes(csv(list(range(0, 200_000, 2))))
     unit.write_bytes(csv([199_990, 199_999, 200_001], "2"))
-    found = extend(history, unit, modified=MODIFIED)
+    found = extended(history, unit, tmp_path / "new.csv", modified=MODIFIED)
+    (tmp_path / "new.csv").replace(history)
     assert found == Ends(bars=100_002, first=0, last=200_001 * MINUTE, crc=crc_of(history) or 0)
     assert history.stat().st_mtime == MODIFIED
 
@@ -82,8 +86,6 @@ def test_a_long_history_is_found_by_bisection_and_kept(tmp_path: Path) -> None:
         b"",
         CSV_HEADER,
         b"date,price\n1,2\n",
-        csv([1, 2])[:-3],
-        csv([1, 2]) + b"1,2,3\n",
         csv([2, 1]),
         b"\x00" * 50_000,
     ],
@@ -94,13 +96,22 @@ def test_what_is_no_csv_of_bars_is_not_taken_for_one(tmp_path: Path, text: bytes
     assert ends_of(path) is None
 
 
+@pytest.mark.parametrize("text", [csv([1, 2, 3])[:-3], csv([1, 2]) + b"1,2,3\n"])
+def test_a_cut_end_is_seen(tmp_path: Path, text: bytes) -> None:
+    path = tmp_path / "A_historical.csv"
+    path.write_bytes(text)
+    found = ends_of(path)
+    assert found is not None
+    assert (found.first, found.last, found.is_whole) == (MINUTE, 2 * MINUTE, False)
+
+
 def test_a_history_that_is_none_is_left_as_it_is(tmp_path: Path) -> None:
     history, unit = tmp_path / "A_historical.csv", tmp_path / "unit.csv"
     unit.write_bytes(csv([5]))
     for text in (b"date,price\n1,2\n", csv([1, 9])[:-4]):
         history.write_bytes(text)
         with pytest.raises(TickerError, match="no CSV of bars"):
-            extend(history, unit, modified=MODIFIED)
+            extended(history, unit, tmp_path / "new.csv", modified=MODIFIED)
         assert history.read_bytes() == text
         assert sorted(path.name for path in tmp_path.iterdir()) == ["A_historical.csv", "unit.csv"]
 

@@ -1,0 +1,170 @@
+"""What a ticker's local history holds in; what a unit's bars do to it, or why they must not, out.
+
+The file under a ticker's name is its local history. A unit that continues it extends it, one whose range covers it
+replaces it, and any other is refused before a request is spent. Blocking where it looks at files.
+"""
+
+from __future__ import annotations
+
+import enum
+import hashlib
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+from polygon_async.bars.history import crc_of, ends_of, look
+from polygon_async.ledger.entries import LocalHistory
+from polygon_async.model.layout import csv_name
+from polygon_async.model.sessions import sessions
+from polygon_async.model.tickers import AssetType
+from polygon_async.model.units import NEW_YORK
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import date
+    from pathlib import Path
+
+    from polygon_async.model.tickers import Ticker
+    from polygon_async.model.units import Unit
+
+__all__ = ["Act", "Local", "find_history", "judge", "refusal"]
+
+_MOST_NAMED = 3
+_LONGEST_BREAK = timedelta(days=30)
+"""Between two sessions; no exchange was ever closed for longer since 1970."""
+
+
+class Act(enum.Enum):
+    """What a unit's bars do to the file under the ticker's name."""
+
+    REPLACE = enum.auto()
+    """They become it; there may be none yet."""
+    EXTEND = enum.auto()
+    """They are joined to it."""
+    LEAVE = enum.auto()
+    """Nothing: it is left alone, as CSVs are not kept."""
+    REFUSE = enum.auto()
+    """They would lose bars."""
+
+
+@dataclass(frozen=True, slots=True)
+class Local:
+    """A unit's place in the local history."""
+
+    act: Act
+    history: LocalHistory | None = None
+    """What is there; None for nothing that holds bars."""
+
+
+def judge(unit: Unit, history: LocalHistory | None, *, source: str, keep: bool, force: bool) -> Local:
+    """What the unit's bars do to the history.
+
+    Args:
+        unit: What is to be fetched.
+        history: What is there.
+        source: Where the unit's bars come from.
+        keep: Whether the unit's bars go to the local history.
+        force: Whether bars may be lost.
+    """
+    if not keep:
+        return Local(Act.LEAVE, history)
+    if history is None:
+        return Local(Act.REPLACE)
+    if unit.start <= history.first_day and unit.end >= history.last_day:
+        return Local(Act.REPLACE, history)
+    if history.is_whole and not _is_other(unit, history, source) and _continues(unit, history):
+        return Local(Act.EXTEND, history)
+    return Local(Act.REPLACE if force else Act.REFUSE, history)
+
+
+def refusal(refused: Sequence[tuple[Unit, Local]], directory: Path, *, source: str) -> str:
+    """The line that refuses units which would lose bars of histories."""
+    named = []
+    for unit, local in refused[:_MOST_NAMED]:
+        history = local.history
+        assert history is not None  # noqa: S101 (for the type checker; nothing is lost where there is none)
+        why = "" if history.is_whole else ", and its end is cut"
+        why = why or (", of other prices or another source" if _is_other(unit, history, source) else "")
+        named.append(
+            f"{directory / csv_name(unit.ticker.symbol)} holds {history.bars:,} bars of"
+            f" {history.first_day} to {history.last_day}{why}"
+        )
+    more = f" (and {len(refused) - _MOST_NAMED:,} more files)" if len(refused) > _MOST_NAMED else ""
+    start, end = refused[0][0].start, refused[0][0].end
+    return (
+        f"{'; '.join(named)}{more}: {start} to {end} neither covers nor continues that, and would lose bars;"
+        " choose another --output-dir, another range, or --force to replace it"
+    )
+
+
+def find_history(ticker: Ticker, directory: Path, known: Sequence[LocalHistory]) -> LocalHistory | None:
+    """What the file under the ticker's name holds; None where there is none, or it holds no bars.
+
+    Args:
+        ticker: Whose file.
+        directory: Where it is.
+        known: What the ledger knows of files of this name; that of the present file is believed, by size
+            and date or else by its content. What it does not know is read.
+    """
+    path = directory / csv_name(ticker.symbol)
+    seen = look(path)
+    if seen is None:
+        return None
+    alike = [history for history in known if history.size == seen.size]
+    for history in alike:
+        if history.modified == seen.modified:
+            return history
+    for history in alike:
+        if _has_content(path, history):
+            return history
+    found = ends_of(path)
+    if found is None:
+        return None
+    first, last = (_day(moment, ticker.market) for moment in (found.first, found.last))
+    return LocalHistory(
+        source=None,
+        adjusted=None,
+        first_day=first,
+        last_day=last,
+        bars=found.bars,
+        size=seen.size,
+        modified=seen.modified,
+        crc=found.crc,
+        sha256=None,
+        days=None,
+        is_whole=found.is_whole,
+    )
+
+
+def _continues(unit: Unit, history: LocalHistory) -> bool:
+    """Whether the unit goes on where the history ends, without a session in between."""
+    if not history.first_day < unit.start or unit.end < history.last_day:
+        return False
+    between = history.last_day + timedelta(days=1), unit.start - timedelta(days=1)
+    if between[0] > between[1]:
+        return True
+    if between[1] - between[0] > _LONGEST_BREAK:
+        return False
+    try:
+        return not sessions(unit.ticker.market, *between).days
+    except ValueError:  # the calendar does not reach there
+        return False
+
+
+def _is_other(unit: Unit, history: LocalHistory, source: str) -> bool:
+    """Whether the history's bars are not known to be of the same prices and source."""
+    return history.adjusted is not unit.adjusted or history.source != source
+
+
+def _has_content(path: Path, history: LocalHistory) -> bool:
+    if history.crc is not None:
+        return crc_of(path) == history.crc
+    if history.sha256 is None:
+        return False
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest() == history.sha256
+
+
+def _day(moment: int, market: AssetType) -> date:
+    zone = UTC if market in {AssetType.CRYPTO, AssetType.FOREX} else NEW_YORK
+    return datetime.fromtimestamp(moment / 1000, zone).date()

@@ -1,0 +1,200 @@
+"""The file under a ticker's name is its local history: it grows, and never loses a bar that is nowhere else."""
+
+from __future__ import annotations
+
+import datetime as dt
+import os
+from typing import TYPE_CHECKING
+
+import pytest
+from conftest import csv_of, names
+from stored import decompressed, keys, stored
+
+from polygon_async.ledger.ledger import open_ledger
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from conftest import Program
+
+    from polygon_async.sandbox import Sandbox
+
+MONDAY = dt.date(2026, 3, 2)
+TUESDAY, WEDNESDAY, THURSDAY, FRIDAY = (MONDAY + dt.timedelta(days=days) for days in (1, 2, 3, 4))
+NEXT_MONDAY = dt.date(2026, 3, 9)
+NAME = "QQ_historical.csv"
+QQ = ("--tickers", "QQ", "--rate", "unlimited")
+
+
+def days(first: dt.date, last: dt.date) -> tuple[str, ...]:
+    return "--from", f"{first}", "--to", f"{last}"
+
+
+def truth(box: Sandbox, first: dt.date, last: dt.date) -> str:
+    return csv_of(box.market.days("QQ", first, last))
+
+
+@pytest.mark.parametrize("upload", [(), ("--no-upload",)], ids=["uploaded", "saved"])
+def test_a_run_that_continues_it_extends_it(
+    upload: tuple[str, ...], program: Program, sandbox: Callable[..., Sandbox]
+) -> None:
+    box, output = sandbox(), program.directory / "output"
+    assert program(*QQ, *upload, *days(MONDAY, TUESDAY), box=box).code == 0
+    for night in (WEDNESDAY, THURSDAY, FRIDAY, NEXT_MONDAY):
+        ended = program(*QQ, *upload, "--from", "last", "--to", f"{night}", box=box)
+        assert ended.code == 0, ended.err
+    assert (output / NAME).read_text() == truth(box, MONDAY, NEXT_MONDAY)
+    assert names(output) == [NAME]
+    if upload:
+        return
+    # An object holds what was new on its night only.
+    nights = [(MONDAY, TUESDAY), (WEDNESDAY, WEDNESDAY), (THURSDAY, THURSDAY), (FRIDAY, FRIDAY)]
+    nights.append((FRIDAY + dt.timedelta(days=1), NEXT_MONDAY))
+    told = {(item.metadata["from"], item.metadata["to"]): decompressed(item).decode() for item in stored(box)}
+    assert told == {(f"{first}", f"{last}"): truth(box, first, last) for first, last in nights}
+
+
+def test_the_same_command_again_asks_nothing(program: Program, sandbox: Callable[..., Sandbox]) -> None:
+    box = sandbox()
+    first, second = (*QQ, "--no-upload", *days(MONDAY, TUESDAY)), (*QQ, "--no-upload", *days(WEDNESDAY, THURSDAY))
+    assert (program(*first, box=box).code, program(*second, box=box).code) == (0, 0)
+    before = (program.directory / "output" / NAME).read_bytes()
+    box.forget_requests()
+    for command in (first, second):
+        ended = program(*command, "--json", box=box)
+        assert (ended.code, ended.summary["tickers"]["earlier"]) == (0, 1), ended.err
+    assert box.requests == []
+    assert (program.directory / "output" / NAME).read_bytes() == before
+
+
+def test_what_was_saved_is_uploaded_out_of_it(program: Program, sandbox: Callable[..., Sandbox]) -> None:
+    box = sandbox()
+    for first, last in ((MONDAY, TUESDAY), (WEDNESDAY, THURSDAY)):
+        assert program(*QQ, "--no-upload", *days(first, last), box=box).code == 0
+    box.forget_requests()
+    for first, last in ((MONDAY, TUESDAY), (WEDNESDAY, THURSDAY)):
+        ended = program(*QQ, "--no-reference", *days(first, last), box=box)
+        assert ended.code == 0, ended.err
+    assert box.requests == []
+    assert {decompressed(item).decode() for item in stored(box)} == {
+        truth(box, MONDAY, TUESDAY),
+        truth(box, WEDNESDAY, THURSDAY),
+    }
+    assert names(program.directory / "output") == [NAME]
+
+
+def test_a_range_that_covers_it_replaces_it(program: Program, sandbox: Callable[..., Sandbox]) -> None:
+    box = sandbox()
+    for first, last in ((WEDNESDAY, THURSDAY), (TUESDAY, THURSDAY), (MONDAY, FRIDAY)):
+        assert program(*QQ, "--no-upload", *days(first, last), box=box).code == 0
+        assert (program.directory / "output" / NAME).read_text() == truth(box, first, last)
+
+
+@pytest.mark.parametrize(
+    ("first", "last"),
+    [(TUESDAY, TUESDAY), (MONDAY, TUESDAY), (MONDAY - dt.timedelta(days=7), MONDAY), (NEXT_MONDAY,) * 2],
+)
+def test_any_other_range_is_refused_before_a_request(
+    first: dt.date, last: dt.date, program: Program, sandbox: Callable[..., Sandbox]
+) -> None:
+    box, path = sandbox(), program.directory / "output" / NAME
+    assert program(*QQ, *days(MONDAY, WEDNESDAY), box=box).code == 0
+    before = path.read_text()
+    box.forget_requests()
+
+    refused = program(*QQ, *days(first, last), box=box)
+
+    assert (refused.code, box.requests) == (2, []), refused.err
+    assert refused.error == (
+        f"polygon-async: error: output/{NAME} holds {before.count(chr(10)) - 1:,} bars of {MONDAY} to {WEDNESDAY}:"
+        f" {first} to {last} neither covers nor continues that, and would lose bars;"
+        " choose another --output-dir, another range, or --force to replace it"
+    )
+    assert path.read_text() == before
+    assert len(keys(box)) == 1
+    assert program(*QQ, *days(first, last), "--output-dir", "other", box=box).code == 0
+    assert program(*QQ, *days(first, last), "--force", box=box).code == 0
+    assert path.read_text() == truth(box, first, last)
+
+
+def test_other_prices_do_not_continue_it(program: Program, sandbox: Callable[..., Sandbox]) -> None:
+    box = sandbox()
+    assert program(*QQ, "--no-upload", *days(MONDAY, TUESDAY), box=box).code == 0
+    box.forget_requests()
+    ended = program(*QQ, "--no-upload", "--no-adjusted", *days(WEDNESDAY, WEDNESDAY), box=box)
+    assert (ended.code, box.requests) == (2, [])
+    assert "of other prices or another source" in ended.error
+
+
+@pytest.mark.parametrize("touch", ["cut", "edited", "dated"])
+def test_a_file_that_somebody_touched_is_judged_by_what_it_holds(
+    touch: str, program: Program, sandbox: Callable[..., Sandbox]
+) -> None:
+    box, path = sandbox(), program.directory / "output" / NAME
+    assert program(*QQ, "--no-upload", *days(MONDAY, TUESDAY), box=box).code == 0
+    text = path.read_text()
+    if touch == "cut":
+        path.write_text(text[: len(text) // 2])
+    elif touch == "edited":
+        path.write_text("".join(text.splitlines(keepends=True)[:-5]))
+    os.utime(path, (1_000_000_000, 1_000_000_000))
+    before = path.read_text()
+    box.forget_requests()
+    ended = program(*QQ, "--no-upload", *days(WEDNESDAY, WEDNESDAY), box=box)
+    if touch == "dated":
+        assert ended.code == 0, ended.err
+        assert path.read_text() == truth(box, MONDAY, WEDNESDAY)
+        return
+    assert (ended.code, box.requests) == (2, [])
+    assert path.read_text() == before
+    # What covers it, and has no fewer bars, replaces it.
+    assert program(*QQ, "--no-upload", *days(MONDAY, WEDNESDAY), box=box).code == 0
+    assert path.read_text() == truth(box, MONDAY, WEDNESDAY)
+
+
+def test_the_only_copy_is_never_replaced_by_fewer_bars(program: Program, sandbox: Callable[..., Sandbox]) -> None:
+    box, path = sandbox(), program.directory / "output" / NAME
+    path.parent.mkdir()
+    # The file of another program, or of an API that has lost a bar since.
+    first, rest = truth(box, MONDAY, FRIDAY).split("\n", 1)
+    path.write_text(f"{first}\n0.5,0.5,0.5,0.5,1,,{box.market.days('QQ', MONDAY, MONDAY)[0].t - 60_000},,\n{rest}")
+    before = path.read_text()
+    wide = days(MONDAY, FRIDAY)
+
+    ended = program(*QQ, "--no-upload", *wide, box=box)
+    assert ended.code == 1, ended.err
+    assert "that are in no store; move it away, or replace it with --force" in ended.err
+    assert path.read_text() == before
+    assert names(path.parent) == [NAME, "failed.csv"]
+    assert program(*QQ, "--no-upload", *wide, "--force", box=box).code == 0
+    assert path.read_text() == truth(box, MONDAY, FRIDAY)
+
+
+def test_without_keeping_csvs_a_history_is_left_alone(program: Program, sandbox: Callable[..., Sandbox]) -> None:
+    box, path = sandbox(), program.directory / "output" / NAME
+    assert program(*QQ, *days(MONDAY, WEDNESDAY), box=box).code == 0
+    before = path.read_bytes()
+    for first, last in ((TUESDAY, TUESDAY), (THURSDAY, THURSDAY), (MONDAY, FRIDAY)):
+        assert program(*QQ, "--no-keep-csv", *days(first, last), box=box).code == 0
+        assert path.read_bytes() == before
+    assert names(path.parent) == [NAME]
+    assert len(keys(box)) == 4
+
+
+def test_a_ledger_without_histories_knows_the_file_that_it_wrote(
+    program: Program, sandbox: Callable[..., Sandbox]
+) -> None:
+    """As an older version left it: the table is filled from what the ledger knows of units."""
+    box, path = sandbox(), program.directory / "output" / NAME
+    assert program(*QQ, "--no-upload", *days(MONDAY, TUESDAY), box=box).code == 0
+    take_histories_away(path.parent)
+    assert program(*QQ, "--no-upload", *days(WEDNESDAY, WEDNESDAY), box=box).code == 0
+    assert path.read_text() == truth(box, MONDAY, WEDNESDAY)
+
+
+def take_histories_away(directory: Path) -> None:
+    """Bring a ledger back to the version of the tables that knew no histories."""
+    with open_ledger(directory) as ledger:
+        version = ledger._connection.execute("PRAGMA user_version").fetchone()[0]
+        ledger._connection.executescript(f"DROP TABLE history; PRAGMA user_version = {version - 1};")
