@@ -199,6 +199,7 @@ LINES = [
     benign("next_key"),
     benign("next_blank"),
     benign("huge", changed=huge),
+    benign(f"late={DAY - dt.timedelta(days=1)}"),
     benign("vwap_outside", changed=vwap_outside),
     benign("no_field=vw", changed=partial(middle, vw="")),
     benign("no_field=n", changed=partial(middle, n="")),

@@ -42,6 +42,11 @@ _SHARED: Mapping[str, Mapping[str, Any]] = {
         "metavar": "DATE",
         "help": "last day, inclusive (default: yesterday in New York) [POLYGON_TO]",
     },
+    "--look-back": {
+        "metavar": "N",
+        "help": "with --from last: sessions without a bar are asked for again while they are among the last N held"
+        f" (default: {DEFAULTS['look_back']}) [POLYGON_LOOK_BACK]",
+    },
     "--adjusted": {
         "action": argparse.BooleanOptionalAction,
         "default": True,

@@ -56,6 +56,10 @@ class Held:
     csv: CsvFile
     receipt: Receipt | None
     """None where no object was asked for."""
+    born: date
+    """The day of the oldest bar."""
+    days: int
+    """The last days that have bars (see `days`): those of about as many days back from `until` as were asked for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -36,6 +36,7 @@ from polygon_async.ledger.rows import (
     RECORD_COLUMNS,
     SAME_UNIT,
     csv_columns,
+    days_in,
     held_in,
     history_columns,
     history_in,
@@ -44,10 +45,10 @@ from polygon_async.ledger.rows import (
     record_in,
     unit_identity,
 )
-from polygon_async.model.days import from_text
+from polygon_async.model.days import from_text, moment_day
 from polygon_async.model.layout import LEDGER, TIMEFRAME
 from polygon_async.model.states import FetchState, RunState, UploadState
-from polygon_async.model.tickers import Listing
+from polygon_async.model.tickers import AssetType, Listing
 
 if TYPE_CHECKING:
     import sqlite3
@@ -133,46 +134,85 @@ class Ledger:
         with said_of(self._path):
             return {row["ticker"]: record_in(row, self._path.parent) for row in rows if row["ticker"] in wanted}
 
-    def held(self, *, source: str, destination: str | None, adjusted: bool) -> dict[str, Held]:
-        """The newest bars that are held of each ticker; those of which an object was to be and is not don't count."""
-        rows = self._rows(
-            f"SELECT {RECORD_COLUMNS}, unit.first_day, unit.last_day,"
-            # SQLite takes the other columns from the row that has the greatest.
-            " max(min(unit.last_day, date(unit.day, '-1 day'))) AS until"
+    def held(self, *, source: str, destination: str | None, adjusted: bool, back: int) -> dict[str, Held]:
+        """What is held of each ticker; bars of which an object was to be and is not don't count.
+
+        Args:
+            source: Where the bars come from.
+            destination: Where the objects are; None where CSVs are all that is wanted.
+            adjusted: Whether the prices are.
+            back: How many days before the last one held the days with bars are told.
+        """
+        values = {
+            "source": source,
+            "timeframe": TIMEFRAME,
+            "adjusted": adjusted,
+            "destination": destination,
+            "fetched": FetchState.FETCHED,
+            "uploaded": UploadState.UPLOADED,
+            "back": f"-{back} days",
+        }
+        units = (
             " FROM unit LEFT JOIN upload ON upload.unit = unit.id AND destination = :destination"
             " WHERE source = :source AND timeframe = :timeframe AND adjusted = :adjusted AND unit.state = :fetched"
             " AND (:destination IS NULL OR (upload.state = :uploaded AND upload.sha256 = unit.sha256))"
-            " GROUP BY unit.ticker",
-            {
-                "source": source,
-                "timeframe": TIMEFRAME,
-                "adjusted": adjusted,
-                "destination": destination,
-                "fetched": FetchState.FETCHED,
-                "uploaded": UploadState.UPLOADED,
-            },
         )
+        until = "max(min(unit.last_day, date(unit.day, '-1 day')))"
+        oldest = self._rows(f"SELECT unit.ticker, min(unit.first) AS first{units} GROUP BY unit.ticker", values)
+        days: defaultdict[str, int] = defaultdict(int)
+        recent = self._rows(
+            f"WITH last AS (SELECT unit.ticker AS name, {until} AS until{units} GROUP BY unit.ticker)"
+            f" SELECT unit.ticker, unit.first_day, unit.last_day, unit.days{units}"
+            " AND unit.last_day >= (SELECT date(until, :back) FROM last WHERE name = unit.ticker)",
+            values,
+        )
+        # SQLite takes the other columns from the row that has the greatest.
+        newest = self._rows(
+            f"SELECT {RECORD_COLUMNS}, unit.first_day, unit.last_day, {until} AS until{units} GROUP BY unit.ticker",
+            values,
+        )
+        held: dict[str, Held] = {}
         with said_of(self._path):
-            return {row["ticker"]: held for row in rows if (held := held_in(row, self._path.parent)) is not None}
+            born = {row["ticker"]: moment_day(row["first"], AssetType.of(row["ticker"])) for row in oldest}
+            for row in recent:
+                days[row["ticker"]] |= days_in(row)
+            for row in newest:
+                ticker = row["ticker"]
+                found = held_in(row, self._path.parent, born=born[ticker], days=days[ticker])
+                if found is not None:
+                    held[ticker] = found
+        return held
+
+    def lives(self, *, source: str, adjusted: bool) -> dict[str, tuple[int, int]]:
+        """The starts of the first and the last bar that were fetched of each ticker, ms UTC."""
+        rows = self._rows(
+            "SELECT ticker, min(first) AS first, max(last) AS last FROM unit WHERE source = :source"
+            " AND timeframe = :timeframe AND adjusted = :adjusted AND state = :fetched GROUP BY ticker",
+            {"source": source, "timeframe": TIMEFRAME, "adjusted": adjusted, "fetched": FetchState.FETCHED},
+        )
+        return {row["ticker"]: (row["first"], row["last"]) for row in rows}
 
     def histories(self) -> dict[str, list[LocalHistory]]:
         """What files under the tickers' names are known to hold, by symbol."""
         found: defaultdict[str, list[LocalHistory]] = defaultdict(list)
-        for row in self._do("SELECT * FROM history", {}):
-            found[row["ticker"]].append(history_in(row))
+        rows = self._rows("SELECT * FROM history", {})
+        with said_of(self._path):
+            for row in rows:
+                found[row["ticker"]].append(history_in(row))
         return found
 
     def stored_days(self, unit: Unit, *, source: str) -> int:
         """The days (see `days`) of which a store holds the ticker's bars, of these prices."""
-        rows = self._do(
+        rows = self._rows(
             "SELECT unit.days FROM unit JOIN upload ON upload.unit = unit.id AND upload.sha256 = unit.sha256"
             " WHERE source = :source AND ticker = :ticker AND timeframe = :timeframe AND adjusted = :as_adjusted"
             " AND upload.state = :uploaded",
             {**unit_identity(unit, source), "uploaded": UploadState.UPLOADED},
         )
         stored = 0
-        for row in rows:
-            stored |= from_text(row["days"]) or 0
+        with said_of(self._path):
+            for row in rows:
+                stored |= from_text(row["days"]) or 0
         return stored
 
     def destination_of(self, bucket: str) -> str:

@@ -85,10 +85,15 @@ class Recorder:
         """What is known of units that differ in their ticker only, by its symbol."""
         return await self._thread(self._ledger.standings, units, source=self._source, destination=self._destination)
 
-    async def held(self, *, adjusted: bool) -> dict[str, Held]:
-        """The newest bars that are held of each ticker where this run's are to go, by symbol."""
+    async def held(self, *, adjusted: bool, back: int) -> dict[str, Held]:
+        """What is held of each ticker where this run's bars are to go, by symbol; its days for `back` days back."""
         destination = self._destination or None
-        return await self._thread(self._ledger.held, source=self._source, destination=destination, adjusted=adjusted)
+        ask = partial(self._ledger.held, source=self._source, destination=destination, adjusted=adjusted, back=back)
+        return await self._thread(ask)
+
+    async def lives(self, *, adjusted: bool) -> dict[str, tuple[int, int]]:
+        """The starts of the first and the last bar that were fetched of each ticker (ms UTC), by symbol."""
+        return await self._thread(partial(self._ledger.lives, source=self._source, adjusted=adjusted))
 
     async def histories(self) -> dict[str, list[LocalHistory]]:
         """What files under the tickers' names are known to hold, by symbol."""

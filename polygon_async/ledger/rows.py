@@ -6,7 +6,7 @@ from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING
 
 from polygon_async.ledger.entries import Held, LocalHistory, UnitRecord
-from polygon_async.model.days import from_text, to_text
+from polygon_async.model.days import days_between, from_text, to_text
 from polygon_async.model.layout import TIMEFRAME, csv_name
 from polygon_async.model.states import FetchState, UploadState
 from polygon_async.model.units import CsvFile, Progress, Receipt
@@ -23,6 +23,7 @@ __all__ = [
     "RECORD_COLUMNS",
     "SAME_UNIT",
     "csv_columns",
+    "days_in",
     "held_in",
     "history_columns",
     "history_in",
@@ -110,13 +111,28 @@ def record_in(row: sqlite3.Row, directory: Path) -> UnitRecord:
     )
 
 
-def held_in(row: sqlite3.Row, directory: Path) -> Held | None:
+def held_in(row: sqlite3.Row, directory: Path, *, born: date, days: int) -> Held | None:
     """What such a row, with the range's days and `until`, holds of a ticker; None where its CSV is not whole."""
     record = record_in(row, directory)
     if record.csv is None:
         return None
     first, last, until = (date.fromisoformat(row[name]) for name in ("first_day", "last_day", "until"))
-    return Held(first_day=first, last_day=last, until=until, csv=record.csv, receipt=record.receipt)
+    return Held(
+        first_day=first,
+        last_day=last,
+        until=until,
+        csv=record.csv,
+        receipt=record.receipt,
+        born=born,
+        days=days,
+    )
+
+
+def days_in(row: sqlite3.Row) -> int:
+    """The days of a unit that have bars; where an older version did not note them, all of its range."""
+    known = from_text(row["days"])
+    first, last = (date.fromisoformat(row[name]) for name in ("first_day", "last_day"))
+    return days_between(first, last) if known is None else known
 
 
 def _progress(row: sqlite3.Row) -> Progress:

@@ -27,6 +27,7 @@ __all__ = [
     "ends_of",
     "from_text",
     "iso_dates_of",
+    "moment_day",
     "plausible_day",
     "set_of",
     "since",
@@ -68,6 +69,11 @@ def days_of(stamps: NDArray[np.int64], market: AssetType) -> int:
     first = [True]
     first += (numbers[1:] != numbers[:-1]).tolist()
     return sum(1 << number for number in numbers[first].tolist() if number >= 0)
+
+
+def moment_day(moment: int, market: AssetType) -> date:
+    """The day of a bar that starts at `moment` (ms UTC), as `days_of` counts days."""
+    return _EPOCH + timedelta(days=(moment - (0 if market in _UTC else _NEW_YORK_MS)) // _DAY_MS)
 
 
 def days_between(first: date, last: date) -> int:

@@ -98,18 +98,27 @@ def sessions(market: AssetType, first: date, last: date) -> Sessions:
     return Sessions(*trading_days(first, last))
 
 
-def coverage(expected: Sessions, days: int, *, listed: date | None = None, delisted: date | None = None) -> Coverage:
-    """How the days with bars cover the expected sessions.
+def coverage(
+    expected: Sessions,
+    days: int,
+    *,
+    listed: date | None = None,
+    delisted: date | None = None,
+    held: tuple[date, date] | None = None,
+) -> Coverage:
+    """How days with bars cover the sessions that were to be expected.
 
     Args:
         expected: The range's sessions.
-        days: The days with bars.
-        listed: The ticker's first day, if known.
-        delisted: The first day on which it was no longer traded, if known.
+        days: Those with bars.
+        listed: The ticker's first day, where it is known.
+        delisted: The day on which it was no longer traded, where it is known.
+        held: The days of the first and the last bar that are known of it, in this range or another.
     """
     wanted, (first, last) = expected.days, ends_of(days) or (None, None)
-    born = min(filter(None, (listed, first)), default=None)
-    died = max(filter(None, (delisted and delisted - _DAY, last)), default=None)
+    before, after = held or (None, None)
+    born = min(filter(None, (listed, first, before)), default=None)
+    died = max(filter(None, (delisted and delisted - _DAY, last, after)), default=None)
     gone = died and max(filter(None, (born, died)))
     later = 0 if born is None else since(wanted, born)
     return Coverage(

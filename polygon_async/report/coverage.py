@@ -9,13 +9,13 @@ from datetime import date, timedelta
 from typing import TYPE_CHECKING
 
 from polygon_async.errors import one_line
-from polygon_async.model.days import plausible_day
+from polygon_async.model.days import moment_day, plausible_day
 from polygon_async.model.sessions import coverage, sessions
 from polygon_async.model.tickers import AssetType
 from polygon_async.model.units import today
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from polygon_async.model.sessions import Coverage, Sessions
     from polygon_async.model.tickers import Ticker
@@ -46,12 +46,20 @@ def prepare(tickers: Iterable[Ticker]) -> None:
             sessions(AssetType.STOCKS, today(), today())
 
 
-async def cover(outcomes: Sequence[Outcome], *, offload: Threads) -> list[Covered]:
-    """The coverage of every outcome whose days are known."""
+async def cover(
+    outcomes: Sequence[Outcome], lives: Mapping[str, tuple[int, int]], *, offload: Threads
+) -> list[Covered]:
+    """The coverage of every outcome whose days are known.
+
+    Args:
+        outcomes: How the units ended.
+        lives: The starts of the first and the last bar that are known of each ticker (ms UTC), by its symbol.
+        offload: Where it is worked out.
+    """
     known: dict[tuple[AssetType, date, date], Sessions] = {}
     covered: list[Covered] = []
     try:
-        await offload.each(lambda outcome: covered.extend(_covered(outcome, known)), outcomes)
+        await offload.each(lambda outcome: covered.extend(_covered(outcome, lives, known)), outcomes)
     except ValueError as error:
         # The library's calendars cover a limited time.
         log.warning("the trading sessions of this range are unknown (%s); gaps are not checked", one_line(error))
@@ -59,14 +67,22 @@ async def cover(outcomes: Sequence[Outcome], *, offload: Threads) -> list[Covere
     return covered
 
 
-def _covered(outcome: Outcome, known: dict[tuple[AssetType, date, date], Sessions]) -> list[Covered]:
+def _covered(
+    outcome: Outcome,
+    lives: Mapping[str, tuple[int, int]],
+    known: dict[tuple[AssetType, date, date], Sessions],
+) -> list[Covered]:
     """The outcome's coverage, where its days are known; `known` learns which sessions its range has."""
     unit, csv = outcome.unit, outcome.csv
     if csv is None or csv.days is None:
         return []
+    market = unit.ticker.market
     # A day that is not over yet need not have a bar.
-    asked = (unit.ticker.market, unit.start, min(unit.end, today() - timedelta(days=1)))
+    asked = (market, unit.start, min(unit.end, today() - timedelta(days=1)))
     if asked not in known:
         known[asked] = sessions(*asked)
     listed, delisted = (plausible_day(unit.ticker.own(column)) for column in ("list_date", "delist_date"))
-    return [Covered(outcome, known[asked], coverage(known[asked], csv.days, listed=listed, delisted=delisted))]
+    first, last = lives.get(unit.ticker.symbol, (csv.first, csv.last))
+    held = moment_day(first, market), moment_day(last, market)
+    found = coverage(known[asked], csv.days, listed=listed, delisted=delisted, held=held)
+    return [Covered(outcome, known[asked], found)]

@@ -45,6 +45,7 @@ async def look_over(
     outcomes: Sequence[Outcome],
     todo: Sequence[Unit],
     *,
+    adjusted: bool,
     lookups: int,
     densities: Awaitable[Mapping[str, float]],
     recorder: Recorder,
@@ -57,12 +58,13 @@ async def look_over(
     Args:
         outcomes: The run's.
         todo: What the run had to do, which a plan would have estimated.
+        adjusted: Whether its prices are.
         lookups: Requests that the tags of these may have cost.
         densities: How dense the ledger knew their bars to be.
         recorder: Writes it into the ledger.
         offload: Threads.
     """
-    covered = await cover(outcomes, offload=offload)
+    covered = await cover(outcomes, await recorder.lives(adjusted=adjusted), offload=offload)
     coverage = await coverage_report(covered, offload=offload)
     await recorder.covered([(each.outcome.unit, each.found) for each in covered])
     expected = await expect(todo, await densities, lookups=lookups, offload=offload)

@@ -9,19 +9,17 @@ from __future__ import annotations
 import enum
 import hashlib
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from polygon_async.bars.history import crc_of, ends_of, look
 from polygon_async.ledger.entries import LocalHistory
+from polygon_async.model.days import moment_day
 from polygon_async.model.layout import csv_name
 from polygon_async.model.sessions import sessions
-from polygon_async.model.tickers import AssetType
-from polygon_async.model.units import NEW_YORK
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from datetime import date
     from pathlib import Path
 
     from polygon_async.model.tickers import Ticker
@@ -120,7 +118,7 @@ def find_history(ticker: Ticker, directory: Path, known: Sequence[LocalHistory])
     found = ends_of(path)
     if found is None:
         return None
-    first, last = (_day(moment, ticker.market) for moment in (found.first, found.last))
+    first, last = (moment_day(moment, ticker.market) for moment in (found.first, found.last))
     return LocalHistory(
         source=None,
         adjusted=None,
@@ -163,8 +161,3 @@ def _has_content(path: Path, history: LocalHistory) -> bool:
         return False
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest() == history.sha256
-
-
-def _day(moment: int, market: AssetType) -> date:
-    zone = UTC if market in {AssetType.CRYPTO, AssetType.FOREX} else NEW_YORK
-    return datetime.fromtimestamp(moment / 1000, zone).date()

@@ -261,7 +261,13 @@ async def _summed_up(run: _Run, done: _Done, densities: Awaitable[Mapping[str, f
     if not interrupted:
         lookups = most_lookups(unit.ticker for unit in units) if settings.upload and settings.reference else 0
         look = look_over(
-            done.outcomes, units, lookups=lookups, densities=densities, recorder=run.recorder, offload=run.offload
+            done.outcomes,
+            units,
+            adjusted=settings.adjusted,
+            lookups=lookups,
+            densities=densities,
+            recorder=run.recorder,
+            offload=run.offload,
         )
         try:
             findings = await unless(stop, look)

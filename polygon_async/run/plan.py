@@ -23,7 +23,7 @@ from polygon_async.polygon.session import open_polygon
 from polygon_async.report.estimate import Density, Span, estimate
 from polygon_async.report.words import duration, size
 from polygon_async.run.tags import most_lookups
-from polygon_async.run.todo import by_start, counts, ended_before, units_of
+from polygon_async.run.todo import by_start, counts, days_back, ended_before, units_of
 from polygon_async.system.threads import Threads
 
 if TYPE_CHECKING:
@@ -192,7 +192,12 @@ def _known(settings: Settings, tickers: Sequence[Ticker]) -> tuple[list[Unit], i
         destination = ledger.destination_of(settings.bucket) if settings.upload else None
         held: dict[str, Held] = {}
         if settings.since_last:
-            held = ledger.held(source=source, destination=destination, adjusted=settings.adjusted)
+            held = ledger.held(
+                source=source,
+                destination=destination,
+                adjusted=settings.adjusted,
+                back=days_back(settings.look_back),
+            )
         units, done = units_of(tickers, settings, held)
         standings: dict[str, UnitRecord] = {}
         if not settings.force:

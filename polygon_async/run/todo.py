@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import defaultdict
 from dataclasses import dataclass
 from datetime import timedelta
@@ -11,18 +12,21 @@ from polygon_async.bars.history import holds
 from polygon_async.bars.part import remove
 from polygon_async.bars.resume import remove_csv
 from polygon_async.errors import ConfigError
+from polygon_async.model.days import ends_of, plausible_day, since, up_to
 from polygon_async.model.layout import lzo_name, unit_csv_name
+from polygon_async.model.sessions import sessions
 from polygon_async.model.states import FetchState, OutcomeState
 from polygon_async.model.units import Outcome, Unit
 from polygon_async.run.local import Act, Local, find_history, judge, refusal
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
+    from datetime import date
     from pathlib import Path
 
     from polygon_async.ledger.entries import Held, LocalHistory, UnitRecord
     from polygon_async.ledger.recorder import Recorder
-    from polygon_async.model.tickers import Ticker
+    from polygon_async.model.tickers import AssetType, Ticker
     from polygon_async.settings.settings import Settings
     from polygon_async.system.threads import Threads
 
@@ -68,7 +72,9 @@ async def what_is_left(
     Raises:
         ConfigError: a unit would lose bars of a local history.
     """
-    held = await recorder.held(adjusted=settings.adjusted) if settings.since_last else {}
+    held: Mapping[str, Held] = {}
+    if settings.since_last:
+        held = await recorder.held(adjusted=settings.adjusted, back=days_back(settings.look_back))
     units, done = units_of(tickers, settings, held)
     records: dict[str, UnitRecord] = {}
     for alike in by_start(units) if not settings.force else ():
@@ -138,12 +144,13 @@ def units_of(
     Args:
         tickers: The universe.
         settings: What is asked for.
-        held: Where only what is new counts, the newest bars that are held of each ticker, by its symbol.
+        held: Where only what is new counts, what is held of each ticker, by its symbol.
     """
     units, done = [], []
+    windows = _Windows(settings.look_back)
     for ticker in tickers:
         before = held.get(ticker.symbol)
-        start = settings.start if before is None else before.until + timedelta(days=1)
+        start = settings.start if before is None else _first_owed(ticker, before, windows)
         if before is None or start <= settings.end:
             units.append(Unit(ticker=ticker, start=start, end=settings.end, adjusted=settings.adjusted))
             continue
@@ -151,6 +158,45 @@ def units_of(
         state = OutcomeState.UPLOADED if settings.upload else OutcomeState.SAVED
         done.append(Outcome(unit=unit, state=state, csv=before.csv, receipt=before.receipt, earlier=True))
     return units, done
+
+
+def days_back(look_back: int) -> int:
+    """So many days hold at least so many sessions, whatever holidays there are."""
+    return 2 * look_back + 14
+
+
+class _Windows:
+    """The last sessions up to a day, worked out once for all tickers that ask."""
+
+    def __init__(self, look_back: int) -> None:
+        self._look_back = look_back
+        self._known: dict[tuple[AssetType, date], int] = {}
+
+    def until(self, market: AssetType, day: date) -> int:
+        """As many sessions as are looked back at, `day` the last of them or after it, as a set of days (see `days`)."""
+        if (market, day) not in self._known:
+            found = 0
+            # Where the calendar does not reach, nobody knows what is owed.
+            with contextlib.suppress(ValueError):
+                found = sessions(market, day - timedelta(days=days_back(self._look_back)), day).days
+            while found.bit_count() > self._look_back:
+                found &= found - 1
+            self._known[market, day] = found
+        return self._known[market, day]
+
+
+def _first_owed(ticker: Ticker, held: Held, windows: _Windows) -> date:
+    """The first day to ask for: the day after what is held, or a session before that which brought no bar.
+
+    The API gets some sessions days late. What never came is asked for, and told, as long as it is among the
+    last sessions up to what is held; so each is asked for at least twice.
+    """
+    listed, delisted = (plausible_day(ticker.own(column)) for column in ("list_date", "delist_date"))
+    owed = since(windows.until(ticker.market, held.until), min(filter(None, (held.born, listed))))
+    if delisted is not None:
+        owed = up_to(owed, delisted - timedelta(days=1))
+    missing = ends_of(owed & ~held.days)
+    return held.until + timedelta(days=1) if missing is None else missing[0]
 
 
 def counts(unit: Unit, standing: UnitRecord, *, run: int | None) -> bool:

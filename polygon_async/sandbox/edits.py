@@ -1,11 +1,12 @@
 """A good page and a kind of trouble in, the page with that trouble in it out."""
 
+import datetime as dt
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from polygon_async.sandbox.pages import Page, Pages
-from polygon_async.sandbox.profile import MINUTE_MS
+from polygon_async.sandbox.profile import MINUTE_MS, day_start_ms
 from polygon_async.sandbox.query import Query, range_path
 
 STRANGER = "OTHER"
@@ -28,6 +29,13 @@ class Scene:
 
 
 Edit = Callable[[Page, Scene], Page]
+
+
+def _late(page: Page, scene: Scene) -> Page:
+    """The page without the bars of a day that has not arrived yet."""
+    day = dt.date.fromisoformat(scene.argument)
+    first, after = (day_start_ms(scene.query.ticker, at) for at in (day, day + dt.timedelta(days=1)))
+    return page.holding([row for row in page.split() if not first <= int(_get(row, "t")) < after])
 
 
 def _set(row: bytes, field: str, text: str | None) -> bytes:
@@ -214,5 +222,6 @@ EDITS: dict[str, Edit] = {
     "null_row": _null_row,
     "count_lie": lambda page, _: replace(page, told=page.count + 1),
     "huge": _huge,
+    "late": _late,
     "vwap_outside": _vwap_outside,
 }

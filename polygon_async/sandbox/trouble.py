@@ -6,6 +6,7 @@ N counts for each ticker and page by itself. `reference` stands for the list of 
 `reference/MSFT` for what that has to say of one.
 """
 
+import datetime as dt
 import fnmatch
 import re
 import threading
@@ -129,6 +130,7 @@ KINDS = (
     Kind("count_lie", "resultsCount is one more than the rows"),
     Kind("huge", "two bars have volumes of 1.23456789012345e+22 and 100000000000000000000 (benign)"),
     Kind("vwap_outside", "one bar's vw lies above its high, as in old data (benign)"),
+    Kind("late", "the bars of this day are not there yet", "DATE", check=dt.date.fromisoformat),
     Kind("key_echo", "400 whose text holds the client's key"),
     Kind("key_echo_500", "500 whose text holds the client's key"),
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
@@ -21,6 +22,7 @@ from polygon_async.settings.values import (
     parse_positive_seconds,
     parse_processes,
     parse_seconds,
+    parse_sessions,
     parse_text,
 )
 
@@ -41,6 +43,7 @@ DEFAULTS: Mapping[str, str] = {
     "patience": "300",
     "stall_timeout": "30",
     "outage_patience": "600",
+    "look_back": "10",
     "bucket": "mochi-tickdata-historical",
     "output_dir": "output",
     "log_level": "info",
@@ -98,8 +101,10 @@ class Settings:
     limit: int | None = None
     """How many of the first tickers are taken; None: all."""
     since_last: bool = False
-    """Whether each ticker starts on the day after the last one that the ledger holds; `start` then applies to tickers
-    of which it holds nothing."""
+    """Whether each ticker starts on the day after what the ledger holds of it; `start` is for those of which it holds
+    nothing."""
+    look_back: int = 10
+    """Where only what is new is asked for: in how many of the last sessions held a missing one is asked for again."""
     days_given: bool = True
     """Whether at least one end of the range was given, rather than the day's default."""
 
@@ -176,6 +181,7 @@ def settings_from(flags: Mapping[str, Any], environment: Environment, *, needs_k
         exchange=_tag(flags, "exchange"),
         currency=_tag(flags, "currency"),
         since_last=since_last,
+        look_back=_chosen(flags, environment, "look_back", "POLYGON_LOOK_BACK", parse_sessions),
         days_given=(not since_last and _given(flags, environment, "from") is not None)
         or _given(flags, environment, "to") is not None,
     )
@@ -198,6 +204,9 @@ def _range(flags: Mapping[str, Any], environment: Environment, *, since_last: bo
     if not since_last:
         start = _chosen(flags, environment, "from", "POLYGON_FROM", parse_from, first.isoformat())
     end = _chosen(flags, environment, "to", "POLYGON_TO", parse_date, last.isoformat())
+    if since_last and start > end:
+        # For tickers of which nothing is held: as long a range as the default one.
+        start, _ = default_range(end + timedelta(days=1))
     if start > end:
         given = not since_last and _given(flags, environment, "from")
         default = "" if given else " (the default)"

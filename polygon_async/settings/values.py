@@ -17,10 +17,13 @@ __all__ = [
     "parse_positive_seconds",
     "parse_processes",
     "parse_seconds",
+    "parse_sessions",
     "parse_text",
 ]
 
 _MOST_CONCURRENCY = 1000
+_MOST_SESSIONS = 250
+"""A year; what is later than that is fetched with a range."""
 _OLDEST = date(1970, 1, 1)
 _LATEST = date(2199, 12, 31)
 
@@ -82,6 +85,17 @@ def parse_concurrency(text: str) -> int:
     """
     if not (text.isascii() and text.isdigit()) or not 1 <= int(text[:9]) <= _MOST_CONCURRENCY:
         raise ValueError(f"must be a whole number from 1 to {_MOST_CONCURRENCY}")
+    return int(text)
+
+
+def parse_sessions(text: str) -> int:
+    """How many sessions.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if not (text.isascii() and text.isdigit()) or int(text[:9]) > _MOST_SESSIONS:
+        raise ValueError(f"it is a whole number from 0 to {_MOST_SESSIONS}")
     return int(text)
 
 

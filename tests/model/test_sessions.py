@@ -8,7 +8,7 @@ import os
 import sqlite3
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -150,7 +150,7 @@ WEEK = Sessions(days_between(D(2026, 3, 2), D(2026, 3, 6)), 0)
     ],
 )
 def test_only_sessions_within_a_tickers_life_are_missing(
-    bars: list[int], life: dict[str, dt.date], expected: tuple[int, int, list[int]]
+    bars: list[int], life: dict[str, Any], expected: tuple[int, int, list[int]]
 ) -> None:
     found = coverage(WEEK, a_set(*(D(2026, 3, day) for day in bars)), **life)
     assert (found.before, found.after, [day.day for day in dates_of(found.missing)]) == expected

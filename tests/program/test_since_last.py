@@ -7,6 +7,8 @@ import datetime as dt
 from typing import TYPE_CHECKING
 
 import pytest
+from conftest import csv_of
+from stored import decompressed, stored
 
 from polygon_async.ledger.entries import RunRequest
 from polygon_async.ledger.events import Begun, Event, Fetched, Uploaded, Uploading
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from conftest import Program
+    from conftest import Ended, Program
 
     from polygon_async.sandbox import Sandbox
 
@@ -119,7 +121,7 @@ def test_only_what_is_where_it_was_to_go_and_was_over_is_held(tmp_path: Path) ->
                 ledger.apply(event, run=run, source="polygon", destination="s3://b")
 
         def until(destination: str | None) -> dt.date | None:
-            held = ledger.held(source="polygon", destination=destination, adjusted=True)
+            held = ledger.held(source="polygon", destination=destination, adjusted=True, back=30)
             return held["A"].until if held else None
 
         assert until(None) is None
@@ -129,5 +131,80 @@ def test_only_what_is_where_it_was_to_go_and_was_over_is_held(tmp_path: Path) ->
         # Fetched while its last day was not over: that day is not held.
         fetch(unit(FRIDAY, MONDAY), "3", MONDAY, uploaded=True)
         assert until("s3://b") == SUNDAY
-        assert ledger.held(source="polygon", destination=None, adjusted=False) == {}
-        assert ledger.held(source="elsewhere", destination=None, adjusted=True) == {}
+        assert ledger.held(source="polygon", destination=None, adjusted=False, back=30) == {}
+        assert ledger.held(source="elsewhere", destination=None, adjusted=True, back=30) == {}
+
+
+# Sessions that the API gets late
+
+WEDNESDAY = dt.date(2026, 3, 4)
+NIGHTS = [WEDNESDAY, THURSDAY, FRIDAY, *(MONDAY + dt.timedelta(days=days) for days in range(5))]
+QQ = ("--tickers", "QQ", "--no-reference", *PACE, "--json")
+
+
+def night(program: Program, box: Sandbox, last: dt.date, *arguments: str) -> Ended:
+    box.forget_requests()
+    return program(*QQ, "--from", "last", "--to", f"{last}", *arguments, box=box)
+
+
+def held_bars(box: Sandbox) -> dict[int, str]:
+    """Every minute that any object holds."""
+    rows = [row for item in stored(box) for row in decompressed(item).decode().splitlines()[1:]]
+    return {int(row.split(",")[6]): row for row in rows}
+
+
+@pytest.mark.parametrize("nights_late", [1, 2, 5])
+def test_a_session_that_comes_late_arrives_by_itself_and_is_told_until_then(
+    nights_late: int, program: Program, sandbox: Callable[..., Sandbox]
+) -> None:
+    box = sandbox()
+    assert program(*QQ, "--from", "2026-03-02", "--to", "2026-03-03", box=box).code == 0
+    box.set_troubles([f"QQ * late={WEDNESDAY}"])
+    for number, last in enumerate(NIGHTS[:nights_late]):
+        ended = night(program, box, last)
+        if number:
+            assert ended.code == 0, ended.err
+            [done] = ended.summary["done"]
+            assert (done["from"], done["sessions"]["missing"]) == (f"{WEDNESDAY}", [f"{WEDNESDAY}"])
+    box.set_troubles([])
+    assert night(program, box, NIGHTS[nights_late]).code == 0
+    ended = night(program, box, NIGHTS[nights_late + 1])
+    truth = csv_of(box.market.days("QQ", dt.date(2026, 3, 2), NIGHTS[nights_late + 1])).splitlines()[1:]
+    assert sorted(held_bars(box).values()) == sorted(truth)
+    assert (program.directory / "output" / "QQ_historical.csv").read_text().splitlines()[1:] == truth
+    # What has arrived is not asked for again.
+    [done] = ended.summary["done"]
+    assert done["from"] == f"{NIGHTS[nights_late] + dt.timedelta(days=1)}"
+
+
+def test_what_never_comes_is_let_go_when_it_is_no_longer_among_the_last_sessions(
+    program: Program, sandbox: Callable[..., Sandbox]
+) -> None:
+    box = sandbox()
+    assert program(*QQ, "--from", "2026-03-02", "--to", "2026-03-03", box=box).code == 0
+    box.set_troubles([f"QQ * late={WEDNESDAY}"])
+    begun = []
+    for last in NIGHTS[1:7]:
+        ended = night(program, box, last, "--look-back", "3")
+        assert ended.code == 0, ended.err
+        [done] = ended.summary["done"]
+        begun.append((done["from"], done["sessions"]["missing"]))
+    missing = [f"{WEDNESDAY}"]
+    assert begun[:3] == [(f"{WEDNESDAY}", missing)] * 3
+    assert begun[3:] == [(f"{last}", []) for last in NIGHTS[4:7]]
+
+
+def test_without_looking_back_only_what_is_new_is_asked_for(program: Program, sandbox: Callable[..., Sandbox]) -> None:
+    box = sandbox()
+    box.set_troubles([f"QQ * late={WEDNESDAY}"])
+    assert program(*QQ, "--from", "2026-03-02", "--to", f"{THURSDAY}", box=box).code == 0
+    ended = night(program, box, FRIDAY, "--look-back", "0")
+    assert [done["from"] for done in ended.summary["done"]] == [f"{FRIDAY}"]
+
+
+def test_a_range_in_the_past_goes_on_where_what_is_held_ends(program: Program, sandbox: Callable[..., Sandbox]) -> None:
+    box, long_ago = sandbox(), dt.date(2023, 3, 14)
+    assert program(*QQ, "--from", f"{long_ago}", "--to", f"{long_ago}", box=box).code == 0
+    ended = night(program, box, long_ago + dt.timedelta(days=1))
+    assert ended.code == 0, ended.err
+    assert [done["from"] for done in ended.summary["done"]] == ["2023-03-15"]

@@ -209,6 +209,13 @@ async def one_row_is_null(browser: Browser) -> None:
     assert [row for row in (await meet(browser)).page["results"] if row is None] == [None]
 
 
+async def a_day_is_not_there(browser: Browser) -> None:
+    first, second = (await browser.walk(bars_path(first=DAY, last=DAY + dt.timedelta(days=1)), most=2))[:2]
+    assert (first.stamps, first.page["resultsCount"]) == ([], "0")
+    assert second.stamps
+    assert (await browser.get(bars_path(first=DAY + dt.timedelta(days=1), last=DAY + dt.timedelta(days=1)))).stamps
+
+
 async def volumes_are_huge(browser: Browser) -> None:
     bars = rows([await meet(browser)])
     assert [bar.v for bar in bars[:2]] == ["1.23456789012345e+22", "100000000000000000000"]
@@ -314,6 +321,7 @@ TROUBLES: list[tuple[str, Check]] = [
     ("MSFT 1 null_row", one_row_is_null),
     ("MSFT 1 count_lie", says(resultsCount=str(SIZE + 1))),
     ("MSFT 1 huge", volumes_are_huge),
+    (f"MSFT 1 late={DAY}", a_day_is_not_there),
     ("MSFT 1 vwap_outside", vwap_is_outside),
     ("MSFT 1 key_echo", holds_the_key),
     ("MSFT 1 key_echo_500", holds_the_key),

@@ -46,7 +46,7 @@ examples:
 def add_flags(parser: argparse.ArgumentParser) -> None:
     """The download's flags."""
     what = parser.add_argument_group("what to download")
-    add_shared(what, "--tickers", "--universe", "--match", "--limit", "--from", "--to", "--adjusted")
+    add_shared(what, "--tickers", "--universe", "--match", "--limit", "--from", "--to", "--look-back", "--adjusted")
 
     pace = parser.add_argument_group("how fast")
     add_shared(pace, "--concurrency", "--rate", "--processes", "--patience", "--stall-timeout", "--outage-patience")
