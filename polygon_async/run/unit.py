@@ -124,7 +124,6 @@ class UnitSteps:
                 await self.offload(csv.path.unlink, missing_ok=True)
         return Outcome(unit=unit, state=OutcomeState.UPLOADED, csv=self._in_history(unit, csv), receipt=receipt)
 
-
     async def _found(self, pending: Pending) -> CsvFile | ResumePoint | None:
         """What earlier runs left of the unit and can be used; the ledger then knows that it goes on, or begins."""
         unit, record = pending.unit, pending.record
