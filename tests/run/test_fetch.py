@@ -28,7 +28,7 @@ DAY = dt.date(2026, 3, 3)
 UNIT = Unit(ticker=Ticker("AAPL", AssetType.STOCKS, "unknown", "USD"), start=DAY, end=DAY, adjusted=True)
 OPENS = UNIT.bounds()[0]
 MINUTE = 60_000
-NAME = "AAPL_historical.csv"
+NAME = "AAPL_2026-03-03_2026-03-03_adjusted.csv"
 
 
 def row(minute: int) -> bytes:
