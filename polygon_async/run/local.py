@@ -61,13 +61,13 @@ def judge(unit: Unit, history: LocalHistory | None, *, source: str, keep: bool, 
         unit: What is to be fetched.
         history: What is there.
         source: Where the unit's bars come from.
-        keep: Whether the unit's bars go to the local history.
+        keep: Whether CSVs stay. If not, a unit's bars have the ticker's name only where it is free.
         force: Whether bars may be lost.
     """
-    if not keep:
-        return Local(Act.LEAVE, history)
     if history is None:
         return Local(Act.REPLACE)
+    if not keep:
+        return Local(Act.LEAVE, history)
     if unit.start <= history.first_day and unit.end >= history.last_day:
         return Local(Act.REPLACE, history)
     if history.is_whole and not _is_other(unit, history, source) and _continues(unit, history):

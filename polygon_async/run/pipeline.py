@@ -181,7 +181,6 @@ async def _what_is_left(run: _Run) -> Todo:
         run.settings,
         recorder=run.recorder,
         upload=upload,
-        keep=run.settings.keep_csv or not upload,
         offload=run.offload,
     )
 

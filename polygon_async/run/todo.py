@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 from collections import defaultdict
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING
 
 from polygon_async.bars.history import holds
@@ -18,6 +20,7 @@ from polygon_async.model.sessions import sessions
 from polygon_async.model.states import FetchState, OutcomeState
 from polygon_async.model.units import Outcome, Unit
 from polygon_async.run.local import Act, Local, find_history, judge, refusal
+from polygon_async.store.lzop import link_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -57,7 +60,13 @@ class Todo:
 
 
 async def what_is_left(
-    tickers: Sequence[Ticker], settings: Settings, *, recorder: Recorder, upload: bool, keep: bool, offload: Threads
+    tickers: Sequence[Ticker],
+    settings: Settings,
+    *,
+    recorder: Recorder,
+    upload: bool,
+    joins: bool = True,
+    offload: Threads,
 ) -> Todo:
     """What is left to do, by what the ledger knows and the local histories hold.
 
@@ -66,7 +75,7 @@ async def what_is_left(
         settings: What is asked for.
         recorder: Knows the ledger.
         upload: Whether objects are wanted, and not CSVs only.
-        keep: Whether the units' bars go to the local histories.
+        joins: Whether the units' bars may go to the local histories; else all units keep files of their own.
         offload: Looks at files.
 
     Raises:
@@ -88,7 +97,8 @@ async def what_is_left(
         else:
             done.append(before)
     histories = await recorder.histories()
-    pending = await offload(_placed, left, settings, histories, keep)
+    keep = settings.keep_csv or not upload
+    pending = await offload(partial(_placed, left, settings, histories, joins=joins, keep=keep))
     return Todo(pending=pending, done=done, has_earlier=any(ticker.symbol in held for ticker in tickers))
 
 
@@ -96,14 +106,18 @@ def _placed(
     left: Sequence[tuple[Unit, UnitRecord | None]],
     settings: Settings,
     histories: Mapping[str, Sequence[LocalHistory]],
+    *,
+    joins: bool,
     keep: bool,
 ) -> list[Pending]:
     """The units with what their bars do to the local histories; or none of them, where one must not do it."""
     placed, refused = [], []
     for unit, record in left:
-        known = histories.get(unit.ticker.symbol, ())
-        history = find_history(unit.ticker, settings.output_dir, known) if keep else None
-        local = judge(unit, history, source=settings.source, keep=keep, force=settings.force)
+        if joins:
+            history = find_history(unit.ticker, settings.output_dir, histories.get(unit.ticker.symbol, ()))
+            local = judge(unit, history, source=settings.source, keep=keep, force=settings.force)
+        else:
+            history, local = None, Local(Act.LEAVE)
         if local.act is Act.REFUSE and record is not None and record.csv is not None and holds(unit, record.csv):
             local = Local(Act.LEAVE, history)
         if local.act is Act.REFUSE:
@@ -119,7 +133,9 @@ async def tidy(todo: Todo, directory: Path, *, keep_csv: bool, offload: Threads)
 
     def remove_all() -> None:
         for unit in (*(pending.unit for pending in todo.pending), *(outcome.unit for outcome in todo.done)):
-            remove(directory / lzo_name(unit.ticker.symbol))
+            target = directory / lzo_name(unit.ticker.symbol)
+            remove(target)
+            shutil.rmtree(link_folder(target), ignore_errors=True)
         for outcome in todo.done:
             remove(directory / unit_csv_name(outcome.unit))
             if not keep_csv and outcome.csv is not None:

@@ -19,10 +19,10 @@ from polygon_async.system.limits import seconds_for
 from polygon_async.system.machine import starting
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 
 
-__all__ = ["Compression", "decompress", "end_children", "find_lzop"]
+__all__ = ["Compression", "decompress", "end_children", "find_lzop", "link_folder"]
 
 log = logging.getLogger(__name__)
 
@@ -62,6 +62,11 @@ def end_children() -> None:
                     os.kill(pid, signal.SIGKILL)
 
 
+def link_folder(target: Path) -> Path:
+    """Where a source that has another name than its target is linked to while lzop reads it."""
+    return target.with_name(f".{target.name}.link")
+
+
 class Compression:
     """One run of lzop, and one of its own test on what it wrote; both can be stopped from another thread."""
 
@@ -83,9 +88,31 @@ class Compression:
         # A link that somebody put there would lead lzop to another file.
         with contextlib.suppress(OSError):
             self._target.unlink()
-        self._call("compressing", self._source, "-f", "-o", str(self._target), "--", str(self._source))
+        with self._under_its_name() as source:
+            self._call("compressing", self._source, "-f", "-o", str(self._target), "--", str(source))
         if not self._target.is_file():
             raise CompressionFailed(f"lzop wrote no {self._target.name}")
+
+    @contextlib.contextmanager
+    def _under_its_name(self) -> Iterator[Path]:
+        """The source under the target's name: lzop keeps the name, and the same bars are to give the same object.
+
+        Where the file system has no links, its own name has to do.
+        """
+        name, folder = self._target.name.removesuffix(".lzo"), link_folder(self._target)
+        if self._source.name == name:
+            yield self._source
+            return
+        shutil.rmtree(folder, ignore_errors=True)
+        try:
+            source = self._source
+            with contextlib.suppress(OSError):
+                folder.mkdir()
+                os.link(self._source, folder / name)
+                source = folder / name
+            yield source
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
 
     def test(self) -> None:
         """Look whether the target is what it should be.

@@ -152,7 +152,7 @@ class Repair:
             outcomes = Outcomes(redact=self.redact, counters=counters, tickers=len(absent), start=settings.start)
             tickers = [expected.ticker for expected in absent]
             todo = await what_is_left(
-                tickers, settings, recorder=recorder, upload=False, keep=False, offload=self.offload
+                tickers, settings, recorder=recorder, upload=False, joins=False, offload=self.offload
             )
             await do(
                 todo,
