@@ -10,6 +10,7 @@ PolygonAsyncError
 ├── TickerError         fails one ticker, the run goes on: exit code 1 at its end
 │   ├── Refused         the API says no: 400, 403, 404 and the like
 │   ├── WrongAnswer     a complete answer that cannot be true
+│   │   └── Untrue      cannot belong to the request; requested a few times more before it counts
 │   ├── OutOfPatience   retried until --patience was used up
 │   ├── CompressionFailed
 │   └── UploadFailed    not stored, or stored and not confirmed
@@ -35,6 +36,7 @@ __all__ = [
     "RunError",
     "StorageUnusable",
     "TickerError",
+    "Untrue",
     "UploadFailed",
     "WrongAnswer",
     "first_of",
@@ -116,6 +118,10 @@ class Refused(TickerError):
 
 class WrongAnswer(TickerError):
     """A complete answer that contradicts itself, the request, or earlier pages."""
+
+
+class Untrue(WrongAnswer):
+    """A complete answer that cannot belong to the request: under load the API has mixed answers up."""
 
 
 class OutOfPatience(TickerError):

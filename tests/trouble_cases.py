@@ -74,7 +74,7 @@ HEALED = Way(OutcomeState.SAVED, asked_again=True)
 GIVEN_UP = Way(OutcomeState.FAILED, asked_again=True)
 FAILED = Way(OutcomeState.FAILED)
 EMPTY = Way(OutcomeState.NO_DATA, asked_again=True)
-BELIEVED = Way(OutcomeState.SAVED, whole=False)
+BELIEVED = Way(OutcomeState.SAVED, asked_again=True, whole=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +106,10 @@ def huge(bars: list[Bar]) -> list[Bar]:
     return [*(replace(bar, v=volume) for bar, volume in zip(bars, volumes, strict=False)), *bars[2:]]
 
 
+def impossible(bars: list[Bar]) -> list[Bar]:
+    return [replace(bars[0], h=f"{float(bars[0].l) / 2:.4f}", v="-5"), *bars[1:]]
+
+
 def vwap_outside(bars: list[Bar]) -> list[Bar]:
     return [replace(bars[0], vw=str(round(float(bars[0].h) + 0.0123, 4))), *bars[1:]]
 
@@ -130,6 +134,7 @@ LINES = [
     transient("rate429=1", words="HTTP 429: You've exceeded the maximum requests per minute"),
     transient("rate429date=1.5", words="HTTP 429: You've exceeded the maximum requests per minute"),
     transient("empty429", words="HTTP 429: no message"),
+    transient("exceeded_200", words="says: You've exceeded the maximum requests per minute"),
     transient("html_200", words="HTTP 200 with text/html instead of JSON"),
     transient("blank_200", words="the body is not JSON"),
     transient("reset", words="broke"),
@@ -154,25 +159,25 @@ LINES = [
     final("key_echo", words="HTTP 400: Bad request for key [redacted]"),
     final("redirect=http://127.0.0.1:9", words="HTTP 302: redirects are not followed"),
     final("not_authorized_200", words="NOT_AUTHORIZED: You are not entitled to this data"),
-    final("error_200", words="status is 'ERROR': Internal server error"),
-    final("status_word=PENDING", words="status is 'PENDING'"),
+    transient("error_200", words="status is 'ERROR': Internal server error"),
+    transient("status_word=PENDING", words="status is 'PENDING'"),
     # Bodies that no page needs.
     final("bomb", words="the body unpacks to more than 64 MiB"),
     final("bomb_status=500", words="the body unpacks to more than 64 MiB"),
     final("deep", words="the answer is nested too deeply to be a page"),
-    # Whole answers that cannot be true.
+    # Whole answers that cannot be true; those that cannot belong to the request may be right the next time.
     final("next_same", words="the next_url does not move forward"),
     final("next_back", words="the next_url does not move forward"),
     final("next_loop", words="the next_url does not move forward"),
     final("next_ticker", words="the next_url names another path or ticker: /v2/aggs/ticker/OTHER/"),
     final("next_path", words="the next_url names another path or ticker: /v2/other/"),
-    final("contradict", words="there are two different bars at", first=(UNHARMED, UNHARMED)),
-    final("disorder", words="comes after"),
-    final("backwards", words="lies outside 2026-03-03 to 2026-03-03"),
-    final("outside", words="lies outside 2026-03-03 to 2026-03-03"),
-    final("other_ticker", words="the answer is about 'OTHER'"),
-    final("foreign_bar", words="is of 'OTHER'"),
-    final("adjusted_flip", words="asked for adjusted=True, the answer says adjusted=False"),
+    transient("contradict", words="there are two different bars at", first=(UNHARMED, UNHARMED)),
+    transient("disorder", words="comes after"),
+    transient("backwards", words="lies outside 2026-03-03 to 2026-03-03"),
+    transient("outside", words="lies outside 2026-03-03 to 2026-03-03"),
+    transient("other_ticker", words="the answer is about 'OTHER'"),
+    transient("foreign_bar", words="is of 'OTHER'"),
+    transient("adjusted_flip", words="asked for adjusted=True, the answer says adjusted=False"),
     final("no_field=c", words="required field `c`"),
     final("no_field=t", words="required field `t`"),
     final("no_field=v", words="has no 'v'"),
@@ -181,14 +186,15 @@ LINES = [
     final("null_field=v", words="has 'v' = null"),
     final("bool_field=o", words="has 'o' = true"),
     final("null_row", words="Expected `object`, got `null`"),
-    final("count_lie", words="bars and holds"),
+    transient("count_lie", words="bars and holds"),
     # What only looks like trouble.
     benign("latency=0.01"),
     benign("drip=0.1"),
     benign("delayed"),
     benign("wrong_type"),
     benign("bom"),
-    benign("empty_next"),
+    Line("empty_next", once=HEALED, ever=HEALED),
+    benign("next_skip=30"),
     benign("extra_rows"),
     benign("overlap"),
     benign("overlap=50"),
@@ -200,14 +206,15 @@ LINES = [
     benign("next_blank"),
     benign("huge", changed=huge),
     benign(f"late={DAY - dt.timedelta(days=1)}"),
+    benign("impossible", changed=impossible),
     benign("vwap_outside", changed=vwap_outside),
     benign("no_field=vw", changed=partial(middle, vw="")),
     benign("no_field=n", changed=partial(middle, n="")),
     benign("null_field=vw", changed=partial(middle, vw="")),
     benign("null_field=n", changed=partial(middle, n="")),
-    # A whole range without a bar is asked for once more; the empty page of a longer one is believed.
-    Line("empty", once=BELIEVED, ever=BELIEVED, first=(HEALED, EMPTY)),
-    Line("null_results", once=BELIEVED, ever=BELIEVED, first=(HEALED, EMPTY)),
+    # An answer without bars is requested once more; then it is believed, and told where a next_url promised bars.
+    Line("empty", once=HEALED, ever=BELIEVED, first=(HEALED, EMPTY)),
+    Line("null_results", once=HEALED, ever=BELIEVED, first=(HEALED, EMPTY)),
 ]
 
 

@@ -8,10 +8,10 @@ from decimal import Decimal, InvalidOperation
 from typing import TYPE_CHECKING, Protocol
 
 from polygon_async.bars.columns import TIMESTAMP
-from polygon_async.errors import WrongAnswer
+from polygon_async.errors import Untrue
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
+    from collections.abc import AsyncGenerator, Mapping
 
     import numpy as np
     from numpy.typing import NDArray
@@ -102,6 +102,14 @@ class Page:
     resume_at: int | None = None
     """The first moment (ms UTC) after this page that has not been requested; None at the range's end."""
 
+    odd: Mapping[str, int] = field(default_factory=dict)
+    """How many bars have values that no bar can have, by what is odd about them; they are in the rows as they are."""
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether the answer held no bar at all, not even one that is there already."""
+        return not self.bars and not self.duplicates
+
 
 class Source(Protocol):
     """Where units' bars come from."""
@@ -127,7 +135,7 @@ def new_rows(table: Table, border: Border) -> Table:
     """The new bars of a page, in strictly increasing order, without duplicates.
 
     Raises:
-        WrongAnswer: a bar comes after a later one, or twice with different values.
+        Untrue: a bar comes after a later one, or is there twice, and not the same.
     """
     import numpy as np
 
@@ -144,9 +152,9 @@ def new_rows(table: Table, border: Border) -> Table:
             known[t] = row
             last = t
         elif t not in known:
-            raise WrongAnswer(f"the bar at {spell_moment(t)} comes after the one at {spell_moment(last)}")
+            raise Untrue(f"the bar at {spell_moment(t)} comes after the one at {spell_moment(last)}")
         elif not _same(row, known[t]):
-            raise WrongAnswer(f"there are two different bars at {spell_moment(t)}")
+            raise Untrue(f"there are two different bars at {spell_moment(t)}")
     new = np.array([int(row.split(b",")[TIMESTAMP]) for row in rows], dtype=np.int64)
     return Table(b"\n".join((*rows, b"")), new)
 

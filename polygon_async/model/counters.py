@@ -133,6 +133,10 @@ class Counters:
     measures: Measures = field(default_factory=Measures)
     queues: dict[str, Callable[[], int]] = field(default_factory=dict)
     """How long each of the run's queues is."""
+    odd: defaultdict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
+    """Bars with values that no bar can have, by ticker and by what is odd about them."""
+    notes: defaultdict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
+    """What a person should look at, by ticker: each a sentence about bars that were or were not there."""
     in_flight: dict[str, str] = field(default_factory=dict)
     """The tickers that are being worked on, and their stage."""
 

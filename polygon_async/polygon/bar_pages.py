@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from polygon_async.bars.page import MOST_BARS, Border, Page, Table, new_rows, next_border, spell_moment
-from polygon_async.errors import WrongAnswer, one_line
+from polygon_async.errors import Untrue, WrongAnswer, one_line
 from polygon_async.model.days import days_of
 from polygon_async.model.tickers import AssetType
 from polygon_async.polygon.envelope import Head, check_head, decode, shapeless, unanswered
@@ -66,11 +66,11 @@ def read_page(body: bytes, *, unit: Unit, border: Border) -> Page:
     if results == b"null" and answer.resultsCount is None:
         raise unanswered(answer)
     try:
-        table = _table(results, unit)
+        table, odd = _table(results, unit)
         _check_envelope(answer, unit, len(table.stamps))
         new = new_rows(table, border)
     except WrongAnswer as error:
-        raise WrongAnswer(f"{error}{answer.said_by}") from error.__cause__
+        raise type(error)(f"{error}{answer.said_by}") from error.__cause__
     bars = len(new.stamps)
     next_url = answer.next_url or None
     if len(table.stamps) and not bars and next_url is not None:
@@ -84,6 +84,7 @@ def read_page(body: bytes, *, unit: Unit, border: Border) -> Page:
         duplicates=len(table.stamps) - bars,
         next_url=next_url,
         request_id=answer.request_id,
+        odd=odd,
     )
 
 
@@ -93,25 +94,26 @@ _bars = msgspec.json.Decoder(list[_Bar] | None)
 
 def _check_envelope(answer: _Answer, unit: Unit, bars: int) -> None:
     if answer.ticker != unit.ticker.symbol and (answer.ticker is not None or bars):
-        raise WrongAnswer(f"the answer is about {one_line(repr(answer.ticker))}")
-    # Answers about indices have no `adjusted`; all others say what their prices are.
+        raise Untrue(f"the answer is about {one_line(repr(answer.ticker))}")
+    # Index answers have no `adjusted`; every other one says what its prices are.
     silent = answer.adjusted is None and (unit.ticker.market is AssetType.INDICES or not bars)
     if answer.adjusted is not unit.adjusted and not silent:
-        raise WrongAnswer(f"asked for adjusted={unit.adjusted}, the answer says adjusted={answer.adjusted}")
+        raise Untrue(f"asked for adjusted={unit.adjusted}, the answer says adjusted={answer.adjusted}")
     if answer.resultsCount is not None and answer.resultsCount != bars:
-        raise WrongAnswer(f"the answer counts {answer.resultsCount} bars and holds {bars}")
+        raise Untrue(f"the answer counts {answer.resultsCount} bars and holds {bars}")
 
 
-def _table(results: bytes, unit: Unit) -> Table:
-    """The page's bars, all of them within the range."""
+def _table(results: bytes, unit: Unit) -> tuple[Table, dict[str, int]]:
+    """The page's bars, all of them within the range; and how many have values that no bar can have."""
     import numpy as np
 
     from polygon_async.polygon.fast_pages import plain_rows
+    from polygon_async.polygon.oddities import found_in_rows
 
     if (plain := plain_rows(results)) is not None:
-        rows, stamps = plain
+        rows, stamps, odd = plain
         _check_range(int(stamps.min()), int(stamps.max()), unit)
-        return Table(rows, stamps)
+        return Table(rows, stamps), odd
     if results.count(b"{") > _TOO_MANY_BARS:
         raise WrongAnswer(f"the answer holds more than {_TOO_MANY_BARS:,} bars, and {MOST_BARS:,} were asked for")
     try:
@@ -120,11 +122,13 @@ def _table(results: bytes, unit: Unit) -> Table:
         raise shapeless(error) from error
     for bar in bars:
         if bar.T is not None and unit.ticker.symbol != bar.T:
-            raise WrongAnswer(f"the bar at {spell_moment(bar.t)} is of {one_line(repr(bar.T))}")
+            raise Untrue(f"the bar at {spell_moment(bar.t)} is of {one_line(repr(bar.T))}")
     if bars:
         _check_range(min(bar.t for bar in bars), max(bar.t for bar in bars), unit)
     lines = _rows(bars, index=unit.ticker.market is AssetType.INDICES)
-    return Table(b"\n".join((*lines, b"")), np.array([bar.t for bar in bars], dtype=np.int64))
+    stamps = np.array([bar.t for bar in bars], dtype=np.int64)
+    odd = found_in_rows((line.split(b",") for line in lines), stamps)
+    return Table(b"\n".join((*lines, b"")), stamps), odd
 
 
 def _rows(bars: Sequence[_Bar], *, index: bool) -> list[bytes]:
@@ -162,4 +166,4 @@ def _check_range(earliest: int, latest: int, unit: Unit) -> None:
     first, last = unit.bounds()
     outside = next((t for t in (earliest, latest) if not first <= t <= last), None)
     if outside is not None:
-        raise WrongAnswer(f"a bar at {spell_moment(outside)} lies outside {unit.start} to {unit.end}")
+        raise Untrue(f"a bar at {spell_moment(outside)} lies outside {unit.start} to {unit.end}")

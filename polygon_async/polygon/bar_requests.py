@@ -53,9 +53,11 @@ def next_request(
     which used up no minute, a later millisecond will do, or after the first request the very moment
     that its date means.
 
-    Only path and query count, whatever the scheme, host and port; a gateway's `base_path` is removed.
-    None if the next_url starts right after the range's last minute: nothing is left of the range, and
-    the API would answer 400.
+    Path and query count, whatever host, port or scheme stands before them; a gateway's `base_path`
+    before the API's own path goes. Where it skips minutes behind the page's last bar, which no answer has
+    covered, they are asked for: the request then begins there, and is a first one. None when the page's
+    last bar is of the range's last minute: there is nothing left to ask for, and the API answers 400 to such
+    a question.
 
     Raises:
         WrongAnswer: it names something else, or does not move forward.
@@ -75,9 +77,14 @@ def next_request(
         earliest = min((done.start // MINUTE_MS + 1) * MINUTE_MS, border.last + 1)
     if start < earliest:
         raise WrongAnswer(f"the next_url does not move forward (from {one_line(start_text)})")
-    if start > last:
-        if border.last is not None and start // MINUTE_MS == border.last // MINUTE_MS + 1:
+    if not empty and border.last is not None:
+        behind = (border.last // MINUTE_MS + 1) * MINUTE_MS
+        if behind > last:
             return None
+        # Within a minute it makes no difference: the API goes back to its start.
+        if start // MINUTE_MS * MINUTE_MS > behind:
+            return later_request(unit, behind)
+    if start > last:
         raise WrongAnswer(f"the next_url skips the rest of the range (from {one_line(start_text)})")
     return PageRequest(path=f"{_chain(unit)}{start_text}/{end_text}", query=_query(query, unit), start=start)
 

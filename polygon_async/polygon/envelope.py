@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 
-from polygon_async.errors import Refused, Retryable, WrongAnswer, one_line, said_by
+from polygon_async.errors import Refused, Retryable, Untrue, WrongAnswer, one_line, said_by
 
 if TYPE_CHECKING:
     from msgspec.json import Decoder
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 __all__ = ["Head", "check_head", "decode", "shapeless", "unanswered"]
 
 _TRUE_STATUS = frozenset({"OK", "DELAYED"})
+_TOO_FAST = re.compile(r"exceeded .*requests|too many requests", re.IGNORECASE)
 
 
 class Head(msgspec.Struct):
@@ -80,11 +82,14 @@ def check_head(head: Head) -> None:
 
     Raises:
         Refused: It says that the key is not entitled to this.
-        WrongAnswer: It is anything else but good.
+        Retryable: It says that there were too many requests, whatever its HTTP status.
+        Untrue: It says anything else.
     """
     if head.status in _TRUE_STATUS:
         return
     said = one_line(head.error or head.message or "no message")
     if head.status == "NOT_AUTHORIZED":
         raise Refused(f"the API answers NOT_AUTHORIZED: {said}{head.said_by}", status=403)
-    raise WrongAnswer(f"the answer's own status is {one_line(repr(head.status))}: {said}{head.said_by}")
+    if _TOO_FAST.search(said):
+        raise Retryable(f"the answer, HTTP 200, says: {said}{head.said_by}", reason="exceeded")
+    raise Untrue(f"the answer's own status is {one_line(repr(head.status))}: {said}{head.said_by}")

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from polygon_async.bars.columns import TIMESTAMP
+from polygon_async.polygon.oddities import found_in_letters
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -34,8 +35,8 @@ _STEPS = np.arange(_BLOCK * 256)
 _COMMA, _COLON, _NEWLINE, _ZERO = b",:\n0"
 
 
-def plain_rows(results: bytes) -> tuple[bytes, NDArray[np.int64]] | None:
-    """The bars as CSV rows, numbers digit for digit, and their starts (ms UTC).
+def plain_rows(results: bytes) -> tuple[bytes, NDArray[np.int64], dict[str, int]] | None:
+    """The bars as CSV rows, numbers letter for letter, their starts (ms UTC), and what is odd about them.
 
     Args:
         results: The page's `results`, brackets included; it must be well-formed JSON.
@@ -57,7 +58,11 @@ def plain_rows(results: bytes) -> tuple[bytes, NDArray[np.int64]] | None:
     starts = starts.reshape(count, _COLUMNS)[:, _PLACES]
     lengths = ends.reshape(count, _COLUMNS)[:, _PLACES] - starts
     stamps = _stamps(letters, starts[:, TIMESTAMP], lengths[:, TIMESTAMP])
-    return None if stamps is None else (_rows(letters, starts, lengths), stamps)
+    if stamps is None:
+        return None
+    has_exponents = b"e" in results or b"E" in results
+    odd = found_in_letters(letters, starts, lengths, stamps, has_exponents=has_exponents, has_signs=b"-" in results)
+    return _rows(letters, starts, lengths), stamps, odd
 
 
 def _stamps(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from dataclasses import dataclass
 from datetime import date, timedelta
 from functools import partial
@@ -11,7 +12,7 @@ from urllib.parse import quote, urlencode
 
 import msgspec
 
-from polygon_async.errors import PolygonAsyncError, Refused, WrongAnswer, one_line
+from polygon_async.errors import PolygonAsyncError, Refused, Untrue, WrongAnswer, one_line
 from polygon_async.model.days import plausible_day
 from polygon_async.polygon.bar_requests import own_parts
 from polygon_async.polygon.envelope import Head, check_head, decode, unanswered
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from polygon_async.polygon.client import Client
 
 __all__ = ["Entry", "TickerQuery", "entry_of", "entry_pages", "read_entries", "with_list_dates"]
+
+log = logging.getLogger(__name__)
 
 _PATH = "/v3/reference/tickers"
 _LIMIT = 1000
@@ -112,7 +115,17 @@ async def entry_pages(asked: TickerQuery, *, client: Client) -> AsyncGenerator[E
     been = {request.query}
     seen: set[Entry] = set()
     while True:
-        page = await client.get(request, read=partial(read_entries, asked=asked))
+        read = partial(read_entries, asked=asked)
+        page = await client.get(request, read=read)
+        if not page.entries:
+            # Under load the API has given empty answers where there was something.
+            page = await client.get(request, read=read)
+        if not page.entries and len(been) > 1:
+            log.warning(
+                "a page of the list of tickers was empty twice, and a next_url led there: the list may lack"
+                " tickers (GET %s)",
+                request.path,
+            )
         before = len(seen)
         seen.update(page.entries)
         if page.next_url is not None and len(seen) == before:
@@ -151,7 +164,7 @@ def read_entries(body: bytes, *, asked: TickerQuery) -> EntryPage:
         raise unanswered(answer)
     entries = answer.results or []
     if answer.count is not None and answer.count != len(entries):
-        raise WrongAnswer(f"the answer counts {answer.count} tickers and holds {len(entries)}{answer.said_by}")
+        raise Untrue(f"the answer counts {answer.count} tickers and holds {len(entries)}{answer.said_by}")
     for entry in entries:
         _check(entry, asked, answer)
     return EntryPage([_with_true_days(entry) for entry in entries], answer.next_url or None, answer.said_by)
@@ -171,7 +184,7 @@ def _check(entry: Entry, asked: TickerQuery, answer: _Answer) -> None:
         found = getattr(entry, field)
         if value is not None and found is not None and found != value:
             said = f"{one_line(repr(found))} where {value!r} was asked for"
-            raise WrongAnswer(f"the list has {one_line(entry.ticker)} with {field} {said}{answer.said_by}")
+            raise Untrue(f"the list has {one_line(entry.ticker)} with {field} {said}{answer.said_by}")
 
 
 def _with_true_days(entry: Entry) -> Entry:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from collections import deque
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from polygon_async.bars.page import BEGINNING, Border
+from polygon_async.bars.page import BEGINNING, Border, spell_moment
 from polygon_async.errors import WrongAnswer, said_by
 from polygon_async.model.units import MINUTE_MS
 from polygon_async.polygon.bar_pages import read_page
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 
 __all__ = ["RestSource", "Step", "next_minute"]
 
+log = logging.getLogger(__name__)
+
 _MOST_EMPTY_PAGES = 10_000
 """In a row; more than twenty years of empty days."""
 
@@ -49,8 +52,8 @@ class RestSource:
     async def pages(self, unit: Unit, start: Start = BEGINNING, *, priority: int = 0) -> AsyncGenerator[Page]:
         """The unit's pages that have bars, in order, each checked against those before.
 
-        If a whole range has no bar, it is requested once more: under load the API has given empty answers
-        for tickers that had bars.
+        An answer without bars is requested once more before it is believed: under load the API has given
+        empty answers where there were bars. Bars that a next_url promised and that did not come are noted by name.
 
         Args:
             unit: What to fetch.
@@ -61,19 +64,12 @@ class RestSource:
         Raises:
             TickerError, RunError: as `Client.get`.
         """
-        is_whole = start.moment is None
         # A unit that resumes may have spent before what cutting may cost.
-        walk = _Walk(unit, source=self, priority=priority, spare=1.0 if is_whole else 0.0)
+        walk = _Walk(unit, source=self, priority=priority, spare=1.0 if start.moment is None else 0.0)
         request = first_request(unit) if start.moment is None else later_request(unit, start.moment)
-        first = Step(unit, request, start.border, start.part)
-        for _ in range(2 if is_whole else 1):
-            empty = True
-            async with contextlib.aclosing(walk.pages(first)) as chain:
-                async for page in chain:
-                    empty = False
-                    yield page
-            if not empty:
-                return
+        async with contextlib.aclosing(walk.pages(Step(unit, request, start.border, start.part))) as chain:
+            async for page in chain:
+                yield page
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +83,8 @@ class Step:
     """Where its rows go; None where that is not known yet, or nowhere."""
     empty_pages: int = 0
     """How many pages right before it had no bars."""
+    is_promised: bool = False
+    """Whether a next_url said that there are bars."""
 
 
 class _Walk:
@@ -171,11 +169,29 @@ class _Walk:
         return step, asyncio.create_task(self._page(step))
 
     async def _page(self, step: Step) -> Page:
+        """The step's page; one without bars was requested twice."""
+        page = await self._answer(step)
+        if page.is_empty:
+            page = await self._answer(step)
+        if page.is_empty and step.is_promised and page.next_url is None:
+            self._tell_of_nothing(step)
+        return page
+
+    def _tell_of_nothing(self, step: Step) -> None:
+        """Name the bars that a next_url promised and nobody has."""
+        symbol, moment = self._unit.ticker.symbol, spell_moment(step.request.start)
+        note = f"a next_url promised bars from {moment} on, and two requests found none"
+        log.warning("%s: %s", symbol, note, extra={"event": "promise", "facts": {"ticker": symbol}})
+        self._source.counters.notes[symbol].append(note)
+
+    async def _answer(self, step: Step) -> Page:
         read = partial(read_page, unit=step.unit, border=step.border)
         if step.part is not None:
             read = partial(place_page, unit=step.unit, border=step.border, part=step.part)
         page = await self._client.get(step.request, read=read, priority=self._priority)
         self._source.counters.pages += 1
+        if page.odd:
+            self._source.counters.odd[self._unit.ticker.symbol].update(page.odd)
         self._source.counters.duplicates += page.duplicates
         return page
 
@@ -196,7 +212,12 @@ class _Walk:
             )
         except WrongAnswer as error:
             raise WrongAnswer(f"{error}{said_by(page.request_id)}", request=done.request.path) from error.__cause__
-        return None if request is None else Step(done.unit, request, page.border, page.part, empty_pages)
+        if request is None:
+            return None
+        if request.is_first:
+            moment = spell_moment(request.start)
+            log.info("%s: the next_url skips minutes; going on from %s", self._unit.ticker.symbol, moment)
+        return Step(done.unit, request, page.border, page.part, empty_pages, is_promised=True)
 
 
 def next_minute(step: Step) -> int:

@@ -75,6 +75,7 @@ def html_of(report: Mapping[str, Any]) -> str:
         _section("Sessions with bars", _months(report["coverage"])),
         _section("Slowest tickers", _slowest(report["slowest"])),
         _section("Failed", _failures(report)),
+        _section("To be looked at", _doubts(report)),
         _section("Without data", _list(report["no_data_tickers"], report["tickers"]["no_data"])),
         _section("Settings", _table([("setting", False), ("value", False)], sorted(report["settings"].items()))),
     ]
@@ -115,6 +116,15 @@ def _planned(estimate: Mapping[str, Any] | None) -> list[tuple[str, str]]:
         return []
     low, high = estimate["requests"]
     return [("planned", f"{low:,} to {high:,}")]
+
+
+def _doubts(report: Mapping[str, Any]) -> str:
+    """What a person should look at; reports of older versions tell nothing of it."""
+    rows = [(each["ticker"], each["note"]) for each in report.get("in_doubt", [])]
+    for each in report.get("odd", []):
+        told = ", ".join(f"{count:,} with {what}" for what, count in sorted(each["bars"].items()))
+        rows.append((each["ticker"], f"bars with impossible values, kept as received: {told}"))
+    return _table([("ticker", False), ("what", False)], rows) if rows else ""
 
 
 def _section(title: str, body: str) -> str:

@@ -70,6 +70,8 @@ def report_of(summary: Summary, settings: Mapping[str, object], coverage: Mappin
         "latencies": _latencies(measures),
         "slowest": [_slow(outcome) for outcome in nlargest(_MOST_SLOW, timed, key=lambda each: each.seconds or 0)],
         "failures": list(islice(lists["failed"], _MOST_FAILED)),
+        "odd": list(islice(lists["odd"], _MOST_FAILED)),
+        "in_doubt": list(islice(lists["in_doubt"], _MOST_FAILED)),
         "no_data_tickers": list(islice(lists["no_data"], _MOST_FAILED)),
         "coverage": dict(coverage),
     }

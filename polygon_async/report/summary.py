@@ -146,6 +146,8 @@ class Summary:
             "no_data": (each.unit.ticker.symbol for each in self.no_data),
             "failed": ({"ticker": each.unit.ticker.symbol, "error": each.error or ""} for each in self.failed),
             "unfinished": (ticker.symbol for ticker in self.unfinished),
+            "odd": ({"ticker": symbol, "bars": dict(found)} for symbol, found in self.counters.odd.items()),
+            "in_doubt": ({"ticker": symbol, "note": note} for symbol, note in self._notes()),
         }
 
     def as_text(self) -> str:
@@ -160,6 +162,8 @@ class Summary:
         if summed["doubles"]:
             repeated = "1 bar was" if summed["doubles"] == 1 else f"{summed['doubles']:,} bars were"
             lines.append(f"  repeated  {repeated} sent twice, identically, and kept once")
+        lines += _titled("odd bars", list(self.counters.odd.items()), _odd)
+        lines += _titled("in doubt", self._notes(), lambda each: f"{each[0]}: {each[1]}")
         lines += _titled("starts late", self.late, _late_start)
         lines += _titled("gaps", [each for each in self.coverages.items() if each[1].missing], _gap)
         lines += _titled("ends early", self._ended_early(), _early_end)
@@ -172,6 +176,10 @@ class Summary:
             again = f"--universe {self.directory / FAILED_CSV} --from {start} --to {self.end}"
             lines.append(f"  again     {again}{'' if self.adjusted else ' --no-adjusted'}")
         return "\n".join(lines)
+
+    def _notes(self) -> list[tuple[str, str]]:
+        """What a person should look at: ticker and sentence."""
+        return [(symbol, note) for symbol, notes in self.counters.notes.items() for note in notes]
 
     def _ended_early(self) -> list[tuple[str, Coverage]]:
         """Tickers without a bar in the range's last sessions, more than a week of them."""
@@ -201,6 +209,12 @@ def _counted(tickers: Mapping[str, int]) -> str:
 def _late_start(outcome: Outcome) -> str:
     first = "" if outcome.csv is None else day(outcome.csv.first)
     return f"{outcome.unit.ticker.symbol} has its first bar on {first}"
+
+
+def _odd(each: tuple[str, Mapping[str, int]]) -> str:
+    symbol, found = each
+    told = ", ".join(f"{count:,} with {what}" for what, count in sorted(found.items()))
+    return f"{symbol} has bars with impossible values, kept as received: {told}"
 
 
 def _early_end(covered: tuple[str, Coverage]) -> str:

@@ -13,6 +13,9 @@ HTML = "text/html"
 PLAIN = "text/plain; charset=utf-8"
 
 _PRICING = "https://polygon.io/pricing"
+_TOO_FAST = (
+    f"You've exceeded the maximum requests per minute, please wait or upgrade your subscription to continue. {_PRICING}"
+)
 _ELSEWHERE = "http://elsewhere.invalid"
 
 
@@ -67,11 +70,7 @@ def not_entitled(status: int = 403) -> Answer:
 
 def too_fast(headers: dict[str, str] | None = None) -> Answer:
     """More requests than the plan allows."""
-    text = (
-        "You've exceeded the maximum requests per minute, please wait or upgrade your subscription "
-        f"to continue. {_PRICING}"
-    )
-    plain = error(429, text)
+    plain = error(429, _TOO_FAST)
     return Answer(plain.status, plain.body, plain.content_type, {**plain.headers, **(headers or {})})
 
 
@@ -135,6 +134,7 @@ def play(kind: str, argument: str, *, key: str, path: str) -> Answer | None:
         "not_found": lambda: error(404, "Ticker not found.", word="NOT_FOUND"),
         "not_authorized_200": lambda: not_entitled(200),
         "error_200": lambda: error(200, "Internal server error"),
+        "exceeded_200": lambda: error(200, _TOO_FAST),
         "html_200": lambda: Answer(200, nginx(200).body, HTML),
         "blank_200": lambda: Answer(200, b""),
         "no_count": lambda: Answer(200, b'{"status":"OK","request_id":"%s"}' % secrets.token_hex(16).encode()),

@@ -31,6 +31,14 @@ class Scene:
 Edit = Callable[[Page, Scene], Page]
 
 
+def _impossible(page: Page, _scene: Scene) -> Page:
+    rows = page.split()
+    if rows:
+        low = float(_get(rows[0], "l"))
+        rows[0] = _set(_set(rows[0], "h", f"{low / 2:.4f}"), "v", "-5")
+    return page.holding(rows)
+
+
 def _late(page: Page, scene: Scene) -> Page:
     """The page without the bars of a day that has not arrived yet."""
     day = dt.date.fromisoformat(scene.argument)
@@ -122,6 +130,13 @@ def _next_host(page: Page, scene: Scene) -> Page:
     return replace(page, next_url=page.next_url and host + page.next_url.removeprefix(scene.pages.host))
 
 
+def _next_skip(page: Page, scene: Scene) -> Page:
+    if page.next_url is None:
+        return page
+    behind = int(_get(page.split()[-1], "t")) + MINUTE_MS * (1 + int(scene.argument))
+    return replace(page, next_url=scene.onward(min(behind, scene.query.last_ms), scene.query.last))
+
+
 def _next_key(page: Page, scene: Scene) -> Page:
     return replace(page, next_url=page.next_url and f"{page.next_url}&apiKey={scene.key}")
 
@@ -203,6 +218,7 @@ EDITS: dict[str, Edit] = {
     "next_path": _next_path,
     "next_host": _next_host,
     "next_key": _next_key,
+    "next_skip": _next_skip,
     "next_blank": lambda page, _: replace(page, next_url=page.next_url or ""),
     "extra_rows": lambda _, scene: scene.pages.page(scene.query, extra=1),
     "overlap": _overlap,
@@ -223,5 +239,6 @@ EDITS: dict[str, Edit] = {
     "count_lie": lambda page, _: replace(page, told=page.count + 1),
     "huge": _huge,
     "late": _late,
+    "impossible": _impossible,
     "vwap_outside": _vwap_outside,
 }

@@ -80,6 +80,7 @@ def test_pages_taken_apart_as_a_whole_are_read_as_bar_by_bar(
 def test_the_usual_form_is_taken_apart_as_a_whole() -> None:
     found = plain_rows(b"[" + usual() + b"," + usual(v="1e3", t="1772514060000") + b"]")
     assert found is not None
-    rows, stamps = found
+    rows, stamps, odd = found
+    assert odd == {}
     assert rows == b"1,3,0.5,2,100,1.5,1772514000000,7,\n1,3,0.5,2,1e3,1.5,1772514060000,7,\n"
     assert stamps.tolist() == [1772514000000, 1772514060000]

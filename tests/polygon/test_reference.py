@@ -144,7 +144,8 @@ def test_list_dates_cost_a_request_each(listing: Callable[..., Ended], sandbox: 
     assert dates["ROVRW"] == "2021-08-02", "asked for as of the day before its end"
     assert dates["QQQ"] == "1999-03-10"
     assert dates["SPY"] == "", "it has no page of its own"
-    assert len(box.requests) == 4 + len(dates) + 1
+    # Twice: what met a 503, and the list of warrants that are traded, of which there is none.
+    assert len(box.requests) == 4 + len(dates) + 2
 
 
 @pytest.mark.parametrize("told", ["0001-01-01", "0001-01-01T00:00:00Z", "9999-12-31T00:00:00Z", "elsewhere", ""])
@@ -324,6 +325,18 @@ def test_an_empty_list_is_told_and_writes_nothing(
     assert ended.error == "polygon-async: error: no ticker on the list fits; nothing was written"
     assert ended.summary["exit_code"] == 1
     assert not (tmp_path / "u.csv").exists()
+
+
+@pytest.mark.parametrize("trouble", ["empty", "null_results"])
+def test_a_later_page_that_is_empty_once_is_requested_again(
+    listing: Callable[..., Ended], sandbox: Callable[..., Sandbox], trouble: str
+) -> None:
+    whole = listing(box=sandbox(page_size=4))
+    once = listing(box=sandbox(f"reference 2 {trouble} 1x", page_size=4))
+    assert (once.code, once.out) == (0, whole.out), once.err
+    ever = listing(box=sandbox(f"reference 2 {trouble}", page_size=4))
+    assert (ever.code, len(rows(ever.out))) == (0, 4)
+    assert "a page of the list of tickers was empty twice, and a next_url led there" in ever.err
 
 
 def test_no_match_writes_nothing(listing: Callable[..., Ended], sandbox: Callable[..., Sandbox]) -> None:

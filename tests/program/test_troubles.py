@@ -115,6 +115,7 @@ def test_every_request_is_counted_and_every_retry_has_its_reason(played: dict[st
     assert set(played["429"].summary.counters.retries) == {"429"}
     assert set(played["stall"].summary.counters.retries) == {"stall"}
     reasons = {"408", "499", "500", "502", "503", "504", "undecodable", "cut body", "reset"}
+    reasons |= {"untrue", "exceeded"}
     assert set(played["others"].summary.counters.retries) == reasons
 
 
@@ -199,7 +200,7 @@ async def test_a_large_page_that_another_process_reads_ends_no_otherwise(
     assert all((words or "no error") in (outcome.error or "") for outcome in summary.failed)
     assert (path.read_text() if path.exists() else None) == (None if words else truth)
     assert {outcome.unit.ticker.symbol for outcome in summary.done} == ({"MSFT"} if words else {"AAPL", "MSFT"})
-    assert dict(summary.counters.retries).keys() <= {"undecodable"}
+    assert dict(summary.counters.retries).keys() <= {"undecodable", "untrue"}
 
 
 async def test_one_bad_ticker_takes_nothing_from_the_others(sandbox: Callable[..., Sandbox], tmp_path: Path) -> None:

@@ -145,6 +145,11 @@ async def next_carries_the_key(browser: Browser) -> None:
     await all_is_there(browser)
 
 
+async def next_skips_bars(browser: Browser) -> None:
+    first, after = await second(browser)
+    assert after.stamps[0] - first.stamps[-1] > 30 * MINUTE_MS
+
+
 async def has_one_row_more(browser: Browser) -> None:
     first, after = await second(browser)
     assert (len(first.stamps), len(after.stamps)) == (SIZE, SIZE + 1)
@@ -209,6 +214,12 @@ async def one_row_is_null(browser: Browser) -> None:
     assert [row for row in (await meet(browser)).page["results"] if row is None] == [None]
 
 
+async def no_bar_can_be_so(browser: Browser) -> None:
+    first = rows([await meet(browser)])[0]
+    assert float(first.h) < float(first.l)
+    assert float(first.v or "") < 0
+
+
 async def a_day_is_not_there(browser: Browser) -> None:
     first, second = (await browser.walk(bars_path(first=DAY, last=DAY + dt.timedelta(days=1)), most=2))[:2]
     assert (first.stamps, first.page["resultsCount"]) == ([], "0")
@@ -265,6 +276,7 @@ TROUBLES: list[tuple[str, Check]] = [
     ("MSFT 1 not_found", answers_with(404, "Ticker not found.")),
     ("MSFT 1 not_authorized_200", answers_with(200, '"status":"NOT_AUTHORIZED"')),
     ("MSFT 1 error_200", answers_with(200, '"status":"ERROR"')),
+    ("MSFT 1 exceeded_200", answers_with(200, "exceeded the maximum requests per minute")),
     ("MSFT 1 html_200", answers_with(200, "<html>", Content_Type="text/html")),
     ("MSFT 1 blank_200", answers_with(200, "", Content_Length="0")),
     ("MSFT 1 wrong_type", answers_with(200, '"ticker":"MSFT"', Content_Type="text/plain; charset=utf-8")),
@@ -302,6 +314,7 @@ TROUBLES: list[tuple[str, Check]] = [
         leads_to("https://api.polygon.io:443:443/v2/aggs/ticker/MSFT/"),
     ),
     ("MSFT * next_key", next_carries_the_key),
+    ("MSFT 1 next_skip=30", next_skips_bars),
     ("MSFT * next_blank", ends_with_a_blank_next),
     ("MSFT 2 extra_rows", has_one_row_more),
     ("MSFT 2 overlap=3", overlaps),
@@ -322,6 +335,7 @@ TROUBLES: list[tuple[str, Check]] = [
     ("MSFT 1 count_lie", says(resultsCount=str(SIZE + 1))),
     ("MSFT 1 huge", volumes_are_huge),
     (f"MSFT 1 late={DAY}", a_day_is_not_there),
+    ("MSFT 1 impossible", no_bar_can_be_so),
     ("MSFT 1 vwap_outside", vwap_is_outside),
     ("MSFT 1 key_echo", holds_the_key),
     ("MSFT 1 key_echo_500", holds_the_key),

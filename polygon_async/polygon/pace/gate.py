@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 import backoff
 
-from polygon_async.errors import OutOfPatience, Retryable, TickerError
+from polygon_async.errors import OutOfPatience, Retryable, TickerError, Untrue
 from polygon_async.model.counters import Pace
 from polygon_async.polygon.pace.patience import Patience
 
@@ -24,6 +24,9 @@ __all__ = ["Gate", "TokenSource"]
 log = logging.getLogger(__name__)
 
 _T = TypeVar("_T")
+
+_MOST_UNTRUE = 3
+"""Such answers to one request; the last one counts."""
 
 
 class TokenSource(Pace, Protocol):
@@ -68,6 +71,8 @@ class Gate:
             request: The name of the request in errors, without the key.
             subject: What the request is about: failures of several requests about one ticker count as one.
 
+        An answer that cannot belong to the request (`Untrue`) is requested a few times more, too.
+
         Raises:
             OutOfPatience: it still failed when patience was used up.
             TickerError, RunError: as `attempt` raises them.
@@ -87,7 +92,10 @@ class Gate:
         try:
             result = await retried()
         except Retryable as error:
-            raise OutOfPatience(f"{error} ({trial.patience})", request=request) from error
+            if (untrue := error.__cause__) is None or not isinstance(untrue, Untrue):
+                raise OutOfPatience(f"{error} ({trial.patience})", request=request) from error
+            untrue.request = request
+            raise untrue from None
         except TickerError as error:
             self.outage.answered()
             error.request = request
@@ -107,6 +115,8 @@ class _Trial(Generic[_T]):
         self._subject = subject
         self._failed_by: str | None = None
         """Why the previous attempt failed, until the next one is sent."""
+        self._untrue = 0
+        """Answers so far that cannot belong to the request."""
 
     async def once(self) -> _T:
         """One attempt, as soon as it may be sent; it pays a token."""
@@ -126,9 +136,16 @@ class _Trial(Generic[_T]):
             span.refused += error.reason == "429"
             span.failed += error.reason != "429"
             raise
+        except Untrue as error:
+            # The API answers, whatever its answers are worth: that is no outage.
+            gate.outage.answered()
+            self._untrue += 1
+            raise Retryable(str(error), reason="untrue") from error
 
     def gives_up(self, error: Exception) -> bool:
         """Record a failure; returns whether it was the last one."""
+        if isinstance(error.__cause__, Untrue):
+            return self.patience.is_used_up(error) or self._untrue >= _MOST_UNTRUE
         outage = self._gate.outage
         outage.failing(self._subject, str(error))
         if outage.was_on_since(self.patience.failing_since):

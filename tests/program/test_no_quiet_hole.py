@@ -1,0 +1,108 @@
+"""Whatever the API holds back in passing is fetched or named: empty answers, cursors that jump, impossible values."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime as dt
+from typing import TYPE_CHECKING
+
+import pytest
+from conftest import csv_of
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from trouble_cases import download
+
+from polygon_async.api import fetch_bars
+from polygon_async.sandbox import Market, Sandbox
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from conftest import Program
+
+DAY = dt.date(2026, 3, 3)
+FIRST, LAST = dt.date(2026, 3, 2), dt.date(2026, 3, 6)
+SIZE = 300
+PASSING = ("empty", "null_results", "empty_next", "other_ticker", "backwards", "exceeded_200", "next_skip=200")
+"""What the API may do once to a page; with a page size of 300 the range has about ten."""
+QQ = ("--tickers", "QQ", "--no-upload", "--rate", "unlimited", "--from", f"{FIRST}", "--to", f"{LAST}")
+
+
+@settings(deadline=None, max_examples=15)
+@given(
+    st.dictionaries(st.integers(1, 12), st.sampled_from(PASSING), max_size=6),
+    st.booleans(),
+)
+def test_what_passes_costs_no_bar(
+    tmp_path_factory: pytest.TempPathFactory, troubles: dict[int, str], side_by_side: bool
+) -> None:
+    directory = tmp_path_factory.mktemp("holes")
+    lines = [f"QQ {page} {kind}{'' if kind.startswith('next_skip') else ' 1x'}" for page, kind in troubles.items()]
+    with pytest.MonkeyPatch.context() as patch, Sandbox(troubles=lines, page_size=SIZE) as box:
+        patch.setenv("NO_PROXY", "127.0.0.1")
+        flags = {"from": str(FIRST), "to": str(LAST), "patience": "60"}
+        summary = asyncio.run(download(box, ["QQ"], directory, side_by_side=side_by_side, **flags))
+    assert summary.exit_code == 0, summary.as_text()
+    assert (directory / "QQ_historical.csv").read_text() == csv_of(Market().days("QQ", FIRST, LAST))
+
+
+def test_bars_that_a_next_url_promised_and_nobody_has_are_named(
+    program: Program, sandbox: Callable[..., Sandbox]
+) -> None:
+    box = sandbox("QQ 3 null_results", page_size=SIZE)
+    ended = program(*QQ, "--concurrency", "1", "--json", box=box)
+    assert ended.code == 0, ended.err
+    [doubt] = ended.summary["in_doubt"]
+    assert doubt["ticker"] == "QQ"
+    assert doubt["note"].startswith("a next_url promised bars from 2026-03-0")
+    assert "QQ: a next_url promised bars" in ended.err
+    text = program(*QQ, "--concurrency", "1", "--force", box=box)
+    assert "  in doubt  QQ: a next_url promised bars" in text.out
+    assert "and two requests found none" in (program.directory / "output" / "report.html").read_text()
+
+
+async def test_a_single_call_asks_again_too(sandbox: Callable[..., Sandbox], monkeypatch: pytest.MonkeyPatch) -> None:
+    box = sandbox("QQ 2 null_results 1x", "QQ 4 empty 1x", page_size=SIZE)
+    for name, value in box.environment.items():
+        monkeypatch.setenv(name, value)
+    frame = await fetch_bars("QQ", FIRST, LAST, rate="unlimited")
+    assert frame["timestamp"].tolist() == [bar.t for bar in box.market.days("QQ", FIRST, LAST)]
+
+
+@pytest.mark.parametrize("page", [1, 3])
+def test_minutes_that_a_next_url_skips_are_asked_for(
+    page: int, program: Program, sandbox: Callable[..., Sandbox]
+) -> None:
+    box = sandbox(f"QQ {page} next_skip=600", page_size=SIZE)
+    ended = program(*QQ, "--concurrency", "1", box=box)
+    assert ended.code == 0, ended.err
+    truth = csv_of(box.market.days("QQ", FIRST, LAST))
+    assert (program.directory / "output" / "QQ_historical.csv").read_text() == truth
+
+
+def test_a_part_that_goes_on_with_an_empty_answer_asks_again(program: Program, sandbox: Callable[..., Sandbox]) -> None:
+    box = sandbox("QQ 4 stall 1x", page_size=SIZE)
+    with program.running(*QQ, "--concurrency", "1", "--no-adjusted", box=box) as process:
+        while not any(request.page == 4 for request in box.requests):
+            assert process.poll() is None
+        process.kill()
+    box.set_troubles(["QQ 1 null_results 1x"])
+    ended = program(*QQ, "--concurrency", "1", "--no-adjusted", box=box)
+    assert ended.code == 0, ended.err
+    assert "resum" in ended.err
+    truth = csv_of(box.market.days("QQ", FIRST, LAST, adjusted=False))
+    assert (program.directory / "output" / "QQ_historical.csv").read_text() == truth
+
+
+def test_impossible_values_are_kept_and_told_once(program: Program, sandbox: Callable[..., Sandbox]) -> None:
+    box = sandbox("QQ 1 impossible", page_size=SIZE)
+    ended = program(*QQ, "--concurrency", "1", "--json", box=box)
+    assert ended.code == 0, ended.err
+    [odd] = ended.summary["odd"]
+    assert odd == {"ticker": "QQ", "bars": {"high below low": 1, "negative price or volume": 1}}
+    rows = (program.directory / "output" / "QQ_historical.csv").read_text().splitlines()[1:]
+    assert len(rows) == len(box.market.days("QQ", FIRST, LAST))
+    text = program(*QQ, "--concurrency", "1", "--force", box=box)
+    told = "QQ has bars with impossible values, kept as received: 1 with high below low, 1 with negative"
+    assert text.out.count(told) == 1
+    assert "impossible values" in (program.directory / "output" / "report.html").read_text()
