@@ -46,7 +46,7 @@ class Border:
 
     last: int | None = None
     """Start of the last bar so far, ms UTC; None before the first bar."""
-    tail: bytes = b""
+    tail: bytes = field(default=b"", repr=False)
     """The last rows so far, to tell a duplicate from a contradiction."""
 
 
@@ -73,7 +73,7 @@ BEGINNING = Start()
 class Table:
     """The bars of a page, or the new ones among them."""
 
-    rows: bytes
+    rows: bytes = field(repr=False)
     """CSV, each row with its line end."""
     stamps: NDArray[np.int64]
     """The bars' starts, ms UTC; one for each row."""

@@ -19,6 +19,7 @@ __all__ = ["MINUTE_MS", "NEW_YORK", "CsvFile", "Outcome", "Progress", "Receipt",
 NEW_YORK = ZoneInfo("America/New_York")
 MINUTE_MS = 60_000
 _DAY = timedelta(days=1)
+_WEEK = timedelta(days=7)
 
 
 def today() -> date:
@@ -149,7 +150,8 @@ class Outcome:
     @property
     def starts_late_by(self) -> timedelta | None:
         """How long after the range's start the first bar comes, if that is more than a week."""
-        if self.csv is None:
+        # No market's day begins before UTC's: of most tickers, the zone need not be asked.
+        if self.csv is None or datetime.fromtimestamp(self.csv.first / 1000, UTC).date() < self.unit.start + _WEEK:
             return None
         late = timedelta(milliseconds=self.csv.first - self.unit.bounds()[0])
-        return late if late > timedelta(days=7) else None
+        return late if late > _WEEK else None

@@ -28,6 +28,7 @@ __all__ = ["Summary"]
 _MOST_LINES = 10
 _MOST_DAYS = 3
 _SESSIONS_OF_A_WEEK = 5
+_DONE = (OutcomeState.UPLOADED, OutcomeState.SAVED)
 
 _T = TypeVar("_T")
 
@@ -76,7 +77,7 @@ class Summary:
     @property
     def done(self) -> list[Outcome]:
         """Units whose bars arrived where they should."""
-        return [o for o in self.outcomes if o.state in {OutcomeState.UPLOADED, OutcomeState.SAVED}]
+        return [o for o in self.outcomes if o.state in _DONE]
 
     @property
     def failed(self) -> list[Outcome]:
@@ -110,6 +111,7 @@ class Summary:
 
     def totals(self) -> dict[str, Any]:
         """The summary without its lists; its size does not grow with the number of tickers."""
+        done = self.done
         return {
             "version": __version__,
             "exit_code": self.exit_code,
@@ -121,16 +123,16 @@ class Summary:
             "adjusted": self.adjusted,
             "tickers": {
                 "total": len(self.tickers),
-                "done": len(self.done),
-                "earlier": sum(o.earlier for o in self.done),
+                "done": len(done),
+                "earlier": sum(o.earlier for o in done),
                 "no_data": len(self.no_data),
                 "failed": len(self.failed),
                 "unfinished": len(self.unfinished),
             },
-            "bars": sum(o.csv.bars for o in self.done if o.csv),
-            "doubles": sum(o.csv.duplicates for o in self.done if o.csv),
-            "csv_bytes": sum(o.csv.size for o in self.done if o.csv),
-            "stored_bytes": sum(o.receipt.size for o in self.done if o.receipt),
+            "bars": sum(o.csv.bars for o in done if o.csv),
+            "doubles": sum(o.csv.duplicates for o in done if o.csv),
+            "csv_bytes": sum(o.csv.size for o in done if o.csv),
+            "stored_bytes": sum(o.receipt.size for o in done if o.receipt),
             "requests": self.counters.requests,
             "estimate": self.estimate and self.estimate.as_json(),
             "answers": {str(status): count for status, count in sorted(self.counters.answers.items())},

@@ -102,6 +102,14 @@ def test_what_has_sets_of_days_can_be_printed() -> None:
         rows=b"", bars=0, first=None, border=Border(), days=expected.days, duplicates=0, next_url=None, request_id=None
     )
     assert all("days" not in repr(each) for each in (csv, progress, page))
+    assert repr(Border(last=1, tail=b"1,2\n" * 1000)) == "Border(last=1)"
+
+
+def test_hundreds_of_missing_days_take_little_room() -> None:
+    first, last = D(2024, 11, 26), D(2026, 11, 24)
+    found = coverage(sessions(AssetType.STOCKS, first, last), a_set(first, last))
+    assert found.missing.bit_count() > 490
+    assert len(found.as_text()) < 350
 
 
 def test_each_market_has_its_own_sessions() -> None:

@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import os
 import subprocess
 import sys
+import tracemalloc
 from typing import TYPE_CHECKING
 
 from stored import stored
 
+from polygon_async.ledger.entries import RunRequest
+from polygon_async.ledger.events import Begun, Fetched
 from polygon_async.ledger.inventory import recorded_units
+from polygon_async.ledger.ledger import open_ledger
+from polygon_async.ledger.overview import open_overview
+from polygon_async.model.days import set_of
+from polygon_async.model.layout import LEDGER
+from polygon_async.model.sessions import coverage, sessions
+from polygon_async.model.tickers import AssetType, Ticker
+from polygon_async.model.units import CsvFile, Unit
+from polygon_async.report.status import status_json, status_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -93,6 +105,36 @@ def test_on_a_terminal_few_lines_are_shown(program: Program, sandbox: Callable[.
     assert sum(line.startswith("NODATA") for line in lines) == 20
     assert lines[-1] == "and 5 more: --all"
     assert sum(line.startswith("NODATA") for line in shown("--all")) == 25
+
+
+def test_many_units_are_shown_in_little_memory(tmp_path: Path) -> None:
+    first, last = dt.date(2024, 11, 26), dt.date(2026, 11, 24)
+    days = set_of((first, last))
+    found = coverage(sessions(AssetType.STOCKS, first, last), days)
+    csv = CsvFile(path=tmp_path, bars=2, first=0, last=1, duplicates=0, size=1, sha256="ab", days=days)
+    order = RunRequest(
+        source="s", universe="u", first_day=first, last_day=last, adjusted=True, days_given=True, settings={}
+    )
+    units = [
+        Unit(ticker=Ticker(f"T{number}", AssetType.STOCKS, "", ""), start=first, end=last, adjusted=True)
+        for number in range(1000)
+    ]
+    with open_ledger(tmp_path) as ledger:
+        run = ledger.begin(order, now=dt.datetime(2026, 11, 25, tzinfo=dt.UTC), force=False)
+        for unit in units:
+            ledger.apply(Begun(unit=unit, day=last), run=run, source="s", destination="")
+            ledger.apply(Fetched(unit=unit, csv=csv), run=run, source="s", destination="")
+        ledger.covered([(unit, found) for unit in units], source="s")
+    path = tmp_path / LEDGER
+    assert path.stat().st_size < 2_000_000
+    tracemalloc.start()
+    with open_overview(tmp_path) as overview:
+        length = sum(map(len, status_json(overview, path)))
+        rows = status_text(overview, path).splitlines()
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert (length > 7_000_000, len(rows) > 1000) == (True, True)
+    assert most < 2_000_000
 
 
 def test_what_cannot_be_told_is_one_line(program: Program) -> None:
