@@ -1,4 +1,4 @@
-"""An output directory in, the connection to its ledger's SQLite file out: its tables, and what can be wrong with it."""
+"""The SQLite file of a ledger: its tables, the connection, and what can be wrong with it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["connected", "reading", "said_of"]
 
 _APPLICATION = 0x706F6C79
-"""What marks an SQLite file as this program's: `poly`."""
+"""Marks an SQLite file as this program's: `poly`."""
 _RUNS_UNITS_UPLOADS = """
 CREATE TABLE run (
     id INTEGER PRIMARY KEY,
@@ -118,15 +118,15 @@ WHERE state = 'fetched' GROUP BY ticker HAVING max(ended);
 _STEPS = (_RUNS_UNITS_UPLOADS, _LISTINGS, _COVERAGE_AND_REPORTS, _UNITS_IN_ORDER, _HISTORIES)
 """What makes each version of the tables out of the one before, from an empty file on; a step is never changed."""
 _READABLE = 3
-"""The version from which on reading misses nothing: later steps make it faster, and no copy has to be made for it."""
+"""From this version on reading misses nothing: later steps only make it faster, so that no copy is needed."""
 
 
 @contextmanager
 def connected(directory: Path, *, read_only: bool = False) -> Iterator[sqlite3.Connection]:
-    """The file of an output directory, open; made where there is none, unless it is only read.
+    """The file of an output directory, open; created if missing, unless it is only read.
 
     Raises:
-        DiskUnusable: it is no ledger, damaged, of a newer version of this program, or cannot be written.
+        DiskUnusable: it is not a ledger, is damaged, from a newer version, or cannot be written.
     """
     path = directory / LEDGER
     with said_of(path):
@@ -140,9 +140,9 @@ def connected(directory: Path, *, read_only: bool = False) -> Iterator[sqlite3.C
 
 
 def _open_to_read(path: Path) -> sqlite3.Connection:
-    """Reading needs the files beside it that a run has open, or a directory where they can be made.
+    """Open to read: this needs the files beside it that a run has open, or a directory where they can be created.
 
-    Where neither is to be had, nobody can be writing, and the file alone holds everything.
+    If there is neither, nobody can be writing, and the file alone is complete.
     """
     address = f"{path.absolute().as_uri()}?mode=ro"
     alone = not path.with_name(f"{path.name}-wal").exists() and not os.access(path.parent, os.W_OK)
@@ -156,14 +156,14 @@ _OPTIONS: dict[str, Any] = {"isolation_level": None, "check_same_thread": False,
 
 
 def _prepared(connection: sqlite3.Connection, path: Path, *, read_only: bool) -> sqlite3.Connection:
-    """The connection, its tables those of this version; to a copy where they may not be changed."""
+    """The connection with tables of this version; to a copy if the file must not be changed."""
     (application,) = connection.execute("PRAGMA application_id").fetchone()
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
     if tables and application != _APPLICATION:
-        raise DiskUnusable(f"{path} is another program's; move it away, or choose another --output-dir")
+        raise DiskUnusable(f"{path} belongs to another program; move it away, or choose another --output-dir")
     if version > len(_STEPS):
-        raise DiskUnusable(f"{path} was written by a newer polygon-async; use that one, or another --output-dir")
+        raise DiskUnusable(f"{path} was written by a newer polygon-async; use that version, or another --output-dir")
     if read_only and tables and version < _READABLE:
         copy: sqlite3.Connection = sqlite3.connect(":memory:", **_OPTIONS)
         connection.backup(copy)
@@ -187,7 +187,7 @@ def _can_sync(path: Path) -> bool:
 
 
 def _bring_up_to_date(connection: sqlite3.Connection) -> None:
-    """Take the steps that are missing, all or none: another run may do the same, and a kill come in between."""
+    """Take the missing steps, all or none: another run may do the same, and a kill may come in between."""
     connection.execute("BEGIN IMMEDIATE")
     try:
         (version,) = connection.execute("PRAGMA user_version").fetchone()
@@ -205,26 +205,26 @@ def _bring_up_to_date(connection: sqlite3.Connection) -> None:
 
 @contextmanager
 def reading(directory: Path) -> Iterator[sqlite3.Cursor]:
-    """The ledger of an output directory at one moment, to be read; a run may be writing it meanwhile.
+    """A snapshot of an output directory's ledger, to be read; a run may be writing it meanwhile.
 
     Raises:
         ConfigError: there is no ledger.
-        DiskUnusable: there is one that cannot be read.
+        DiskUnusable: it cannot be read.
     """
     path = directory / LEDGER
     if not path.is_file():
-        raise ConfigError(f"{path}: there is no ledger; --output-dir names the directory of a download")
+        raise ConfigError(f"{path} does not exist; --output-dir must name the directory of a download")
     with connected(directory, read_only=True) as connection, said_of(path), closing(connection.cursor()) as cursor:
-        # One transaction: all of it is of one moment.
+        # One transaction: everything is of one moment.
         cursor.execute("BEGIN")
         if cursor.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0:
-            raise ConfigError(f"{path}: the ledger is empty; no download has begun here")
+            raise ConfigError(f"the ledger {path} is empty; no download has started here")
         yield cursor
 
 
 @contextmanager
 def said_of(path: Path) -> Iterator[None]:
-    """Turn what is wrong with the file into an error that stops the run: SQLite's words, or a value that is none."""
+    """Turn trouble with the file into an error that stops the run: SQLite's errors, or an unreadable value."""
     try:
         yield
     except sqlite3.Error as error:
@@ -233,10 +233,10 @@ def said_of(path: Path) -> Iterator[None]:
         if code & 0xFF == sqlite3.SQLITE_FULL:
             raise DiskUnusable(f"the disk is full ({path}); free some space and start again") from error
         if code & 0xFF in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}:
-            advice = "move it away: what its CSVs and objects hold is then fetched and confirmed again"
+            advice = "move it away; everything is then fetched and confirmed again"
             raise DiskUnusable(f"the ledger {path} is damaged ({text}); {advice}") from error
         raise DiskUnusable(f"the ledger {path} cannot be used ({text})") from error
     except ValueError as error:
         advice = "use the version that wrote it, or move it away"
-        told = f"the ledger {path} holds what this one cannot read ({one_line(error)}); {advice}"
+        told = f"the ledger {path} contains what this version cannot read ({one_line(error)}); {advice}"
         raise DiskUnusable(told) from error

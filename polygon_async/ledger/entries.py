@@ -1,4 +1,4 @@
-"""What the ledger is told and tells, as values: orders, runs, and how a unit stands."""
+"""Frozen values that the ledger takes and gives: requests for runs, runs, and the records of units."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ __all__ = ["Held", "LocalHistory", "Run", "RunRequest", "UnitRecord"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunRequest:
-    """What a run is asked for, as far as it decides which earlier run it goes on with."""
+    """What a run is asked to do, as far as it decides which earlier run it resumes."""
 
     source: str
-    """Which API."""
+    """The API."""
     universe: str
     """Digest of the tickers."""
     first_day: date
     last_day: date
     adjusted: bool
     days_given: bool
-    """Whether the days were asked for; else an unfinished run's count."""
+    """Whether the days were given; if not, those of an unfinished run count."""
     settings: Mapping[str, object]
-    """All of them, for whoever looks later; without secrets."""
+    """All settings, for later reference; without secrets."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
-    """A run that has begun, or goes on."""
+    """A run that has started, or was resumed."""
 
     id: int
     collected: datetime
@@ -42,12 +42,12 @@ class Run:
     first_day: date
     last_day: date
     resumed: bool
-    """Whether an earlier one goes on that did not come to its end."""
+    """Whether it resumes an earlier run that did not finish."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Held:
-    """The newest bars that the ledger holds of a ticker, where they were to go."""
+    """The newest bars that the ledger has of a ticker, for one destination."""
 
     first_day: date
     last_day: date
@@ -55,7 +55,7 @@ class Held:
     """The last day that was over when it was fetched."""
     csv: CsvFile
     receipt: Receipt | None
-    """None where no object was asked for."""
+    """None if no object was wanted."""
     born: date
     """The day of the oldest bar."""
     days: int
@@ -64,20 +64,20 @@ class Held:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UnitRecord:
-    """What the ledger holds of a unit, and of its upload to one destination."""
+    """What the ledger knows of a unit, and of its upload to one destination."""
 
     state: FetchState
     run: int
-    """The run that came last to this state."""
+    """The run that last brought it to this state."""
     day: date
-    """New York's, when fetching it began."""
+    """New York's day when fetching it began."""
     progress: Progress | None = None
     csv: CsvFile | None = None
-    """The whole CSV, wherever it is by now."""
+    """The complete CSV, wherever it is now."""
     receipt: Receipt | None = None
     """The confirmed object of that CSV."""
     collected: datetime | None = None
-    """The time in the key of the object that was begun, whether or not it is known to be there."""
+    """The time in the object's key, once its upload has begun, confirmed or not."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,7 +1,7 @@
-"""What happens to a unit of work, as values that the ledger takes.
+"""What happens to a unit of work, as frozen values that the ledger takes.
 
-They pickle, so that a worker in another process can send them to the one that owns the ledger. Whose run
-it is, of which source and to which destination, the owner adds.
+They pickle, so that a worker in another process can send them to the one that owns the ledger. The owner
+adds the run, the source and the destination.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ class Begun:
 
     unit: Unit
     day: date
-    """New York's at that moment: what was fetched before the range was over is not final."""
+    """New York's day at that moment: bars fetched before the range was over are not final."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resumed:
-    """Fetching goes on from where it was."""
+    """Fetching resumes where it stopped."""
 
     unit: Unit
 
@@ -56,7 +56,7 @@ class Progressed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fetched:
-    """The CSV is whole."""
+    """The CSV is complete."""
 
     unit: Unit
     csv: CsvFile
@@ -68,7 +68,7 @@ class Fetched:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Empty:
-    """The range holds no bar."""
+    """The range has no bar."""
 
     unit: Unit
 
@@ -84,7 +84,7 @@ class Failed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Uploading:
-    """An object is about to be written: it may be there from now on."""
+    """An object is about to be written: from now on it may exist."""
 
     unit: Unit
     csv: CsvFile

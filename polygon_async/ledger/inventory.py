@@ -25,14 +25,14 @@ _UNIT = ", ".join((*_AS_THEY_ARE, "ticker", "doubles", "state", "first_day", "la
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Upload:
-    """A unit's object in one destination, as the ledger has it."""
+    """A unit's object in one destination, as recorded."""
 
     destination: str
     state: UploadState
     collected: datetime
     """UTC; the time in its key, or of the run that chose the key."""
     sha256: str
-    """That of the CSV inside."""
+    """The digest of the CSV inside."""
     key: str | None
     """None until it was read back."""
     size: int | None
@@ -45,7 +45,7 @@ class Upload:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecordedUnit:
-    """One unit, as the ledger has it."""
+    """One unit, as recorded."""
 
     id: int
     source: str
@@ -63,12 +63,12 @@ class RecordedUnit:
     """Bytes of the CSV, or of its part."""
     duplicates: int | None
     sha256: str | None
-    """That of the whole CSV; None while there is none."""
+    """The digest of the complete CSV; None until there is one."""
     error: str | None
     uploads: tuple[Upload, ...] = field(default=())
 
     def csv_in(self, directory: Path, sha256: str) -> CsvFile:
-        """Its CSV of this digest, as it is or was in `directory`."""
+        """Its CSV with this digest, as it is or was in `directory`."""
         return CsvFile(
             path=directory / csv_name(self.symbol),
             bars=self.bars or 0,
@@ -85,7 +85,7 @@ def recorded_units(directory: Path) -> tuple[RecordedUnit, ...]:
 
     Raises:
         ConfigError: there is no ledger.
-        DiskUnusable: there is one that cannot be read.
+        DiskUnusable: it cannot be read.
     """
     uploads: dict[int, list[Upload]] = {}
     with reading(directory) as cursor:

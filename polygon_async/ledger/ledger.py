@@ -1,9 +1,8 @@
-"""What happens to units and runs in; what is done and what can be resumed, out of one SQLite file.
+"""The ledger: records what happens to units and runs, and says what is done and what can be resumed.
 
-Blocking, and for one thread at a time. Every act is a transaction of its own that outlives the
-process, however that ends; what the system itself loses with its power are the last acts, never the
-file. So an act is written down after it has happened to the files, and what the ledger says of a file
-is believed when the file's digest agrees.
+Blocking, and for one thread at a time. Each entry is a transaction that survives the process, however
+that ends; a power failure can lose the last entries, never the file. So an entry is made after the files
+have changed, and what the ledger says of a file is believed if the file's digest agrees.
 """
 
 from __future__ import annotations
@@ -65,10 +64,10 @@ __all__ = ["Ledger", "open_ledger"]
 
 @contextmanager
 def open_ledger(directory: Path, *, read_only: bool = False) -> Iterator[Ledger]:
-    """The ledger of an output directory; made where there is none, unless it is only read.
+    """The ledger of an output directory; created if missing, unless it is only read.
 
     Raises:
-        DiskUnusable: it is no ledger, damaged, of a newer version of this program, or cannot be written.
+        DiskUnusable: it is not a ledger, is damaged, from a newer version, or cannot be written.
     """
     with connected(directory, read_only=read_only) as connection:
         yield Ledger(connection, directory / LEDGER)
@@ -82,9 +81,9 @@ class Ledger:
         self._path = path
 
     def begin(self, order: RunRequest, *, now: datetime, force: bool) -> Run:
-        """Begin a run, or go on with the last one of this order that did not come to its end.
+        """Start a run, or resume the last one of this request that did not finish.
 
-        One without days of its own goes on with the days that it had.
+        Without days of its own, it resumes with the days that it had.
         """
         found = None if force else self._unfinished(order)
         if found is None:
@@ -115,12 +114,12 @@ class Ledger:
         return Run(**{**asdict(run), "id": number})
 
     def end(self, run: Run, state: RunState) -> None:
-        """A run has ended so."""
+        """Record how a run ended."""
         values = {"state": state, "ended": _now(), "id": run.id}
         self._do("UPDATE run SET state = :state, ended = :ended WHERE id = :id", values)
 
     def standings(self, units: Sequence[Unit], *, source: str, destination: str | None) -> dict[str, UnitRecord]:
-        """What is known of units that differ in their ticker only, by its symbol."""
+        """The records of units that differ only in their ticker, by its symbol."""
         if not units:
             return {}
         rows = self._rows(
@@ -216,7 +215,7 @@ class Ledger:
         return stored
 
     def destination_of(self, bucket: str) -> str:
-        """Where objects for a bucket of this name went last, whichever store has it; empty where none did."""
+        """Where objects for a bucket of this name last went, whichever store has it; empty if there were none."""
         rows = self._rows("SELECT destination FROM upload ORDER BY began DESC", {})
         return next((row["destination"] for row in rows if row["destination"].rpartition("/")[2] == bucket), "")
 
@@ -230,11 +229,11 @@ class Ledger:
         return {row["ticker"]: row["bars"] / row["sessions"] for row in rows if row["sessions"]}
 
     def apply(self, event: Event, *, run: Run, source: str, destination: str) -> None:
-        """Write down what has happened to a unit.
+        """Record what has happened to a unit.
 
         Args:
             event: What has happened.
-            run: In which run.
+            run: The run in which it happened.
             source: Where the unit's bars come from.
             destination: Where the run's objects go.
         """
@@ -264,30 +263,30 @@ class Ledger:
                 assert_never(event)
 
     def covered(self, coverages: Iterable[tuple[Unit, Coverage]], *, source: str) -> None:
-        """How units' bars lie in their sessions."""
+        """Record which sessions units' bars cover."""
         with said_of(self._path), self._connection:
             self._connection.execute("BEGIN")
             self._connection.executemany(
-                # What is known already, as of units that were done before, is not written again.
+                # What is already known, as of units of earlier runs, is not written again.
                 f"UPDATE unit SET coverage = :coverage WHERE {SAME_UNIT} AND coverage IS NOT :coverage",
                 ({"coverage": found.as_text(), **unit_identity(unit, source)} for unit, found in coverages),
             )
 
     def reported(self, run: Run, report: Mapping[str, object]) -> None:
-        """What a run had to report."""
+        """Record a run's report."""
         self._do("UPDATE run SET report = :report WHERE id = :id", {"report": json.dumps(report), "id": run.id})
 
     def lost(self, unit: Unit, *, source: str, destination: str, collected: datetime, error: str) -> None:
-        """A verification has found an object missing or changed; `collected` is the time in its key."""
+        """Record that a verification found an object missing or changed; `collected` is the time in its key."""
         values = {"collected": int(collected.timestamp())} | _ended(UploadState.LOST, error)
         self._set_upload(unit, source, destination, values)
 
     def found(self, unit: Unit, *, source: str, destination: str) -> None:
-        """A verification has found an object as it was read back."""
+        """Record that a verification found an object unchanged."""
         self._set_upload(unit, source, destination, _ended(UploadState.UPLOADED))
 
     def listings(self, *, source: str, since: float) -> dict[str, Listing]:
-        """What the reference data said of tickers since a moment (s UTC)."""
+        """What reference data has been looked up of tickers since a moment (s UTC)."""
         rows = self._rows(
             "SELECT ticker, exchange, currency FROM listing WHERE source = :source AND asked >= :since",
             {"source": source, "since": since},
@@ -295,7 +294,7 @@ class Ledger:
         return {row["ticker"]: Listing(exchange=row["exchange"], currency=row["currency"]) for row in rows}
 
     def listed(self, listings: Mapping[str, Listing], *, source: str) -> None:
-        """The reference data has said this of tickers."""
+        """Record what the reference data says of tickers."""
         values = [
             {"source": source, "ticker": ticker, "asked": _now(), **asdict(listing)}
             for ticker, listing in listings.items()
@@ -326,7 +325,7 @@ class Ledger:
         self._do(f"INSERT INTO history ({_names(values)}) VALUES ({_places(values)})", values)
 
     def _unfinished(self, order: RunRequest) -> sqlite3.Row | None:
-        """The newest run of this order, where it did not come to its end."""
+        """The newest run of this request, if it did not finish."""
         days = {"first_day": order.first_day.isoformat(), "last_day": order.last_day.isoformat()}
         same_days = " AND first_day = :first_day AND last_day = :last_day" if order.days_given else ""
         rows = self._rows(

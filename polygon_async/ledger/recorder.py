@@ -1,4 +1,4 @@
-"""What a run does in, written into the ledger by a thread of its own: the event loop never waits on the disk."""
+"""Makes a run's entries in the ledger from a thread of its own, so that the event loop never waits for the disk."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ _AT_ONCE = 2000
 async def open_recorder(
     directory: Path, order: RunRequest, *, destination: str | None, now: datetime, force: bool
 ) -> AsyncIterator[Recorder]:
-    """The records of a run that begins, or goes on, in the ledger of an output directory.
+    """The recorder of a run that starts, or is resumed, in the ledger of an output directory.
 
     Args:
         directory: Where the ledger is, or will be.
-        order: What the run is asked for.
+        order: What the run is asked to do.
         destination: Where its objects go; None for nowhere.
-        now: The collection time of a run that begins, UTC.
-        force: Go on with no earlier run.
+        now: The collection time of a new run, UTC.
+        force: Resume no earlier run.
 
     Raises:
         DiskUnusable: the ledger cannot be used.
@@ -67,9 +67,9 @@ async def open_recorder(
 
 
 class Recorder:
-    """One run's entries in the ledger.
+    """Makes one run's entries in the ledger.
 
-    An entry is made even when its maker is cancelled meanwhile: it tells what has happened already.
+    An entry is made even if the caller is cancelled meanwhile: it records what has already happened.
     """
 
     def __init__(self, ledger: Ledger, thread: Threads, *, source: str, run: Run, destination: str | None) -> None:
@@ -82,7 +82,7 @@ class Recorder:
         """How the run has ended, when it has."""
 
     async def standings(self, units: Sequence[Unit]) -> dict[str, UnitRecord]:
-        """What is known of units that differ in their ticker only, by its symbol."""
+        """The records of units that differ only in their ticker, by its symbol."""
         return await self._thread(self._ledger.standings, units, source=self._source, destination=self._destination)
 
     async def held(self, *, adjusted: bool, back: int) -> dict[str, Held]:
@@ -113,24 +113,24 @@ class Recorder:
         return await self._thread(self._ledger.densities, source=self._source)
 
     async def apply(self, event: Event) -> None:
-        """Write down what has happened to a unit in this run."""
+        """Record what has happened to a unit in this run."""
         act = partial(self._ledger.apply, event, run=self.run, source=self._source, destination=self._destination)
         await self._thread.surely(act)
 
     async def listings(self, *, since: float) -> dict[str, Listing]:
-        """What the reference data said of tickers since a moment (s UTC), by symbol."""
+        """What reference data has been looked up of tickers since a moment (s UTC), by symbol."""
         return await self._thread(self._ledger.listings, source=self._source, since=since)
 
     async def listed(self, listings: Mapping[str, Listing]) -> None:
-        """The reference data has said this of tickers."""
+        """Record what the reference data says of tickers."""
         await self._thread.surely(partial(self._ledger.listed, listings, source=self._source))
 
     async def covered(self, coverages: Sequence[tuple[Unit, Coverage]]) -> None:
-        """How units' bars lie in their sessions."""
+        """Record which sessions units' bars cover."""
         for start in range(0, len(coverages), _AT_ONCE):
             some = coverages[start : start + _AT_ONCE]
             await self._thread.surely(partial(self._ledger.covered, some, source=self._source))
 
     async def reported(self, report: Mapping[str, object]) -> None:
-        """What the run has to report."""
+        """Record the run's report."""
         await self._thread.surely(partial(self._ledger.reported, self.run, report))

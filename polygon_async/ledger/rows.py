@@ -1,4 +1,4 @@
-"""A unit's facts in, the columns that hold them out; and the other way round. Only here do the two have to agree."""
+"""Converts a unit's facts to columns and back; only here do the two have to agree."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ __all__ = [
 ]
 
 FETCHED_COLUMNS = ("size", "crc", "bars", "first", "last", "doubles", "resume_at", "days", "sha256")
-"""Of `unit`: what has been fetched of it."""
+"""Columns of `unit`: what has been fetched."""
 RECEIPT_COLUMNS = ("bucket", "key", "size", "checksum", "confirmed_by")
-"""Of `upload`: what was read back."""
+"""Columns of `upload`: what was read back."""
 SAME_UNIT = (
     "source = :source AND ticker = :ticker AND timeframe = :timeframe"
     " AND first_day = :from_day AND last_day = :to_day AND adjusted = :as_adjusted"
@@ -51,7 +51,7 @@ RECORD_COLUMNS = (
 
 
 def unit_identity(unit: Unit, source: str) -> dict[str, object]:
-    """What makes a unit this one and no other, under names that no column to be set has."""
+    """What identifies a unit, under names that differ from all columns to be set."""
     return {
         "source": source,
         "ticker": unit.ticker.symbol,
@@ -77,7 +77,7 @@ def progress_columns(progress: Progress) -> dict[str, object]:
 
 
 def csv_columns(csv: CsvFile) -> dict[str, object]:
-    """A whole CSV, as columns of `unit`."""
+    """A complete CSV, as columns of `unit`."""
     return {
         "size": csv.size,
         "bars": csv.bars,
@@ -95,7 +95,7 @@ def receipt_columns(receipt: Receipt) -> dict[str, object]:
 
 
 def record_in(row: sqlite3.Row, directory: Path) -> UnitRecord:
-    """What a row of `RECORD_COLUMNS` tells of a unit whose files are in `directory`."""
+    """The record in a row of `RECORD_COLUMNS`, of a unit whose files are in `directory`."""
     state = FetchState(row["state"])
     csv = _csv(row, directory) if state is FetchState.FETCHED else None
     same_content = csv is not None and row["upload_sha256"] == csv.sha256
@@ -112,7 +112,7 @@ def record_in(row: sqlite3.Row, directory: Path) -> UnitRecord:
 
 
 def held_in(row: sqlite3.Row, directory: Path, *, born: date, days: int) -> Held | None:
-    """What such a row, with the range's days and `until`, holds of a ticker; None where its CSV is not whole."""
+    """What such a row, with the range's days and `until`, says is held of a ticker; None without a complete CSV."""
     record = record_in(row, directory)
     if record.csv is None:
         return None

@@ -1,4 +1,4 @@
-"""The output directory in, claimed for one run out; or one line that says why it cannot be used."""
+"""The output directory: claimed for one run, and with enough free space."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ _SECONDS_BETWEEN_LOOKS = 1.0
 
 @contextlib.contextmanager
 def claim(directory: Path, tickers: Sequence[Ticker]) -> Iterator[None]:
-    """Make the directory where it is missing, and hold it for this run alone.
+    """Create the directory if missing, and reserve it for this run.
 
     Raises:
-        DiskUnusable: it cannot be made or written, or another run holds it.
-        ConfigError: two tickers would share a file, as this file system folds upper and lower case.
+        DiskUnusable: it cannot be created or written, or another run holds it.
+        ConfigError: two tickers would share a file, as this file system ignores case.
     """
     with disk_errors(directory):
         try:
@@ -93,17 +93,17 @@ def _refuse_twins(directory: Path, tickers: Sequence[Ticker]) -> None:
         twin = seen.setdefault(csv_name(ticker.symbol).casefold(), ticker.symbol)
         if twin != ticker.symbol:
             raise ConfigError(
-                f"{twin} and {ticker.symbol} would share a file, as {directory} folds case; run them apart"
+                f"{twin} and {ticker.symbol} would share a file, as {directory} ignores case; run them separately"
             )
 
 
 def space_needed(concurrency: int) -> int:
-    """Bytes that must be free: enough for what so many tickers write between two looks, and for the ledger."""
+    """Bytes that must be free: enough for what this many tickers write between two checks, and for the ledger."""
     return min(_FOR_THE_REST + concurrency * _FOR_A_TICKER, _AT_MOST)
 
 
 def check_space(directory: Path, least: int) -> None:
-    """Look once. Blocking.
+    """Check once. Blocking.
 
     Raises:
         DiskUnusable: less than `least` bytes are free.
@@ -118,10 +118,10 @@ def check_space(directory: Path, least: int) -> None:
 
 
 async def watch_space(directory: Path, least: int, *, offload: Threads) -> None:
-    """Look every second, for ever.
+    """Check every second, without end.
 
     Raises:
-        DiskUnusable: less than `least` bytes are free; what is under way still fits.
+        DiskUnusable: less than `least` bytes are free; what is in progress still fits.
     """
     while True:
         await offload(check_space, directory, least)

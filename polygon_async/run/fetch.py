@@ -1,4 +1,4 @@
-"""A unit and a source of its pages in; its whole CSV out."""
+"""A unit and a source of its pages in; its complete CSV out."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class CsvFetcher:
 
         Args:
             unit: What to fetch.
-            priority: Of pages that wait to be read, those with the lowest priority come first.
+            priority: Of the pages that wait to be read, those with the lowest go first.
             resumed: What an earlier run has left of the unit.
             note: Called after each page with how far the part has got.
 

@@ -1,4 +1,4 @@
-"""How units end: their errors in, their outcomes out."""
+"""How units end: an error in, an outcome out."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _HINT_AFTER = 5
 
 @dataclass(slots=True, kw_only=True)
 class Outcomes:
-    """One outcome for every unit that ended, in the order in which they did."""
+    """One outcome for every unit that ended, in order of ending."""
 
     redact: Redactor
     counters: Counters
@@ -82,7 +82,7 @@ class Outcomes:
             return
         bars = f", {outcome.csv.bars:,} bars" if outcome.csv else ""
         key = f", {outcome.receipt.key}" if outcome.receipt else ""
-        before = " before" if outcome.earlier else ""
+        before = " in an earlier run" if outcome.earlier else ""
         extra = {"routine": True, "event": "ticker_done", "facts": facts}
         log.info("%s %s%s%s%s", symbol, outcome.state, before, bars, key, extra=extra)
 
@@ -92,13 +92,13 @@ class Outcomes:
         if self._refused == len(ended) == min(_HINT_AFTER, self.tickers):
             log.warning(
                 "so far every ticker was refused with 403: the plan behind the key does not include this"
-                " market or reach back to %s; choose a later --from, or look at the plan",
+                " market or reach back to %s; choose a later --from, or check the plan",
                 self.start,
             )
 
 
 def _facts(outcome: Outcome) -> dict[str, object]:
-    """What a log line tells of an outcome beside its words."""
+    """The facts of an outcome's log line."""
     facts: dict[str, object] = {"ticker": outcome.unit.ticker.symbol, "state": str(outcome.state)}
     if outcome.seconds is not None:
         facts["seconds"] = round(outcome.seconds, 3)

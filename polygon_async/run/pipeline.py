@@ -100,7 +100,7 @@ class _Run:
     """All that one run has open."""
 
     settings: Settings
-    """With the days that the run has: those of an unfinished one, where it goes on."""
+    """With the run's days: those of the unfinished run that it resumes, if any."""
     tickers: Sequence[Ticker]
     redact: Redactor
     counters: Counters
@@ -124,7 +124,7 @@ class _Done:
     outcomes: Sequence[Outcome]
     interrupted: bool
     error: str | None
-    """What stopped it, where it was not interrupted."""
+    """What stopped it, if it was not interrupted."""
 
 
 async def _opened(
@@ -135,7 +135,7 @@ async def _opened(
     stop: asyncio.Event,
     stack: contextlib.AsyncExitStack,
 ) -> _Run:
-    """Check what can be checked before anything is asked of the API, and open what a run needs; `stack` closes it."""
+    """Check all that can be checked before the first request, and open what a run needs; `stack` closes it."""
     lzop = find_lzop() if settings.upload else None
     # A connection to the API, one to the store, and the compressed file between them.
     provide_files(settings.concurrency, each=3 if settings.upload else 1, processes=settings.processes)
@@ -186,7 +186,7 @@ async def _what_is_left(run: _Run) -> Todo:
 
 
 async def _done(run: _Run, todo: Todo, stop: asyncio.Event) -> _Done:
-    """Do all of the run's work, or what of it can be done."""
+    """Do all of the run's work, or as much as can be done."""
     settings = run.settings
     outcomes = Outcomes(redact=run.redact, counters=run.counters, tickers=len(run.tickers), start=settings.start)
     work = do(
@@ -225,7 +225,7 @@ async def do(
         outcomes.end(outcome)
         if number % _AT_ONCE == 0:
             await asyncio.sleep(0)  # an interrupt is heard in between
-    # Nothing is looked up for tickers that nobody tags.
+    # Nothing is looked up for tickers that get no tags.
     tagged = [pending.unit.ticker for pending in todo.pending] if deliver and settings.reference else []
     modified = recorder.run.collected.replace(second=0).timestamp()
     slots = Slots(settings.concurrency, waiting=len(todo.pending))
@@ -253,7 +253,7 @@ async def do(
 
 
 async def _summed_up(run: _Run, done: _Done, densities: Awaitable[Mapping[str, float]], stop: asyncio.Event) -> Summary:
-    """The summary of a run whose work has ended; lists, report and ledger have it, too."""
+    """The summary of a run whose work has ended; it is also written to lists, report and ledger."""
     settings, units = run.settings, [pending.unit for pending in done.todo.pending]
     findings = await no_look(offload=run.offload)
     interrupted, error = done.interrupted, done.error
@@ -307,7 +307,7 @@ def _state(summary: Summary) -> RunState:
 
 
 async def _to_its_end(work: Coroutine[Any, Any, None], stop: asyncio.Event) -> tuple[bool, str | None]:
-    """Do all of the work; whether it was interrupted, and what stopped it otherwise."""
+    """Do all of the work; returns whether it was interrupted, and what stopped it otherwise."""
     try:
         await unless(stop, work)
     except Interrupted:
@@ -346,18 +346,18 @@ def _tell(settings: Settings, run: Run, tickers: int) -> None:
         "from": "last" if settings.since_last else f"{run.first_day}",
         "to": f"{run.last_day}",
     }
-    words = "going on with the run of" if run.resumed else "the run of"
+    words = "resuming the run of" if run.resumed else "starting the run of"
     days = f"{run.first_day} to {run.last_day}" if not settings.since_last else f"to {run.last_day}"
     extra = {"event": "run_started", "facts": facts}
     log.info("%s %s, %s", words, f"{run.collected:%Y-%m-%d %H:%M} UTC", days, extra=extra)
     if settings.since_last and settings.adjusted:
-        log.info("what was fetched before a split keeps the prices of before; with --no-adjusted, prices never change")
+        log.info("bars fetched before a split keep their old prices; with --no-adjusted, prices never change")
     if settings.end >= today():
         log.warning("the range ends on %s, which is not over yet: its last bars are not final", settings.end)
 
 
 async def _beside(watch: Coroutine[Any, Any, None], work: Coroutine[Any, Any, None]) -> None:
-    """Do `work`, while `watch` looks that it can go on."""
+    """Do `work`, while `watch` checks that it can go on."""
     async with asyncio.TaskGroup() as tasks:
         watching = tasks.create_task(watch)
         await work

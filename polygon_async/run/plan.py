@@ -1,4 +1,4 @@
-"""Settings and tickers in; what their download will take, before anything is spent, out."""
+"""Estimates what a download will take, before anything is spent."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from polygon_async.polygon.bar_requests import first_request
 from polygon_async.polygon.pace.memory import RateMemory, cache_file
 from polygon_async.polygon.session import open_polygon
 from polygon_async.report.estimate import Density, Span, estimate
-from polygon_async.report.words import duration, size
+from polygon_async.report.words import counted, duration, size
 from polygon_async.run.tags import most_lookups
 from polygon_async.run.todo import by_start, counts, days_back, ended_before, units_of
 from polygon_async.system.threads import Threads
@@ -45,7 +45,7 @@ _FREE_PER_SECOND = 5 / 60
 _ADVISED_PER_SECOND = 100.0
 _FREE_YEARS = timedelta(days=2 * 365 + 1)
 _LONG = 2 * 86_400.0
-"""Seconds after which a run is worth a warning."""
+"""A run that takes longer, in seconds, is worth a warning."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,16 +55,16 @@ class Plan:
     settings: Settings
     tickers: int
     done: int
-    """Tickers that cost nothing: earlier runs have done them."""
+    """Tickers that cost nothing, as earlier runs have done them."""
     estimate: Estimate
     rates: Sequence[float]
-    """Requests a second: the one that is set or was learned, or those of the free plan and of a fast one."""
+    """Requests a second: the given or learned rate, or those of the free plan and of a fast one."""
     is_known: bool
     """Whether the rate is known."""
     sampled: int
-    """Requests that this plan has cost."""
+    """Requests that making this plan has cost."""
     free: int
-    """Bytes on the disk."""
+    """Free bytes on the disk."""
 
     @property
     def needed(self) -> float:
@@ -76,16 +76,14 @@ class Plan:
 
     @property
     def warnings(self) -> list[str]:
-        """What looks like a mistake, a line each."""
+        """Likely mistakes, one line each."""
         told, settings = [], self.settings
         if self.estimate.units and not any(self.estimate.sessions.values()):
             told.append("the range has no session: a weekend, holidays, or days that are not over yet")
         if settings.end >= today():
             told.append(f"the range ends on {settings.end}, which is not over yet: its last bars are not final")
         if self.rates and min(self.rates) <= _FREE_PER_SECOND * 1.01 and settings.start < today() - _FREE_YEARS:
-            told.append(
-                f"the free plan reaches back two years: what is before {today() - _FREE_YEARS} is refused there"
-            )
+            told.append(f"the free plan reaches back two years; it refuses days before {today() - _FREE_YEARS}")
         slowest = self._seconds(min(self.rates)).high if self.rates else 0
         if slowest > _LONG:
             whose = "" if self.is_known else ", the free plan's rate,"
@@ -98,7 +96,7 @@ class Plan:
         return told
 
     def as_json(self) -> dict[str, Any]:
-        """All of it as one JSON object; ranges as [low, high], times in s, sizes in bytes, rates a second."""
+        """The plan as one JSON object; ranges as [low, high], times in s, sizes in bytes, rates a second."""
         times = [{"rate": rate, "seconds": self._seconds(rate).as_json()} for rate in self.rates]
         return {
             "tickers": {"total": self.tickers, "done": self.done, "todo": self.estimate.units},
@@ -112,14 +110,13 @@ class Plan:
         }
 
     def as_text(self) -> str:
-        """It for a person."""
+        """The plan for a person."""
         found, settings = self.estimate, self.settings
-        start = "each from its last day on," if settings.since_last else settings.start
-        sessions = ", ".join(f"{count:,} sessions of {market}" for market, count in found.sessions.items())
-        which = f"{self.tickers:,} ticker{'s' if self.tickers != 1 else ''}"
-        lines = [f"{which}, {start} to {settings.end}{f' ({sessions})' if sessions else ''}"]
+        start = "each since its last day," if settings.since_last else settings.start
+        sessions = ", ".join(f"{counted(count, 'session')} of {market}" for market, count in found.sessions.items())
+        lines = [f"{counted(self.tickers, 'ticker')}, {start} to {settings.end}{f' ({sessions})' if sessions else ''}"]
         if self.done:
-            lines.append(f"  done      {self.done:,} before, which cost nothing")
+            lines.append(f"  done      {counted(self.done, 'ticker')} in earlier runs, at no cost")
         lines.append(f"  requests  {_count(found.requests)}{self._basis()}")
         lines += [self._time(rate) for rate in self.rates] or ["  time      as fast as the API answers"]
         lines.append(f"  bars      {_count(found.bars)}")
@@ -134,15 +131,15 @@ class Plan:
         words = {
             "ledger": "known from the ledger",
             "sample": "measured",
-            "others": "taken to be like those of their market",
-            "assumption": "not known at all",
+            "others": "assumed from others of their market",
+            "assumption": "unknown",
         }
         told = [f"{count:,} {words[basis]}" for basis, count in self.estimate.bases.items()]
-        cost = f"; {self.sampled} spent on measuring" if self.sampled else ""
-        return f" (tickers' bars a session: {', '.join(told)}{cost})" if told else ""
+        cost = f"; {counted(self.sampled, 'request')} spent on measuring" if self.sampled else ""
+        return f" (bars a session: {', '.join(told)}{cost})" if told else ""
 
     def _time(self, rate: float) -> str:
-        which = "" if self.is_known else ", the free plan's" if rate <= _FREE_PER_SECOND else ", the most advised"
+        which = "" if self.is_known else ", the free plan's" if rate <= _FREE_PER_SECOND else ", the vendor's maximum"
         span = self._seconds(rate)
         return f"  time      {_long(span.low)} to {_long(span.high)} at {spell_rate(rate)}{which}"
 
@@ -151,7 +148,7 @@ class Plan:
 
 
 async def make_plan(settings: Settings, tickers: Sequence[Ticker], *, offline: bool) -> Plan:
-    """Plan the download of these tickers; at most a few requests are spent on measuring, and no store is asked.
+    """Plan the download of these tickers; it sends at most a few requests to measure, and contacts no store.
 
     Raises:
         DiskUnusable: the ledger cannot be read.
@@ -210,7 +207,7 @@ def _known(settings: Settings, tickers: Sequence[Ticker]) -> tuple[list[Unit], i
 
 
 def _is_fetched(unit: Unit, standing: UnitRecord | None, settings: Settings) -> bool:
-    """Whether nothing has to be asked of the API: it has ended, or its CSV is there to be uploaded."""
+    """Whether no request is needed: it is done, or its CSV is there to be uploaded."""
     if standing is None or ended_before(unit, standing, run=None, upload=settings.upload) is not None:
         return standing is not None
     csv = standing.csv
@@ -218,14 +215,14 @@ def _is_fetched(unit: Unit, standing: UnitRecord | None, settings: Settings) -> 
 
 
 def _spread(units: Sequence[Unit], most: int) -> list[Unit]:
-    """So many of them at most, from all over the list."""
+    """At most `most` of them, from all over the list."""
     if len(units) <= most:
         return list(units)
     return [units[number * (len(units) - 1) // (most - 1)] for number in range(most)]
 
 
 async def _measured(units: Sequence[Unit], settings: Settings, offload: Threads) -> tuple[dict[str, Density], int]:
-    """The densities of a few tickers, from the first page of each; and the requests that this took."""
+    """The densities of a few tickers, from the first page of each, and the requests that this took."""
     counters = Counters()
     if not units:
         return {}, 0

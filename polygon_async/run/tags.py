@@ -1,4 +1,4 @@
-"""A ticker in; the same with the exchange and the currency that the API's reference data tells, out."""
+"""Completes tickers with exchange and currency from the API's reference data."""
 
 from __future__ import annotations
 
@@ -30,22 +30,22 @@ log = logging.getLogger(__name__)
 
 _SECONDS_KEPT = 30 * 86_400
 _PAGES_OF_THE_LIST = 40
-"""At most, about: a dozen of what is traded, the rest of what no longer is."""
+"""At most, about: a dozen of active tickers, the rest of delisted ones."""
 _WALK_FROM = 15
-"""Tickers from which on walking the list, of a dozen pages, takes fewer requests than asking for each."""
+"""With more tickers than this, walking the list, a dozen pages, takes fewer requests than asking for each."""
 
 
 class TagLookup:
-    """What the reference data tells of a run's tickers; each is asked for when its tags are needed, and once a month.
+    """Looks up a run's tickers in the reference data, each when its tags are needed, and once a month.
 
-    Where the universe tells both, or the ticker is no stock, nothing is asked: pairs carry their
-    currency in their name, and have no exchange. What cannot be had fails nobody.
+    If the universe gives both tags, or the ticker is not a stock, nothing is looked up: pairs have their
+    currency in their name, and no exchange. A failed look-up fails no ticker.
 
     Args:
-        tickers: Those of the run whose tags may be needed.
-        day: The last one of the run's range.
-        polygon: Whom to ask.
-        records: Where the answers are kept.
+        tickers: The run's tickers whose tags may be needed.
+        day: The last day of the run's range.
+        client: The API.
+        recorder: Keeps the answers.
     """
 
     def __init__(self, tickers: Iterable[Ticker], *, day: date, client: Client, recorder: Recorder) -> None:
@@ -59,11 +59,11 @@ class TagLookup:
         self._is_asked = True
 
     async def described(self, ticker: Ticker, *, day: date) -> Ticker:
-        """The ticker with the tags that are known of it.
+        """The ticker with all tags that are known.
 
         Args:
-            ticker: As the universe and the flags describe it.
-            day: One on which it was traded.
+            ticker: As described by the universe and the flags.
+            day: A day on which it was traded.
 
         Raises:
             RunError: as `Client.get`.
@@ -97,15 +97,15 @@ class TagLookup:
                     found = await self._walked(missing)
                     await self._recorder.listed(found)
                 known |= found or {}
-                # Where the list cannot be had, asking for so many one by one is no way out.
+                # If the list cannot be fetched, asking for so many one by one is not the answer.
                 self._is_asked &= found is not None
             self._known = known
         return self._known
 
     async def _walked(self, missing: set[str]) -> dict[str, Listing]:
-        """Those of the list: what is traded, and where that leaves many out, what no longer is.
+        """Walk the list: active tickers, and if that leaves out many, delisted ones.
 
-        Whatever is in neither is in no list, and is not asked for one by one.
+        A ticker in neither is not in the list at all, and is not asked for one by one.
         """
         found: dict[str, Listing] = {}
         for active in (True, False):
@@ -124,18 +124,18 @@ class TagLookup:
 
     @contextlib.contextmanager
     def _failures(self, whose: str) -> Iterator[None]:
-        """What cannot be had is told once, and leaves the tags to the flags."""
+        """Log a failure once, and leave the tags to the flags."""
         try:
             yield
         except TickerError as error:
-            # What one answer says is one ticker's matter; what patience did not bring, it will not bring to others.
+            # A wrong answer concerns one ticker; but if patience was used up once, it will be for others, too.
             if not isinstance(error, WrongAnswer):
                 self._is_asked = False
             level = logging.DEBUG if self._has_failed else logging.WARNING
             self._has_failed = True
             log.log(
                 level,
-                "no reference data for %s (%s): the tags come from the universe, --exchange and --currency alone",
+                "no reference data for %s (%s); the tags come only from the universe, --exchange and --currency",
                 whose,
                 error,
             )
@@ -147,7 +147,7 @@ def most_lookups(tickers: Iterable[Ticker]) -> int:
 
 
 def _is_open(ticker: Ticker) -> bool:
-    """Whether the reference data may know more than the universe tells."""
+    """Whether the reference data may know more than the universe gives."""
     return ticker.market is AssetType.STOCKS and not (ticker.own("exchange") and ticker.own("currency"))
 
 

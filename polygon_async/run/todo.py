@@ -1,4 +1,4 @@
-"""Tickers and what the ledger holds of them in; what is left to do, and what needs nothing more, out."""
+"""What is left to do of a run, and what earlier runs have done, by what the ledger knows."""
 
 from __future__ import annotations
 
@@ -49,14 +49,14 @@ class Pending:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Todo:
-    """What is left to do of a run, and what is not."""
+    """What is left to do of a run, and what is done."""
 
     pending: Sequence[Pending]
     """In the order of the tickers."""
     done: Sequence[Outcome]
     """How the others ended in earlier runs."""
     has_earlier: bool
-    """Whether the ledger holds bars from before the range, where only what is new was asked for."""
+    """Whether the ledger has bars from before the range, if only what is new is wanted."""
 
 
 async def what_is_left(
@@ -72,7 +72,7 @@ async def what_is_left(
 
     Args:
         tickers: The universe.
-        settings: What is asked for.
+        settings: What the run is asked to do.
         recorder: Knows the ledger.
         upload: Whether objects are wanted, and not CSVs only.
         joins: Whether the units' bars may go to the local histories; else all units keep files of their own.
@@ -129,7 +129,7 @@ def _placed(
 
 
 async def tidy(todo: Todo, directory: Path, *, keep_csv: bool, offload: Threads) -> None:
-    """Remove what a run that was killed had no time to: compressed files, and CSVs whose object is confirmed."""
+    """Remove what a killed run had no time to: compressed files, and CSVs whose object is confirmed."""
 
     def remove_all() -> None:
         for unit in (*(pending.unit for pending in todo.pending), *(outcome.unit for outcome in todo.done)):
@@ -145,7 +145,7 @@ async def tidy(todo: Todo, directory: Path, *, keep_csv: bool, offload: Threads)
 
 
 def by_start(units: Iterable[Unit]) -> Iterable[Sequence[Unit]]:
-    """The units in groups that differ in their ticker only: as the ledger is asked for them."""
+    """The units in groups that differ only in their ticker, as the ledger is queried."""
     groups: defaultdict[object, list[Unit]] = defaultdict(list)
     for unit in units:
         groups[unit.start].append(unit)
@@ -155,7 +155,7 @@ def by_start(units: Iterable[Unit]) -> Iterable[Sequence[Unit]]:
 def units_of(
     tickers: Iterable[Ticker], settings: Settings, held: Mapping[str, Held]
 ) -> tuple[list[Unit], list[Outcome]]:
-    """One unit for each ticker; and how those ended that have everything already.
+    """One unit for each ticker, and the outcomes of those that already have everything.
 
     Args:
         tickers: The universe.
@@ -216,12 +216,12 @@ def _first_owed(ticker: Ticker, held: Held, windows: _Windows) -> date:
 
 
 def counts(unit: Unit, standing: UnitRecord, *, run: int | None) -> bool:
-    """Whether the range was over when it was fetched; what was not yet counts for the run that fetched it."""
+    """Whether the range was over when it was fetched; if not, it counts only for the run that fetched it."""
     return standing.run == run or unit.end < standing.day
 
 
 def ended_before(unit: Unit, standing: UnitRecord | None, *, run: int | None, upload: bool) -> Outcome | None:
-    """How the unit ended in an earlier run, where nothing is left to do."""
+    """The unit's outcome in an earlier run, if nothing is left to do."""
     if standing is None or not counts(unit, standing, run=run):
         return None
     if standing.state is FetchState.NO_DATA:

@@ -1,6 +1,6 @@
-"""One unit's way: what the ledger knows of it in; its CSV, its confirmed object and its outcome out.
+"""The steps of one unit: fetch it into its CSV, upload that, and return its outcome.
 
-Nothing here knows how many units are under way or where: another engine can run it elsewhere.
+Nothing here knows how many units are in progress, or where: another engine can run it elsewhere.
 """
 
 from __future__ import annotations
@@ -48,12 +48,12 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UnitSteps:
-    """The steps of a unit's way, and what they need; the same for all units of a run."""
+    """The steps of a unit, and what they need; the same for all units of a run."""
 
     directory: Path
     """Where CSVs and parts are."""
     keep_csv: bool
-    """Whether a CSV stays when its object is confirmed."""
+    """Whether a CSV stays after its object is confirmed."""
     force: bool
     """Whether bars that are nowhere else may be replaced by fewer."""
     modified: float
@@ -113,7 +113,7 @@ class UnitSteps:
         traded = datetime.fromtimestamp(csv.last / 1000, NEW_YORK).date()
         unit = replace(unit, ticker=await self.tags.described(unit.ticker, day=traded))
         collected = self._collected(csv, pending.record)
-        # Written down before the object is: whoever goes on after a kill looks under the same key.
+        # Recorded before the object is written, so that a resumed run looks under the same key.
         await self.recorder.apply(Uploading(unit=unit, csv=csv, collected=collected))
         on_stage = partial(self.counters.in_flight.__setitem__, unit.ticker.symbol)
         receipt, description = await self.deliver(unit, csv, collected=collected, on_stage=on_stage)
@@ -125,7 +125,7 @@ class UnitSteps:
         return Outcome(unit=unit, state=OutcomeState.UPLOADED, csv=self._in_history(unit, csv), receipt=receipt)
 
     async def _found(self, pending: Pending) -> CsvFile | ResumePoint | None:
-        """What earlier runs left of the unit and can be used; the ledger then knows that it goes on, or begins."""
+        """What earlier runs left of the unit and can be used; the ledger learns that it is resumed, or begins."""
         unit, record = pending.unit, pending.record
         if record is not None and counts(unit, record, run=self.recorder.run.id):
             if record.csv is not None:
@@ -134,7 +134,7 @@ class UnitSteps:
                 found = await self.offload(partial(recover_csv, unit, record.csv, modified=self.modified))
                 if found is not None:
                     return found
-            # Adjusted prices change with every split: what was begun on another day may not fit what would follow.
+            # Adjusted prices change with every split: a part from another day may not fit what would follow.
             if record.progress is not None and (not unit.adjusted or record.day == today()):
                 resumed = await self.offload(resumption, unit, self.directory, record.progress)
                 if isinstance(resumed, CsvFile) and resumed.path != self._own(unit):
@@ -238,6 +238,6 @@ class UnitSteps:
         await self.recorder.apply(Progressed(unit=unit, progress=progress))
 
     def _collected(self, csv: CsvFile, record: UnitRecord | None) -> datetime:
-        """The time in the object's key: the run's, or that of an earlier one which may have written it already."""
+        """The time in the object's key: the run's, or that of an earlier run that may have already written it."""
         begun = record is not None and record.csv is not None and record.csv.sha256 == csv.sha256
         return (record.collected if begun and record else None) or self.recorder.run.collected

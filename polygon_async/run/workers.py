@@ -1,4 +1,4 @@
-"""Units in, their outcomes noted: how the units of a run are run side by side, on this machine."""
+"""Runs the units of a run side by side, on this machine."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ __all__ = ["run_units"]
 
 
 async def run_units(todo: Sequence[Pending], steps: UnitSteps, outcomes: Outcomes, *, concurrency: int) -> None:
-    """Take every unit its whole way: so many are fetched at once, and as many uploaded.
+    """Fetch and upload all units: `concurrency` of them are fetched at once, and as many uploaded.
 
     Args:
-        todo: The units, and what the ledger knows of each; the first ones begin first.
+        todo: The units, and what the ledger knows of each, in the order in which they start.
         steps: What is done for a unit.
-        outcomes: Where each unit's end is noted.
+        outcomes: Where each unit's end is recorded.
         concurrency: How many at once.
 
     Raises:
@@ -63,7 +63,7 @@ class _Workers:
                 await self._handoff.put(None)
 
     async def _fetch_all(self) -> None:
-        """One fetch worker: units from the queue, until there are no more."""
+        """One fetch worker: takes units from the queue until there are no more."""
         while (queued := await self._queue.get()) is not None:
             priority, pending = queued
             unit = pending.unit
@@ -77,7 +77,7 @@ class _Workers:
                     await self._handoff.put((pending, fetched))
 
     async def _store_all(self) -> None:
-        """One uploader: whole CSVs from the hand-off, until there are no more."""
+        """One uploader: takes complete CSVs from the hand-off until there are no more."""
         while (handed := await self._handoff.get()) is not None:
             pending, csv = handed
             async with self._outcomes.ending(pending.unit, csv, failure=NotUploaded, apply=self._steps.recorder.apply):

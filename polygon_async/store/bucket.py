@@ -34,12 +34,12 @@ _CHUNK = 2**20
 async def open_bucket(
     name: str, *, connections: int, on_secret: Callable[[str | None], object] = lambda _: None
 ) -> AsyncIterator[Bucket]:
-    """A bucket of whatever store botocore's own settings (environment, profiles, roles) point at.
+    """A bucket of the store that botocore's own settings (environment, profiles, roles) point at.
 
     Args:
         name: The bucket's name.
         connections: Most uploads at once.
-        on_secret: Told the secrets that came from a profile or a role, so that no log shows them.
+        on_secret: Called with the secrets of a profile or a role, so that no log shows them.
 
     Raises:
         StorageUnusable: the settings or credentials cannot be used.
@@ -49,22 +49,22 @@ async def open_bucket(
 
 
 class Bucket:
-    """The store's side of everything: one S3 call or two for each method.
+    """A bucket, with one or two S3 calls for each method.
 
     `check`, `inspect`, `list`, `read` and `put_tags` raise the error family. `head`, `look` and `tags`
-    raise botocore's own errors: they are steps of a procedure, which wraps them in `errors` and so
-    says what it was doing.
+    raise botocore's own errors: they are steps of a procedure, which wraps them in `errors` to say what
+    it was doing.
     """
 
     def __init__(self, client: S3Client, name: str) -> None:
         self.client = client
         self.name = name
         self.has_stored = False
-        """Whether an upload has succeeded: a denial is then one key's trouble, and not everybody's."""
+        """Whether an upload has succeeded: a denial then concerns one key, not all."""
 
     @property
     def destination(self) -> str:
-        """The bucket and whose it is: other stores may have buckets of the same name."""
+        """The bucket's address, store included: other stores may have buckets of the same name."""
         parts = urlsplit(self.client.meta.endpoint_url)
         own = (parts.hostname or "").endswith((".amazonaws.com", ".amazonaws.com.cn"))
         return f"s3://{self.name}" if own else f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}/{self.name}"
@@ -78,10 +78,10 @@ class Bucket:
         return store_errors(act, has_stored=self.has_stored)
 
     async def check(self) -> None:
-        """Ask once whether the bucket answers and the credentials are right.
+        """Check once that the bucket answers and the credentials are right.
 
         A bucket that may be written but not listed is no error: policies for uploaders are like that.
-        A listing is asked for and no HEAD, whose errors carry no code.
+        It asks for a listing rather than HEAD, whose errors have no code.
 
         Raises:
             StorageUnusable: what is wrong, and what to do.
@@ -99,7 +99,7 @@ class Bucket:
             ) from error
         except ClientError as error:
             if code_of(error) in DENIED:
-                log.debug("the bucket %s may not be listed, which uploads don't need", self.name)
+                log.debug("the bucket %s cannot be listed, which uploads do not need", self.name)
                 return
             advice = RUN_STOPPERS.get(
                 code_of(error), "check AWS_ENDPOINT_URL_S3, the bucket's name and the credentials"
@@ -109,13 +109,13 @@ class Bucket:
             raise StorageUnusable(f"the bucket {self.name} cannot be reached: {local_trouble(error)}") from error
 
     async def inspect(self, key: str) -> StoredObject | None:
-        """What the store says of an object, its tags included; None when there is none.
+        """What the store says of an object, including its tags; None if there is none.
 
         Raises:
-            UploadFailed, StorageUnusable: it cannot be asked.
+            UploadFailed, StorageUnusable: the store cannot be asked.
         """
-        # Who may not list is refused where there is nothing: that is one object's matter, and no reason to stop.
-        with store_errors(f"looking at {self.where(key)}", has_stored=True):
+        # Without ListBucket, a missing object is a denial: that concerns one object, and must not stop the rest.
+        with store_errors(f"inspecting {self.where(key)}", has_stored=True):
             stored = await self.head(key)
             return stored and dataclasses.replace(stored, tags=await self.tags(key))
 
@@ -134,7 +134,7 @@ class Bucket:
         """An object's content, in chunks of at most 1 MiB.
 
         Raises:
-            UploadFailed, StorageUnusable: it is not there, or its reading broke off.
+            UploadFailed, StorageUnusable: it is missing, or reading it broke off.
         """
         with self.errors(f"reading {self.where(key)}"):
             answer = await self.client.get_object(Bucket=self.name, Key=key)
@@ -143,14 +143,14 @@ class Bucket:
                 async for chunk in body.iter_chunks(_CHUNK):
                     yield chunk
             finally:
-                # Who stops in the middle must not leave the rest of it in the connection.
+                # If the caller stops in the middle, the rest must not stay in the connection.
                 body.close()
 
     async def put_tags(self, key: str, tags: Mapping[str, str]) -> None:
-        """Give an object these tags instead of those that it has, and read them back.
+        """Replace an object's tags, and read them back.
 
         Raises:
-            UploadFailed: it does not keep them, or is not there.
+            UploadFailed: it does not keep them, or is missing.
             StorageUnusable: nothing can be tagged.
         """
         with self.errors(f"tagging {self.where(key)}"):
@@ -163,7 +163,7 @@ class Bucket:
                 raise UploadFailed(f"{self.where(key)} does not keep its tags")
 
     async def head(self, key: str) -> StoredObject | None:
-        """What the store says of an object, but for its tags; None when there is none.
+        """What the store says of an object, except for its tags; None if there is none.
 
         Raises:
             botocore's own errors.
@@ -186,7 +186,7 @@ class Bucket:
         )
 
     async def look(self, key: str) -> StoredObject | None:
-        """As `head`, before anything is written; who may not list is told 403 where there is nothing.
+        """As `head`, but before anything is written: without ListBucket, a 403 then means that there is nothing.
 
         Raises:
             botocore's own errors.

@@ -25,11 +25,11 @@ __all__ = ["limit_attempts", "open_client"]
 
 @contextlib.asynccontextmanager
 async def open_client(on_secret: Callable[[str | None], object], **settings: Any) -> AsyncIterator[S3Client]:
-    """A client as botocore's own settings (environment, profiles, roles) want it.
+    """A client configured by botocore's own settings (environment, profiles, roles).
 
     Args:
-        on_secret: Told the secrets that came from wherever it was, so that no log shows them.
-        settings: botocore's, as its Config takes them.
+        on_secret: Called with the secrets that botocore has found, so that no log shows them.
+        settings: Arguments of botocore's Config.
 
     Raises:
         StorageUnusable: the settings or credentials cannot be used.
@@ -69,9 +69,9 @@ def _http_session(sockets: Sockets, *, connector_args: dict[str, Any], **setting
 
 
 def _sign_the_checksum(request: AWSRequest, **_: object) -> None:
-    """Have the signature of a body that comes with its SHA-256 cover that header, and not the body once more.
+    """Let the signature of a body that has a SHA-256 header cover that header, and not the body once more.
 
-    Over plain http botocore would hash the whole body, and on the event loop; the header is signed with the others.
+    Over plain http botocore would hash the whole body, on the event loop; the header is signed with the others.
     """
     from botocore.config import Config
 
@@ -83,9 +83,9 @@ def _sign_the_checksum(request: AWSRequest, **_: object) -> None:
 
 @contextlib.contextmanager
 def limit_attempts(client: S3Client, operation: str, *, attempts: int) -> Iterator[None]:
-    """Give up requests of one kind after so few attempts that brought no answer: botocore's own waits grow long.
+    """Give up requests of one kind after this many attempts without an answer, as botocore's own waits grow long.
 
-    Its settings hold for a client, and a client of its own for this would take long to make.
+    Its settings apply to a whole client, and another client would take long to create.
     """
     event = f"needs-retry.s3.{operation}"
 

@@ -33,7 +33,7 @@ _MINUTES_TO_TRY = 60
 
 
 def _describe(unit: Unit, csv: CsvFile, collected: datetime) -> ObjectDescription:
-    """What the object of a unit's CSV is to be, under the key of a collection time."""
+    """The description of the object of a unit's CSV, under the key of a collection time."""
     return ObjectDescription(
         key=object_key(unit.ticker, collected), tags=tags(unit.ticker, collected), metadata=metadata(unit, csv)
     )
@@ -41,30 +41,30 @@ def _describe(unit: Unit, csv: CsvFile, collected: datetime) -> ObjectDescriptio
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Delivery:
-    """Where CSVs go, and how."""
+    """Takes CSVs into the store."""
 
     uploader: Uploader
     lzop: str
     directory: Path
-    """Of the compressed files, while they live."""
+    """The directory of the compressed files, while they exist."""
     offload: Threads
     replace: bool
-    """Overwrite what is there."""
+    """Overwrite existing objects."""
     patience: float
-    """Seconds that an upload may take at least."""
+    """The least time that an upload may take, in s."""
     seconds: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
-    """What was spent on `lzop` and on `upload`, of all CSVs together."""
+    """Time spent on `lzop` and on `upload`, for all CSVs together."""
 
     async def __call__(
         self, unit: Unit, csv: CsvFile, *, collected: datetime, on_stage: Callable[[str], object]
     ) -> tuple[Receipt, ObjectDescription]:
-        """Compress and upload one CSV; the compressed file is gone afterwards, whatever happened.
+        """Compress and upload one CSV; the compressed file is removed afterwards, whatever happens.
 
         Args:
-            unit: What the CSV holds.
+            unit: What the CSV contains.
             csv: The CSV.
-            collected: The time in the key; where another unit's object has it, the next free minute.
-            on_stage: Told what is being done.
+            collected: The time in the key; if another unit's object has that key, the next free minute.
+            on_stage: Called with the current stage.
 
         Raises:
             TickerError, RunError: the object is not stored, or not confirmed.
@@ -93,20 +93,20 @@ class Delivery:
 
     @contextlib.asynccontextmanager
     async def _tested(self, compression: Compression) -> AsyncIterator[Callable[[], Awaitable[None]]]:
-        """Test what was compressed, beside what is done meanwhile; it has passed when the context ends well.
+        """Test the compressed file while the context runs; the context ends well only if the test passes.
 
-        Large files are sent while the test goes on, and whoever makes an object of them waits for its end.
+        Large files are sent during the test, which ends before they become an object.
         """
         test = asyncio.ensure_future(self.offload.until_done(compression.test, hurry=compression.stop))
         try:
-            # Shielded: who gives up waiting leaves the test to whoever comes next.
+            # Shielded: a caller that gives up waiting leaves the test to the next one.
             yield lambda: asyncio.shield(test)
             await test
         finally:
             test.cancel()
             await asyncio.wait([test])
             if not test.cancelled():
-                test.exception()  # looked at, so that nobody complains
+                test.exception()  # retrieved, so that asyncio does not log it as lost
 
     async def _stored(
         self, unit: Unit, csv: CsvFile, file: Path, collected: datetime, verified: Callable[[], Awaitable[None]]
@@ -121,4 +121,4 @@ class Delivery:
                     file, description, replace=self.replace, deadline=deadline, verified=verified
                 )
                 return receipt, description
-        raise UploadFailed(f"other downloads' objects have every key of {unit.ticker.symbol} from {collected} on")
+        raise UploadFailed(f"objects of other downloads have all keys of {unit.ticker.symbol} from {collected} on")

@@ -1,4 +1,4 @@
-"""A file's digests: what a store is told of its content, and what shows that the store has it."""
+"""A file's digests: sent to a store with the content, and compared to prove that the store has it."""
 
 from __future__ import annotations
 
@@ -25,18 +25,17 @@ _CHUNK = 2**20
 
 
 async def is_verified() -> None:
-    """What a file is taken for that nobody has doubts about."""
+    """The verification of a file that needs none."""
 
 
 class FileDigests:
-    """What is in a file, whole and part by part.
+    """The digests of a file, as a whole and of its parts.
 
-    A digest is worked out in a thread when it is first asked for, and once: MD5 costs more than
-    everything else that is done to a compressed file, and only some stores ask for it.
+    Each is computed in a thread when first needed, and only once: MD5 costs more than everything else
+    that is done to a compressed file, and only some stores need it.
 
-    `part_size` is None for a file that goes into the store in one piece. `verified` comes back when the
-    file has been found to be what it should be, or raises what it is instead: nobody may see it in
-    the store before that.
+    `part_size` is None for a file that is sent in one piece. `verified` returns when the file has been
+    found good, else raises: before that, it must not become visible in the store.
     """
 
     def __init__(
@@ -56,27 +55,27 @@ class FileDigests:
         self.part_size = part_size
 
     async def digest(self, algorithm: Algorithm) -> bytes:
-        """That of the whole file."""
+        """The digest of the whole file."""
         return (await self._digests(algorithm, None))[0]
 
     async def part_digests(self, algorithm: Algorithm) -> list[bytes]:
-        """Those of its parts, in their order."""
+        """The digests of its parts, in order."""
         return await self._digests(algorithm, self.part_size)
 
     async def open_part(self, index: int) -> FileSlice:
-        """One part, counted from 0, to be read as it is sent; whoever asks for it closes it."""
+        """One part, counted from 0, to be read as it is sent; the caller closes it."""
         assert self.part_size is not None  # noqa: S101 (for the type checker; only files in parts are asked)
         start = index * self.part_size
         return await self._offload(FileSlice, self.path, start, min(self.part_size, self.size - start))
 
     async def told_by(self, stored: StoredObject) -> str | None:
-        """By what the store shows that it has just this content: `checksum` or `etag`; None where nothing shows it."""
+        """What proves that the store has exactly this content: `checksum` or `etag`; None if neither does."""
         if stored.sha256 is not None and await self._is_told("sha256", stored.sha256, spelt=in_base64):
             return "checksum"
         return "etag" if await self._is_told("md5", stored.etag, spelt=bytes.hex) else None
 
     async def _is_told(self, algorithm: Algorithm, told: str, *, spelt: Callable[[bytes], str]) -> bool:
-        """Whether a store tells this content's digest: that of the whole, or of its parts' digests and their number."""
+        """Whether a store's value is this content's digest: of the whole, or of its parts' digests and their number."""
         value, _, parts = told.partition("-")
         # Some stores leave the number of the parts out.
         numbers = set() if self.part_size is None else {"", str(-(-self.size // self.part_size))}
@@ -95,13 +94,13 @@ class FileDigests:
 
 
 def in_base64(digest: bytes) -> str:
-    """A digest as S3's headers spell it."""
+    """A digest as spelt in S3's headers."""
     return base64.b64encode(digest).decode()
 
 
 def _digests_of(path: Path, algorithm: Algorithm, part_size: int | None) -> list[bytes]:
     digests = []
-    # One piece of memory for all chunks: a new one for each costs more than hashing it.
+    # One buffer for all chunks: a new one for each costs more than hashing it.
     chunk = memoryview(bytearray(_CHUNK))
     with path.open("rb") as file:
         while True:
@@ -115,7 +114,7 @@ def _digests_of(path: Path, algorithm: Algorithm, part_size: int | None) -> list
 
 
 class FileSlice(io.RawIOBase):
-    """A stretch of a file, read as one of its own; whatever its size, memory holds only what was asked for."""
+    """A section of a file, read like a file; whatever its size, memory holds only what is being read."""
 
     def __init__(self, path: Path, start: int, size: int) -> None:
         super().__init__()
@@ -125,15 +124,15 @@ class FileSlice(io.RawIOBase):
         self._at = 0
 
     def readable(self) -> bool:
-        """It is."""
+        """Always."""
         return True
 
     def seekable(self) -> bool:
-        """It is: what is sent anew is read from the start."""
+        """Always: a body that is sent again is read from the start."""
         return True
 
     def readinto(self, memory: WriteableBuffer) -> int:
-        """Read as much as there is and has room."""
+        """Read as much as is left and fits."""
         view = memoryview(memory).cast("B")
         data = os.pread(self._number, min(len(view), self._size - self._at), self._start + self._at)
         view[: len(data)] = data
@@ -145,13 +144,13 @@ class FileSlice(io.RawIOBase):
         return self._at
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """Go on reading elsewhere."""
+        """Continue reading elsewhere."""
         base = {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._size}[whence]
         self._at = min(max(0, base + offset), self._size)
         return self._at
 
     def close(self) -> None:
-        """Give the file back."""
+        """Close the file."""
         if not self.closed:
             os.close(self._number)
         super().close()

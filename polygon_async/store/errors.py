@@ -29,10 +29,10 @@ __all__ = [
 RUN_STOPPERS = {
     "NoSuchBucket": "the bucket does not exist; create it, or name another (S3_BUCKET or --bucket)",
     "InvalidAccessKeyId": "the store does not know the access key; check AWS_ACCESS_KEY_ID or the profile",
-    "SignatureDoesNotMatch": "the secret does not fit the access key; check AWS_SECRET_ACCESS_KEY or the profile",
-    "AuthorizationHeaderMalformed": "the region does not fit the bucket; set AWS_REGION to the bucket's",
-    "PermanentRedirect": "the bucket lives in another region; set AWS_REGION (or AWS_ENDPOINT_URL_S3)",
-    "IllegalLocationConstraintException": "the bucket lives in another region; set AWS_REGION",
+    "SignatureDoesNotMatch": "the secret does not match the access key; check AWS_SECRET_ACCESS_KEY or the profile",
+    "AuthorizationHeaderMalformed": "the region does not match the bucket; set AWS_REGION to the bucket's",
+    "PermanentRedirect": "the bucket is in another region; set AWS_REGION (or AWS_ENDPOINT_URL_S3)",
+    "IllegalLocationConstraintException": "the bucket is in another region; set AWS_REGION",
     "ExpiredToken": "the credentials have expired; renew them and start again",
     "ExpiredTokenException": "the credentials have expired; renew them and start again",
     "TokenRefreshRequired": "the credentials have expired; renew them and start again",
@@ -44,16 +44,16 @@ RUN_STOPPERS = {
     "NotSignedUp": "the account is not signed up for S3",
     "InvalidBucketName": "this cannot be a bucket's name",
 }
-"""What fails for one upload and would for every other, by S3's code, and what to do."""
+"""Errors that would fail every upload, by S3's code, and what to do about them."""
 DENIED = frozenset({"AccessDenied", "403", "Forbidden"})
-"""Codes of what a policy forbids."""
+"""Codes of a denial by policy."""
 
 
 @contextlib.contextmanager
 def store_errors(act: str, *, has_stored: bool) -> Iterator[None]:
-    """Turn what botocore raises while doing `act` into the family.
+    """Turn what botocore raises while doing `act` into the error family.
 
-    `has_stored` tells whether the run has stored anything: where nothing could be, a denial is everybody's.
+    `has_stored`: whether the run has stored anything; if not, a denial concerns every upload.
     """
     from aiohttp import ClientError as BodyError
     from botocore.exceptions import BotoCoreError, ClientError, CredentialRetrievalError, NoCredentialsError
@@ -67,7 +67,7 @@ def store_errors(act: str, *, has_stored: bool) -> Iterator[None]:
         if code in DENIED:
             needed = "PutObject, PutObjectTagging, GetObject, GetObjectTagging"
             text = f"{act} is denied ({words_of(error)}); the policy must allow {needed}"
-            # Where nothing could be stored yet, nothing can; else it is this key's own trouble.
+            # If nothing has been stored yet, nothing can be; else only this key is denied.
             raise (UploadFailed(text) if has_stored else StorageUnusable(text)) from error
         raise UploadFailed(f"{act} failed ({words_of(error)})") from error
     except (NoCredentialsError, CredentialRetrievalError) as error:
@@ -77,12 +77,12 @@ def store_errors(act: str, *, has_stored: bool) -> Iterator[None]:
             raise trouble from error
         if (proxy := _proxy_trouble(error)) is not None:
             raise (UploadFailed if proxy.passes else StorageUnusable)(f"{act} failed: {proxy.text}") from error
-        # A body that is cut short comes as aiohttp's own error.
+        # A body that is cut short raises aiohttp's own error.
         raise UploadFailed(f"{act} failed ({one_line(error)})") from error
 
 
 def local_trouble(error: Exception) -> str:
-    """What is wrong on this side of the connection, and what to do."""
+    """What is wrong at this end of the connection, and what to do."""
     from botocore.exceptions import (
         ConnectTimeoutError,
         EndpointConnectionError,
@@ -106,7 +106,7 @@ def local_trouble(error: Exception) -> str:
         case SSLError():
             return f"{one_line(error)}; check AWS_ENDPOINT_URL_S3 and AWS_CA_BUNDLE"
         case HTTPClientError() if type(error) is HTTPClientError and isinstance(_cause(error), OSError):
-            # Before a connection is made, nothing but a bundle of certificates is read.
+            # Before connecting, nothing but the certificate bundle is read.
             bundle = unusable_bundle("AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE")
             return bundle or f"{one_line(error)}; check ca_bundle in the AWS profile"
         case _:
@@ -120,7 +120,7 @@ def _cause(error: BaseException) -> BaseException:
 
 
 def _proxy_trouble(error: BaseException) -> ProxyTrouble | None:
-    """What an error says of the proxy that a request was to go through; None where it is not about one."""
+    """What an error says about the proxy of a request; None if it is not about a proxy."""
     from botocore.exceptions import EndpointConnectionError, ProxyConnectionError
 
     if not isinstance(error, EndpointConnectionError | ProxyConnectionError):
@@ -132,7 +132,7 @@ def _proxy_trouble(error: BaseException) -> ProxyTrouble | None:
 
 
 def code_of(error: Any) -> str:
-    """An S3 error's code; HEAD has but the status in its place."""
+    """An S3 error's code; for HEAD only the status."""
     return str(getattr(error, "response", {}).get("Error", {}).get("Code", ""))
 
 
@@ -143,6 +143,6 @@ def status_of(error: Any) -> int | None:
 
 
 def words_of(error: Any) -> str:
-    """An S3 error's code and, where the store gave one, message."""
+    """An S3 error's code and, if the store gave one, message."""
     message = one_line(error.response.get("Error", {}).get("Message", ""))
-    return f"{code_of(error)}: {message}" if message else code_of(error) or "without a code"
+    return f"{code_of(error)}: {message}" if message else code_of(error) or "no error code"

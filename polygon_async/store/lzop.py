@@ -31,7 +31,7 @@ _LONGEST_COMPLAINT = 4096
 _SECONDS_TO_DIE = 5.0
 
 _MAGIC = b"\x89LZO\x00\r\n\x1a\n"
-"""What every lzop file begins with."""
+"""The first bytes of every lzop file."""
 
 
 def find_lzop() -> str:
@@ -49,9 +49,9 @@ def find_lzop() -> str:
 
 
 def end_children() -> None:
-    """Kill all that this process has started and not seen the end of, where the system tells (Linux).
+    """Kill all child processes that are still running, on systems that list them (Linux).
 
-    lzop has a process group of its own, which outlives this process.
+    lzop has its own process group, which would outlive this process.
     """
     for task in Path("/proc/self/task").glob("*/children"):
         with contextlib.suppress(OSError):
@@ -68,7 +68,7 @@ def link_folder(target: Path) -> Path:
 
 
 class Compression:
-    """One run of lzop, and one of its own test on what it wrote; both can be stopped from another thread."""
+    """One run of lzop, and one of its test on the result; both can be stopped from another thread."""
 
     def __init__(self, lzop: str, source: Path, target: Path) -> None:
         self._lzop = lzop
@@ -79,19 +79,19 @@ class Compression:
         self._stopped = False
 
     def compress(self) -> None:
-        """Write the target, whatever stood there.
+        """Write the target, replacing any earlier file.
 
         Raises:
             CompressionFailed: lzop failed, was killed, hung twice, or wrote nothing.
             DiskUnusable: the disk is full.
         """
-        # A link that somebody put there would lead lzop to another file.
+        # A link that somebody planted there would lead lzop to another file.
         with contextlib.suppress(OSError):
             self._target.unlink()
         with self._under_its_name() as source:
             self._call("compressing", self._source, "-f", "-o", str(self._target), "--", str(source))
         if not self._target.is_file():
-            raise CompressionFailed(f"lzop wrote no {self._target.name}")
+            raise CompressionFailed(f"lzop did not write {self._target.name}")
 
     @contextlib.contextmanager
     def _under_its_name(self) -> Iterator[Path]:
@@ -115,7 +115,7 @@ class Compression:
             shutil.rmtree(folder, ignore_errors=True)
 
     def test(self) -> None:
-        """Look whether the target is what it should be.
+        """Check that the target is good.
 
         Raises:
             CompressionFailed: it does not pass `lzop -t`, or the test was killed or hung twice.
@@ -124,7 +124,7 @@ class Compression:
         self._check_magic()
 
     def stop(self) -> None:
-        """Kill lzop; what waits for it then fails soon."""
+        """Kill lzop; whoever waits for it then fails soon."""
         with self._lock:
             self._stopped = True
             if self._process is not None and self._process.poll() is None:
@@ -135,7 +135,7 @@ class Compression:
         with disk_errors(self._target), self._target.open("rb") as file:
             magic = file.read(len(_MAGIC))
         if magic != _MAGIC:
-            raise CompressionFailed(f"what lzop wrote as {self._target.name} is no lzop file")
+            raise CompressionFailed(f"{self._target.name} is not an lzop file; is lzop the real one?")
 
     def _call(self, act: str, file: Path, *arguments: str) -> None:
         """Run lzop over a file, with a time limit that grows with it; if it hangs, kill it and run it once more."""
@@ -154,7 +154,7 @@ class Compression:
         raise CompressionFailed(f"lzop took longer than {seconds:.0f} s while {act} {self._source.name}, twice")
 
     def _started(self, act: str, *arguments: str) -> subprocess.Popen[bytes]:
-        # The variable LZOP would add options of the user's own.
+        # The variable LZOP would add the user's own options.
         environment = {name: value for name, value in os.environ.items() if name != "LZOP"}
         with self._lock:
             if self._stopped:
@@ -177,7 +177,7 @@ class Compression:
     def _check_end(self, act: str, code: int, said: bytes) -> None:
         if code == 0:
             return
-        words = one_line(said.decode(errors="replace")) or "without a word"
+        words = one_line(said.decode(errors="replace")) or "no message"
         if "No space left" in words:
             raise DiskUnusable(f"the disk is full ({self._target}); free some space and start again")
         ended = f"was killed by signal {-code}" if code < 0 else f"failed with exit code {code}"
@@ -185,13 +185,13 @@ class Compression:
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:
-    """All of its group: what is called lzop may be a script that waits for the real one."""
+    """Kill its whole group: `lzop` may be a script that waits for the real one."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGKILL)
 
 
 def _bury(process: subprocess.Popen[bytes]) -> None:
-    """Wait for the end of what was killed; one that the system cannot kill (the disk hangs) is left behind."""
+    """Wait for the end of a killed process; one that the system cannot kill (the disk hangs) is abandoned."""
     with contextlib.suppress(subprocess.TimeoutExpired):
         process.wait(_SECONDS_TO_DIE)
     if process.stderr is not None:
@@ -199,7 +199,7 @@ def _bury(process: subprocess.Popen[bytes]) -> None:
 
 
 async def decompress(lzop: str, chunks: AsyncIterator[bytes], take: Callable[[bytes], Awaitable[object]]) -> None:
-    """Hand what the chunks hold on to `take`, in blocks of at most 1 MiB; each is awaited before the next.
+    """Decompress the chunks and pass the result to `take`, in blocks of at most 1 MiB, one at a time.
 
     Raises:
         CompressionFailed: lzop cannot decompress it.
@@ -240,10 +240,10 @@ async def decompress(lzop: str, chunks: AsyncIterator[bytes], take: Callable[[by
 
 
 async def _feed(process: asyncio.subprocess.Process, chunks: AsyncIterator[bytes]) -> None:
-    """All of the chunks; where they break off, lzop is told of an end, and what broke them off is in this task."""
+    """Feed all chunks to lzop; if they break off, its input ends, and this task has the error."""
     assert process.stdin is not None  # noqa: S101 (for the type checker; it is a pipe)
     try:
-        # An lzop that ends early has said why.
+        # If lzop ends early, it has said why.
         with contextlib.suppress(ConnectionError):
             async for chunk in chunks:
                 process.stdin.write(chunk)
@@ -253,7 +253,7 @@ async def _feed(process: asyncio.subprocess.Process, chunks: AsyncIterator[bytes
 
 
 async def _complaint(process: asyncio.subprocess.Process) -> bytes:
-    """The beginning of what lzop says; all is read, so that it never waits to be heard."""
+    """The beginning of lzop's messages; all are read, so that it never blocks on them."""
     assert process.stderr is not None  # noqa: S101 (for the type checker; it is a pipe)
     said = b""
     while words := await process.stderr.read(_LONGEST_COMPLAINT):
@@ -262,7 +262,7 @@ async def _complaint(process: asyncio.subprocess.Process) -> bytes:
 
 
 async def _end(process: asyncio.subprocess.Process, *tasks: asyncio.Task[Any]) -> None:
-    """It ends with its owner, however that leaves; what is called lzop may be a script that waits for the real one."""
+    """End lzop with its owner, however that leaves; `lzop` may be a script that waits for the real one."""
     for task in tasks:
         task.cancel()
     if process.returncode is None:
@@ -272,7 +272,7 @@ async def _end(process: asyncio.subprocess.Process, *tasks: asyncio.Task[Any]) -
 
 
 async def _ended(process: asyncio.subprocess.Process, tasks: Sequence[asyncio.Task[Any]]) -> None:
-    """asyncio sees a process end only after its streams have, and a full one stands still until it is read."""
+    """asyncio sees a process end only after its streams, and a full stream blocks until it is read."""
     await asyncio.gather(*tasks, return_exceptions=True)
     for stream in (process.stdout, process.stderr):
         while stream is not None and await stream.read(_BLOCK):

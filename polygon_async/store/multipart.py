@@ -1,4 +1,4 @@
-"""Send a large file in parts, and leave no upload open when that fails."""
+"""Send a large file in parts, and abort the upload if that fails."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["PARTS_IN_FLIGHT", "PartSizes", "open_upload", "send_parts"]
 
 PARTS_IN_FLIGHT = 4
-"""Of all files together."""
+"""For all files together."""
 
 log = logging.getLogger(__name__)
 
@@ -33,13 +33,13 @@ _SECONDS_TO_ABORT = 10.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PartSizes:
-    """Which files are sent in parts, and in what parts; in bytes. S3 takes none below 5 MiB, but for the last."""
+    """Which files are sent in parts, and how large the parts are, in bytes. S3 requires 5 MiB, except for the last."""
 
     threshold: int = 64 * _MIB
     least: int = 16 * _MIB
 
     def of(self, size: int) -> int | None:
-        """The size of the parts of a file of `size`; None for one that is sent in one piece."""
+        """The size of the parts of a file of `size`; None if it is sent in one piece."""
         if size < self.threshold:
             return None
         return max(self.least, -(-size // (_MOST_PARTS * _MIB)) * _MIB)
@@ -47,11 +47,11 @@ class PartSizes:
 
 @contextlib.asynccontextmanager
 async def open_upload(client: S3Client, **request: Any) -> AsyncIterator[dict[str, Any]]:
-    """An upload that takes parts, as the arguments that name it; whatever ends the block early aborts it."""
+    """A multipart upload, as the arguments that name it; whatever ends the block early aborts it."""
     name = {"Bucket": request["Bucket"], "Key": request["Key"]}
     opening = asyncio.ensure_future(client.create_multipart_upload(**request))
     try:
-        # Shielded: an upload whose number never arrived here could not be aborted.
+        # Shielded: an upload whose id never arrived here could not be aborted.
         opened = await asyncio.shield(opening)
         yield {**name, "UploadId": opened["UploadId"]}
     except BaseException:
@@ -64,10 +64,10 @@ async def send_parts(
 ) -> list[Any]:
     """Send all parts of a file, several at once; returns what completes the upload.
 
-    `slots` bounds the parts that are under way, those of other files included.
+    `slots` bounds the parts in flight, including those of other files.
 
     Raises:
-        botocore's own errors: a part that could not be sent; the others are given up.
+        botocore's own errors: a part could not be sent; the others are given up.
     """
     field = {"md5": "ContentMD5", "sha256": "ChecksumSHA256"}[algorithm]
     digests = await content.part_digests(algorithm)
@@ -98,7 +98,7 @@ async def _abort(client: S3Client, opening: asyncio.Future[Any], name: dict[str,
                 await _abort_one(client, {**name, "UploadId": opened["UploadId"]})
                 return
     except TimeoutError:
-        log.warning("the store did not answer; an unfinished upload of %s may be left open there", name["Key"])
+        log.warning("the store did not answer; an unfinished upload of %s may stay open there", name["Key"])
 
 
 async def _abort_one(client: S3Client, upload: dict[str, Any]) -> None:
@@ -107,15 +107,15 @@ async def _abort_one(client: S3Client, upload: dict[str, Any]) -> None:
     try:
         await client.abort_multipart_upload(**upload)
     except client.exceptions.NoSuchUpload:
-        pass  # completed, or gone already
+        pass  # completed, or already gone
     except (BotoCoreError, ClientError) as error:
-        log.warning("an unfinished upload of %s is left open in the store (%s)", upload["Key"], one_line(error))
+        log.warning("an unfinished upload of %s stays open in the store (%s)", upload["Key"], one_line(error))
 
 
 async def _together(work: Iterable[Coroutine[Any, Any, None]]) -> None:
-    """Do all of it; the first error ends the others and is raised by itself when they have ended.
+    """Run all of them; the first error ends the others, and is raised when they have ended.
 
-    No TaskGroup: Python 3.11's leaves its owner counted as cancelled after an error, and then a
+    No TaskGroup: Python 3.11's leaves its owner marked as cancelled after an error, and then a
     deadline around it raises CancelledError.
     """
     tasks = [asyncio.ensure_future(each) for each in work]
@@ -128,7 +128,7 @@ async def _together(work: Iterable[Coroutine[Any, Any, None]]) -> None:
 
 
 async def _to_its_end(work: asyncio.Future[Any]) -> None:
-    """Wait for `work`, which limits its own time, however often that wait is cancelled."""
+    """Wait for `work`, which limits its own time, however often the wait is cancelled."""
     cancelled: asyncio.CancelledError | None = None
     while not work.done():
         try:

@@ -1,4 +1,4 @@
-"""Frozen values that describe an object: what it is to be, and what a store says of it."""
+"""Frozen values that describe an object: what it should be, and what a store says of it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["ObjectDescription", "StoredObject"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ObjectDescription:
-    """What an object is to be, apart from its content."""
+    """What an object should be, apart from its content."""
 
     key: str
     tags: Mapping[str, str]
@@ -22,15 +22,15 @@ class ObjectDescription:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredObject:
-    """What a store says of an object that it has; nothing of it is proven yet."""
+    """What a store says of an object; nothing is proven yet."""
 
     key: str
     size: int
     """Bytes."""
     metadata: Mapping[str, str]
     tags: Mapping[str, str] | None
-    """None where they were not asked for."""
+    """None if they were not requested."""
     sha256: str | None
-    """Base64, followed by `-N` where it is a digest of N parts' digests; None where the store keeps none."""
+    """Base64, followed by `-N` if it is a digest of N parts' digests; None if the store has none."""
     etag: str
-    """Mostly the MD5 in hex, or with `-N` that of N parts' MD5s; some stores make it of something else."""
+    """Usually the MD5 in hex, or with `-N` that of N parts' MD5s; some stores use something else."""

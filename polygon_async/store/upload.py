@@ -1,4 +1,4 @@
-"""Upload a file as one object: write it, read it back, and prove that it is the one that was to be written."""
+"""Upload a file as one object: write it, read it back, and prove that it is the right one."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 
 
 class _Proof(NamedTuple):
-    """By what an object was proven to be the one that was to be written, and its ETag then."""
+    """How an object was proven to be the right one, and its ETag at that time."""
 
     by: str
     etag: str
@@ -40,14 +40,14 @@ class KeyTaken(PolygonAsyncError):
 
 
 class Uploader:
-    """Stores objects once, and says so only of those that it has read back.
+    """Stores objects once, and reports only those that it has read back.
 
-    One is enough for a bucket: it remembers what the store cannot do, and bounds the parts in flight
-    of all files together.
+    Use one for each bucket: it remembers what the store does not support, and bounds the parts in flight of
+    all files together.
 
     Args:
         bucket: Where the objects go.
-        offload: Runs what reads files.
+        offload: Runs the reading of files.
         part_sizes: Which files are sent in parts.
     """
 
@@ -74,16 +74,16 @@ class Uploader:
     ) -> Receipt:
         """Store the file `path` under the description's key, with tags and metadata, and read it back.
 
-        An object that is there already counts when it has the same content. A large file is sent in
-        parts; however this ends, no upload of parts stays open, as long as the store can be asked.
+        An existing object counts if it has the same content. A large file is sent in parts; however this
+        ends, no such upload stays open, as long as the store can be reached.
 
         Args:
             path: The file; it must not change meanwhile.
             description: Key, tags and metadata.
-            replace: Overwrite what is there.
-            deadline: Seconds that all of it may take, botocore's retries included.
-            verified: Comes back when the file has been found good, or raises; called as late as possible, and
-                before there is an object.
+            replace: Overwrite an existing object.
+            deadline: Seconds that everything may take, including botocore's retries.
+            verified: Returns when the file has been found good, or raises; called as late as possible, but
+                before the object exists.
 
         Raises:
             KeyTaken: another unit's object is there.
@@ -108,7 +108,7 @@ class Uploader:
         part_size = self._part_sizes.of(size)
         content = FileDigests(path, size=size, part_size=part_size, offload=self._offload, verified=verified)
         if replace:
-            with bucket.errors(f"looking at {where}"):
+            with bucket.errors(f"inspecting {where}"):
                 stored = await bucket.look(description.key)
                 if stored and any(name in stored.metadata for name in IDENTITY):
                     self._check_owner(stored, description)
@@ -131,12 +131,12 @@ class Uploader:
         )
 
     async def _reconcile(self, content: FileDigests, description: ObjectDescription) -> _Proof | None:
-        """Where something stands in the way: by what it is proven to be this object; None when it was replaced.
+        """If an object already exists: how it is proven to be this one; None if it was replaced.
 
         The same CSV compressed at another time, or by another lzop, gives other bytes, which are replaced.
         """
         where = self.bucket.where(description.key)
-        with self.bucket.errors(f"looking at {where}"):
+        with self.bucket.errors(f"inspecting {where}"):
             stored = await self.bucket.head(description.key)
             self._check_owner(stored, description)
             if stored and stored.metadata.get(CSV_SHA256) != description.metadata[CSV_SHA256]:
@@ -149,33 +149,33 @@ class Uploader:
         return None
 
     def _check_owner(self, stored: StoredObject | None, description: ObjectDescription) -> None:
-        """Whether what is there, if anything, is this unit's."""
+        """Check that an existing object belongs to this unit."""
         if stored and any(stored.metadata.get(name) != description.metadata[name] for name in IDENTITY):
-            raise KeyTaken(f"{self.bucket.where(description.key)} is another download's")
+            raise KeyTaken(f"{self.bucket.where(description.key)} belongs to another download")
 
     async def _prove(self, stored: StoredObject | None, content: FileDigests, description: ObjectDescription) -> _Proof:
-        """By what an object is proven to be the one that was to be written.
+        """How an object is proven to be the right one.
 
         Raises:
-            UploadFailed: it is another, or there is none.
+            UploadFailed: it is another one, or missing.
         """
         where = self.bucket.where(description.key)
         if stored is None:
-            raise UploadFailed(f"{where} is not there after it was written")
+            raise UploadFailed(f"{where} is missing after it was written")
         if stored.size != content.size:
-            raise UploadFailed(f"{where} has {stored.size} bytes and not {content.size}")
+            raise UploadFailed(f"{where} has {stored.size} bytes, expected {content.size}")
         if any(stored.metadata.get(name) != value for name, value in description.metadata.items()):
             raise UploadFailed(f"{where} does not have the metadata that it was written with")
         if (proof := await content.told_by(stored)) is not None:
             return _Proof(proof, stored.etag)
         if await self._sha256_of(description.key) != await content.digest("sha256"):
-            raise UploadFailed(f"{where} does not hold the bytes that were written; --force replaces it")
+            raise UploadFailed(f"{where} does not contain the bytes that were written; --force replaces it")
         return _Proof("bytes", stored.etag)
 
     async def _confirm_tags(self, description: ObjectDescription) -> None:
-        """Read the tags back; put them again where the store has lost them."""
+        """Read the tags back; set them again if the store has lost them."""
         if await self.bucket.tags(description.key) != dict(description.tags):
-            log.info("the tags of %s are not as they should be; they are put again", description.key)
+            log.info("the tags of %s are not as they should be; setting them again", description.key)
             await self.bucket.put_tags(description.key, description.tags)
 
     async def _sha256_of(self, key: str) -> bytes:

@@ -1,4 +1,4 @@
-"""Write a file as an object under a key that was free, or tell that it was not."""
+"""Write a file as an object under a free key, or report that the key is taken."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ __all__ = ["Writer"]
 log = logging.getLogger(__name__)
 
 _ATTEMPTS = 3
-"""Of writes that meet others under the same key."""
+"""For writes that conflict with others under the same key."""
 
 
 class _Taken(Exception):
-    """There is something under the key, or was a moment ago."""
+    """The key is taken, or was a moment ago."""
 
 
 class Writer:
-    """Writes under keys that are free, whether or not the store can see to that itself."""
+    """Writes under free keys only, whether or not the store can ensure that itself."""
 
     def __init__(self, bucket: Bucket, *, offload: Threads) -> None:
         self._bucket = bucket
@@ -43,9 +43,9 @@ class Writer:
         self._has_said = False
 
     async def write(self, content: FileDigests, description: ObjectDescription, *, replace: bool) -> bool:
-        """Write the object; False when there is one under its key already.
+        """Write the object; returns False if its key is taken.
 
-        It may then be this one: a lost answer to a write looks like that when the write is tried again.
+        The object there may be this one: a retry after a lost answer looks like that.
 
         Raises:
             botocore's own errors.
@@ -80,7 +80,7 @@ class Writer:
         await self._put(content, description, only_once)
 
     async def _put(self, content: FileDigests, description: ObjectDescription, only_once: dict[str, Any]) -> None:
-        # As a header, worked out beforehand: stores that know no trailers take it, too.
+        # As a header, computed beforehand: stores without support for trailers accept it, too.
         field = {"md5": "ContentMD5", "sha256": "ChecksumSHA256"}[self._algorithm]
         checksum: dict[str, Any] = {field: in_base64(await content.digest(self._algorithm))}
         await content.verified()
@@ -90,7 +90,7 @@ class Writer:
     async def _put_parts(
         self, content: FileDigests, description: ObjectDescription, only_once: dict[str, Any], *, replace: bool
     ) -> None:
-        """Send the parts and put them together; not every store heeds a condition at that last step, so it looks."""
+        """Send the parts and complete the upload; not every store obeys a condition there, so it checks first."""
         if not replace:
             self._say_that_it_looks()
             await self._see_that_free(description.key)
@@ -103,7 +103,7 @@ class Writer:
             try:
                 await self._client.complete_multipart_upload(**upload, MultipartUpload={"Parts": parts}, **only_once)
             except self._client.exceptions.NoSuchUpload as error:
-                # The answer to an earlier attempt was lost, most likely; what is stored will tell.
+                # Most likely the answer to an earlier attempt was lost; the stored object will show.
                 if not replace:
                     raise _Taken from error
 
@@ -113,19 +113,17 @@ class Writer:
 
     def _say_that_it_looks(self) -> None:
         if not self._has_said:
-            log.info(
-                "large files are sent in parts, which not every store writes conditionally; a look stands in for it"
-            )
+            log.info("not every store writes large files conditionally; checking that a key is free before and after")
             self._has_said = True
 
     def _do_without(self) -> None:
         if self._conditional:
-            log.info("the store knows no conditional writes; a look before each write stands in for them")
+            log.info("the store does not support conditional writes; checking that a key is free before each write")
             self._conditional = False
 
     @property
     def _algorithm(self) -> Algorithm:
-        """What the store is told of the content; who has switched checksums off has a store that knows MD5 only."""
+        """The digest that is sent; with checksums switched off, the store is taken to support MD5 only."""
         wanted = self._client.meta.config.request_checksum_calculation
         return "md5" if wanted == "when_required" else "sha256"
 

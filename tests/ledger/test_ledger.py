@@ -266,7 +266,7 @@ def test_another_programs_file_is_refused_and_left_alone(tmp_path: Path) -> None
         connection.execute("CREATE TABLE cookies (name)")
     connection.close()
     before = (tmp_path / LEDGER).read_bytes()
-    with pytest.raises(DiskUnusable, match="another program's"):
+    with pytest.raises(DiskUnusable, match="belongs to another program"):
         opened(tmp_path)
     assert (tmp_path / LEDGER).read_bytes() == before
 
@@ -276,7 +276,7 @@ def test_another_programs_file_is_refused_and_left_alone(tmp_path: Path) -> None
 )
 def test_a_damaged_ledger_is_told_with_the_remedy(tmp_path: Path, content: bytes) -> None:
     (tmp_path / LEDGER).write_bytes(content)
-    with pytest.raises(DiskUnusable, match=r"is damaged .*move it away|is another program's"):
+    with pytest.raises(DiskUnusable, match=r"is damaged .*move it away|belongs to another program"):
         opened(tmp_path)
 
 

@@ -39,7 +39,7 @@ def test_a_missing_bucket_is_told_before_anything_is_asked(program: Program, san
 @pytest.mark.parametrize(
     ("variable", "value", "said"),
     [
-        ("AWS_SECRET_ACCESS_KEY", "wrong", "the secret does not fit the access key; check AWS_SECRET_ACCESS_KEY"),
+        ("AWS_SECRET_ACCESS_KEY", "wrong", "the secret does not match the access key; check AWS_SECRET_ACCESS_KEY"),
         ("AWS_ACCESS_KEY_ID", "AKIAIOSFODNN7NOBODY", "the store does not know the access key; check AWS_ACCESS_KEY_ID"),
         ("AWS_ACCESS_KEY_ID", None, "there are no credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"),
         ("AWS_SECRET_ACCESS_KEY", None, "AWS_SECRET_ACCESS_KEY"),

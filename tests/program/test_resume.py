@@ -66,7 +66,7 @@ def test_what_is_uploaded_is_told_and_not_fetched_again(program: Program, sandbo
     assert stored(box) == objects
     assert again.summary["tickers"] == first.summary["tickers"] | {"earlier": 2}
     assert {done["ticker"]: done["key"] for done in again.summary["done"]} == {o.tags["symbol"]: o.key for o in objects}
-    assert "AAPL uploaded before, " in again.err
+    assert "AAPL uploaded in an earlier run, " in again.err
     assert again.summary["bars"] == first.summary["bars"]
 
 

@@ -28,11 +28,11 @@ if TYPE_CHECKING:
 
 BROKEN_LZOPS = {
     "FAILS": ("echo 'lzop: no mood' >&2; exit 1", "failed with exit code 1 while compressing {}: lzop: no mood"),
-    "KILLED": ("kill -9 $$", "was killed by signal 9 while compressing {}: without a word"),
+    "KILLED": ("kill -9 $$", "was killed by signal 9 while compressing {}: no message"),
     "KILLEDLATE": ('"$LZOP" "$@"; kill -9 $$', "was killed by signal 9 while compressing {}: "),
     "RUBBISH": ('echo rubbish > "$3"', "failed with exit code 1 while testing {}: "),
     "CUT": ('"$LZOP" "$@"; truncate -s -1 "$3"', "failed with exit code 1 while testing {}: "),
-    "NOTHING": ("exit 0", "wrote no {}.lzo"),
+    "NOTHING": ("exit 0", "did not write {}.lzo"),
     "EMPTY": (': > "$3"', "failed with exit code 1 while testing {}: "),
 }
 """What goes wrong while a ticker of that name is compressed, and what the failure says."""
@@ -137,7 +137,7 @@ def test_who_may_write_but_not_list_can_work(
     with user_who_may(store, *allowed) as variables:
         ended = program("--tickers", "QQ", "--log-level", "debug", *RANGE, box=box, env=variables)
     assert ended.code == 0, ended.err
-    assert f"the bucket {box.bucket} may not be listed, which uploads don't need" in ended.err
+    assert f"the bucket {box.bucket} cannot be listed, which uploads do not need" in ended.err
     assert len(stored(box)) == 1
 
 

@@ -108,7 +108,7 @@ def test_a_run_leaves_its_report_and_the_ledger_can_make_it_again(
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ((), "output/ledger.sqlite: there is no ledger; --output-dir names the directory of a download"),
+        ((), "output/ledger.sqlite does not exist; --output-dir must name the directory of a download"),
         (("--run", "x"), "--run 'x': must be a whole number, 1 or more"),
         (("--output-dir", ""), "--output-dir '': the value is empty"),
     ],

@@ -140,11 +140,11 @@ def test_many_units_are_shown_in_little_memory(tmp_path: Path) -> None:
 def test_what_cannot_be_told_is_one_line(program: Program) -> None:
     ended = program("status")
     assert (ended.code, ended.out) == (2, "")
-    advice = "there is no ledger; --output-dir names the directory of a download"
+    advice = "does not exist; --output-dir must name the directory of a download"
     assert ended.err == f"polygon-async: error: output/ledger.sqlite: {advice}\n"
     (program.directory / "output").mkdir()
     (program.directory / "output" / "ledger.sqlite").write_bytes(b"")
-    assert "the ledger is empty" in program("status").error
+    assert "ledger.sqlite is empty; no download" in program("status").error
     (program.directory / "output" / "ledger.sqlite").write_bytes(b"no database, whatever it is called" * 100)
     ended = program("status", "--json")
     assert (ended.code, ended.err.count("\n")) == (2, 1)

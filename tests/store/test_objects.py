@@ -177,8 +177,8 @@ async def test_tags_that_a_store_does_not_keep_are_a_failure(bucket: Bucket, fil
 @pytest.mark.parametrize(
     ("body", "metadata", "said"),
     [
-        (b"some bits", DESCRIPTION.metadata, "has 9 bytes and not 10"),
-        (b"other byte", DESCRIPTION.metadata, "does not hold the bytes that were written"),
+        (b"some bits", DESCRIPTION.metadata, "has 9 bytes, expected 10"),
+        (b"other byte", DESCRIPTION.metadata, "does not contain the bytes that were written"),
         (b"some bytes", {}, "does not have the metadata that it was written with"),
     ],
 )

@@ -311,7 +311,7 @@ async def test_a_part_that_fails_leaves_no_upload_open(
 async def test_the_bucket_is_checked(variables: dict[str, str], bucket: Bucket) -> None:
     await bucket.check()
     async with opened(variables | {"AWS_SECRET_ACCESS_KEY": "wrong"}) as locked:
-        with pytest.raises(StorageUnusable, match="the secret does not fit the access key"):
+        with pytest.raises(StorageUnusable, match="the secret does not match the access key"):
             await locked.bucket.check()
     async with opened(variables | {"S3_BUCKET": "no-such-bucket-of-ours"}) as missing:
         with pytest.raises(StorageUnusable, match="no-such-bucket-of-ours cannot be used: the bucket does not exist"):

@@ -281,11 +281,11 @@ def test_a_repair_that_breaks_off_leaves_a_true_ledger_and_the_next_one_goes_on(
 
 
 CANNOT: list[tuple[list[str], dict[str, str], str]] = [
-    (["--output-dir", "nowhere"], {}, "nowhere/ledger.sqlite: there is no ledger; "),
+    (["--output-dir", "nowhere"], {}, "nowhere/ledger.sqlite does not exist; "),
     (["--tickers", "QQ", "ELSE"], {}, "--tickers: the ledger does not know ELSE"),
     (["--repair", "--prefix", ""], {}, "--repair needs the ledger, so it cannot be combined with --prefix; "),
     ([], {"S3_BUCKET": "no-such-bucket-of-ours"}, "the bucket does not exist"),
-    (["--prefix", ""], {"AWS_SECRET_ACCESS_KEY": "wrong"}, "the secret does not fit the access key"),
+    (["--prefix", ""], {"AWS_SECRET_ACCESS_KEY": "wrong"}, "the secret does not match the access key"),
 ]
 
 
