@@ -287,7 +287,7 @@ def test_a_value_that_this_version_does_not_know_is_told(tmp_path: Path, change:
     with sqlite3.connect(tmp_path / LEDGER) as connection:
         connection.execute(change)
     connection.close()
-    told = r"holds what this one cannot read \(.*\); use the version that wrote it"
+    told = r"contains what this version cannot read \(.*\); use the version that wrote it"
     with open_ledger(tmp_path) as ledger, pytest.raises(DiskUnusable, match=told):
         standing(ledger)
 

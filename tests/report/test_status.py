@@ -141,7 +141,7 @@ def test_what_cannot_be_told_is_one_line(program: Program) -> None:
     ended = program("status")
     assert (ended.code, ended.out) == (2, "")
     advice = "does not exist; --output-dir must name the directory of a download"
-    assert ended.err == f"polygon-async: error: output/ledger.sqlite: {advice}\n"
+    assert ended.err == f"polygon-async: error: output/ledger.sqlite {advice}\n"
     (program.directory / "output").mkdir()
     (program.directory / "output" / "ledger.sqlite").write_bytes(b"")
     assert "ledger.sqlite is empty; no download" in program("status").error

@@ -239,7 +239,7 @@ async def test_tags_are_put_again_where_parts_lose_them(
         assert stored is not None
         assert stored.tags == named.tags
     said = [record.getMessage() for record in caplog.records]
-    assert len([words for words in said if "a look stands in" in words]) == 1, "once, not for every file"
+    assert len([words for words in said if "checking that a key is free" in words]) == 1, "once, not for every file"
 
 
 async def test_tags_can_be_changed(
