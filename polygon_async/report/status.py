@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from polygon_async._version import __version__
+from polygon_async.model.sessions import Coverage
 from polygon_async.model.states import OutcomeState, RunState
 from polygon_async.report.json_stream import json_pieces
 from polygon_async.report.words import counted, day, duration, first_lines, moment, size
@@ -15,7 +17,6 @@ if TYPE_CHECKING:
 
     from polygon_async.ledger.overview import Overview, UnitRow
     from polygon_async.ledger.runs import RecordedRun
-    from polygon_async.model.sessions import Coverage
 
 __all__ = ["MOST_LINES", "status_json", "status_text"]
 
@@ -117,7 +118,9 @@ def _unit_json(row: UnitRow) -> dict[str, Any]:
 
 def _table(rows: Iterable[UnitRow]) -> list[str]:
     """The head, and a line for each unit."""
-    cells = [_COLUMNS, *map(_cells, rows)]
+    # Most units of a universe cover their range's sessions alike.
+    sessions = lru_cache(_sessions)
+    cells = [_COLUMNS, *(_cells(row, sessions(row.kept_coverage)) for row in rows)]
     widths = [max(len(row[place]) for row in cells) for place in range(len(_COLUMNS))]
     form = "  ".join(
         f"{{:{'>' if name in _TO_THE_RIGHT else '<'}{width}}}" for name, width in zip(_COLUMNS, widths, strict=True)
@@ -125,24 +128,25 @@ def _table(rows: Iterable[UnitRow]) -> list[str]:
     return [form.format(*row).rstrip() for row in cells]
 
 
-def _cells(row: UnitRow) -> tuple[str, ...]:
+def _cells(row: UnitRow, sessions: str) -> tuple[str, ...]:
     return (
         row.ticker,
         row.doing or _word(row.state),
         f"{row.bars:,}" if row.bars else "",
         "" if row.first is None else day(row.first),
         "" if row.last is None else day(row.last),
-        _sessions(row.coverage),
+        sessions,
         size(row.size) if row.size else "",
         size(row.stored) if row.stored else "",
         f"{row.first_day} to {row.last_day}{'' if row.adjusted else ', not adjusted'}",
     )
 
 
-def _sessions(coverage: Coverage | None) -> str:
+def _sessions(kept: str | None) -> str:
     """How many of the range's sessions have bars, and how many of a ticker's life have none."""
-    if coverage is None:
+    if kept is None:
         return ""
+    coverage = Coverage.from_text(kept)
     missing = f", {coverage.missing.bit_count():,} missing" if coverage.missing else ""
     return f"{coverage.with_bars:,} of {coverage.expected:,}{missing}"
 

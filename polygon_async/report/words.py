@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 __all__ = ["counted", "day", "duration", "first_lines", "moment", "size"]
+
+_EPOCH = date(1970, 1, 1).toordinal()
 
 
 def counted(number: int, noun: str) -> str:
@@ -24,7 +26,7 @@ def moment(ms: int) -> str:
 
 def day(ms: int) -> str:
     """ms UTC as a calendar day, UTC."""
-    return moment(ms)[:10]
+    return date.fromordinal(_EPOCH + ms // 86_400_000).isoformat()
 
 
 def duration(seconds: float) -> str:
