@@ -79,7 +79,7 @@ def crc_of(path: Path) -> int | None:
 
 
 def ends_of(path: Path) -> Ends | None:
-    """What the file holds by its own rows; None where it is no CSV of bars."""
+    """What the file holds by its own rows; None where it is not a CSV of bars."""
     try:
         with path.open("rb") as file:
             if file.read(len(CSV_HEADER)) != CSV_HEADER:
@@ -116,13 +116,13 @@ def extended(history: Path, csv: Path, target: Path, *, modified: float) -> Ends
 
     Raises:
         DiskUnusable: the disk is full, or cannot be written.
-        TickerError: one of the two is no CSV of bars any more.
+        TickerError: one of the two is not a CSV of bars any more.
     """
     written = _Written()
     with disk_errors(history, name=TickerError), history.open("rb") as old, csv.open("rb") as new:
         start = _stamp_after(new, len(CSV_HEADER))
         if start is None:
-            raise TickerError(f"{csv} is no CSV of bars")
+            raise TickerError(f"{csv} is not a CSV of bars")
         cut = _offset(old, start)
         with _new_file(target, modified) as out:
             old.seek(0)
@@ -206,7 +206,7 @@ class _Written:
 
 
 def _unusable(path: Path | str) -> TickerError:
-    return TickerError(f"{path} is no CSV of bars; move it away, or replace it with --force")
+    return TickerError(f"{path} is not a CSV of bars; move it away, or replace it with --force")
 
 
 @contextlib.contextmanager
@@ -236,7 +236,7 @@ def _offset(file: BufferedReader, stamp: int) -> int:
         found = _stamp_after(file, begin)
         if found is None:
             raise TickerError(
-                f"{getattr(file, 'name', 'a file')} is no CSV of bars; move it away, or --force replaces it"
+                f"{getattr(file, 'name', 'a file')} is not a CSV of bars; move it away, or --force replaces it"
             )
         if found < stamp:
             low = file.tell()
@@ -284,7 +284,7 @@ def _rows(file: BufferedReader) -> Iterator[tuple[int, bytes]]:
     while row := file.readline(_LONGEST_ROW):
         if (stamp := _stamp(row)) is None:
             raise TickerError(
-                f"{getattr(file, 'name', 'a file')} is no CSV of bars; move it away, or --force replaces it"
+                f"{getattr(file, 'name', 'a file')} is not a CSV of bars; move it away, or --force replaces it"
             )
         yield stamp, row
 

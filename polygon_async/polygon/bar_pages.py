@@ -115,7 +115,7 @@ def _table(results: bytes, unit: Unit) -> tuple[Table, dict[str, int]]:
         _check_range(int(stamps.min()), int(stamps.max()), unit)
         return Table(rows, stamps), odd
     if results.count(b"{") > _TOO_MANY_BARS:
-        raise WrongAnswer(f"the answer holds more than {_TOO_MANY_BARS:,} bars, and {MOST_BARS:,} were asked for")
+        raise WrongAnswer(f"the answer has more than {_TOO_MANY_BARS:,} bars, and {MOST_BARS:,} were asked for")
     try:
         bars = _bars.decode(results) or []
     except (msgspec.ValidationError, UnicodeDecodeError, RecursionError) as error:

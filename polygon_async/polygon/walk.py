@@ -216,7 +216,7 @@ class _Walk:
             return None
         if request.is_first:
             moment = spell_moment(request.start)
-            log.info("%s: the next_url skips minutes; going on from %s", self._unit.ticker.symbol, moment)
+            log.info("%s: the next_url skips minutes; requesting them from %s", self._unit.ticker.symbol, moment)
         return Step(done.unit, request, page.border, page.part, empty_pages, is_promised=True)
 
 

@@ -154,7 +154,7 @@ def _sessions(kept: str | None) -> str:
 def _run(run: RecordedRun) -> str:
     state = "is running, or was killed" if run.state is RunState.RUNNING else run.state
     took = "" if run.ended is None else f" after {duration((run.ended - run.started).total_seconds())}"
-    return f"{state}{took}, begun {run.started:%Y-%m-%d %H:%M} UTC ({run.first_day} to {run.last_day})"
+    return f"{state}{took}, started {run.started:%Y-%m-%d %H:%M} UTC ({run.first_day} to {run.last_day})"
 
 
 def _run_json(run: RecordedRun) -> dict[str, Any]:

@@ -95,7 +95,7 @@ def parse_sessions(text: str) -> int:
         ValueError: it is none.
     """
     if not (text.isascii() and text.isdigit()) or int(text[:9]) > _MOST_SESSIONS:
-        raise ValueError(f"it is a whole number from 0 to {_MOST_SESSIONS}")
+        raise ValueError(f"must be a whole number from 0 to {_MOST_SESSIONS}")
     return int(text)
 
 

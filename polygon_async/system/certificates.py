@@ -19,7 +19,7 @@ def unusable_bundle(*variables: str) -> str | None:
     try:
         ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(path)
     except ssl.SSLError:
-        problem = "it holds no certificates"
+        problem = "it contains no certificates"
     except OSError as error:
         problem = one_line(error.strerror)
     else:

@@ -97,7 +97,7 @@ def open_regular(path: Path, flags: int = os.O_RDONLY, *, follow: bool = False) 
     if stat.S_ISREG(os.fstat(number).st_mode):
         return number
     os.close(number)
-    raise OSError(errno.ENXIO, "it is not a regular file", str(path))
+    raise OSError(errno.ENXIO, "not a regular file", str(path))
 
 
 def replace_file(path: Path, content: str | bytes, *, mode: int = 0o666, shared: bool = False) -> None:

@@ -110,7 +110,7 @@ def test_a_history_that_is_none_is_left_as_it_is(tmp_path: Path) -> None:
     unit.write_bytes(csv([5]))
     for text in (b"date,price\n1,2\n", csv([1, 9])[:-4]):
         history.write_bytes(text)
-        with pytest.raises(TickerError, match="no CSV of bars"):
+        with pytest.raises(TickerError, match="not a CSV of bars"):
             extended(history, unit, tmp_path / "new.csv", modified=MODIFIED)
         assert history.read_bytes() == text
         assert sorted(path.name for path in tmp_path.iterdir()) == ["A_historical.csv", "unit.csv"]

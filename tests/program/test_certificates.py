@@ -100,7 +100,7 @@ def test_a_bundle_that_cannot_be_used_is_told_by_its_variable(
         variables |= {"POLYGON_BASE_URL": "https://127.0.0.1:9"} if variable == "SSL_CERT_FILE" else {}
         ended = program(*FLAGS, box=box, env=variables)
     assert (ended.code, ended.out, ended.err.count("\n")) == (2, "", 1), ended.err
-    why = {"missing": "No such file or directory", "empty": "it holds no certificates", "directory": ""}[kind]
+    why = {"missing": "No such file or directory", "empty": "it contains no certificates", "directory": ""}[kind]
     assert f"{variable} names a bundle of CA certificates that cannot be used: {bundle} ({why}" in ended.error
     assert box.requests == []
 
