@@ -205,7 +205,7 @@ LINES = [
     benign("next_key"),
     benign("next_blank"),
     benign("huge", changed=huge),
-    benign(f"late={DAY - dt.timedelta(days=1)}"),
+    benign(f"late={DAY - dt.timedelta(days=30)}"),
     benign("impossible", changed=impossible),
     benign("vwap_outside", changed=vwap_outside),
     benign("no_field=vw", changed=partial(middle, vw="")),

@@ -17,7 +17,7 @@ from isal import isal_zlib
 
 from polygon_async.bars.columns import COLUMNS, CSV_HEADER, TIMESTAMP
 from polygon_async.errors import TickerError
-from polygon_async.system.files import disk_errors
+from polygon_async.system.files import date_file, disk_errors, open_regular, sync_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from polygon_async.model.units import CsvFile, Unit
 
-__all__ = ["Ends", "Look", "crc_of", "ends_of", "extended", "extract", "holds", "look"]
+__all__ = ["Ends", "Look", "crc_of", "ends_of", "extended", "extract", "holds", "look", "sha256_of"]
 
 _CHUNK = 2**20
 _LONGEST_ROW = 10_000
@@ -70,7 +70,7 @@ def crc_of(path: Path) -> int | None:
     """CRC-32 of a whole file; None where it cannot be read."""
     crc = 0
     try:
-        with path.open("rb") as file:
+        with _opened(path) as file:
             while chunk := file.read(_CHUNK):
                 crc = isal_zlib.crc32(chunk, crc)
     except OSError:
@@ -78,10 +78,19 @@ def crc_of(path: Path) -> int | None:
     return crc
 
 
+def sha256_of(path: Path) -> str | None:
+    """Hex digest of a whole file; None where it cannot be read."""
+    try:
+        with _opened(path) as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError:
+        return None
+
+
 def ends_of(path: Path) -> Ends | None:
     """What the file holds by its own rows; None where it is not a CSV of bars."""
     try:
-        with path.open("rb") as file:
+        with _opened(path) as file:
             if file.read(len(CSV_HEADER)) != CSV_HEADER:
                 return None
             crc, bars, end = isal_zlib.crc32(CSV_HEADER), 0, b""
@@ -119,7 +128,7 @@ def extended(history: Path, csv: Path, target: Path, *, modified: float) -> Ends
         TickerError: one of the two is not a CSV of bars any more.
     """
     written = _Written()
-    with disk_errors(history, name=TickerError), history.open("rb") as old, csv.open("rb") as new:
+    with disk_errors(history, name=TickerError), _opened(history) as old, _opened(csv) as new:
         start = _stamp_after(new, len(CSV_HEADER))
         if start is None:
             raise TickerError(f"{csv} is not a CSV of bars")
@@ -143,7 +152,7 @@ def holds(unit: Unit, csv: CsvFile) -> bool:
     """Whether the file at the CSV's path has the CSV's rows, and no others in the unit's range."""
     first, last = unit.bounds()
     try:
-        with csv.path.open("rb") as file:
+        with _opened(csv.path) as file:
             begin, end = _offset(file, first), _offset(file, last + 1)
             digest = hashlib.sha256(CSV_HEADER)
             file.seek(begin)
@@ -164,7 +173,7 @@ def extract(history: Path, target: Path, *, first: int, last: int, modified: flo
         DiskUnusable: the disk is full, or cannot be written.
         TickerError: a file of this name cannot be made.
     """
-    with disk_errors(target, name=TickerError), history.open("rb") as file:
+    with disk_errors(target, name=TickerError), _opened(history) as file:
         begin, end = _offset(file, first), _offset(file, last + 1)
         if begin >= end:
             return False
@@ -205,6 +214,11 @@ class _Written:
         return Ends(bars=self._lines - 1, first=first, last=last, crc=self._crc)
 
 
+def _opened(path: Path) -> BufferedReader:
+    """A regular file to read: a pipe of this name would keep its reader waiting for ever."""
+    return open(open_regular(path, follow=True), "rb")  # noqa: PTH123 (it is open already)
+
+
 def _unusable(path: Path | str) -> TickerError:
     return TickerError(f"{path} is not a CSV of bars; move it away, or replace it with --force")
 
@@ -219,8 +233,8 @@ def _new_file(path: Path, modified: float) -> Iterator[BufferedWriter]:
         with open(number, "wb") as file:  # noqa: PTH123 (it is open already)
             yield file
             file.flush()
-            os.fsync(file.fileno())
-        os.utime(path, (modified, modified))
+            sync_file(file.fileno())
+        date_file(path, modified)
     except BaseException:
         path.unlink(missing_ok=True)
         raise

@@ -7,12 +7,11 @@ replaces it, and any other is refused before a request is spent. Blocking where 
 from __future__ import annotations
 
 import enum
-import hashlib
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from polygon_async.bars.history import crc_of, ends_of, look
+from polygon_async.bars.history import crc_of, ends_of, look, sha256_of
 from polygon_async.ledger.entries import LocalHistory
 from polygon_async.model.days import moment_day
 from polygon_async.model.layout import csv_name
@@ -159,5 +158,4 @@ def _has_content(path: Path, history: LocalHistory) -> bool:
         return crc_of(path) == history.crc
     if history.sha256 is None:
         return False
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest() == history.sha256
+    return sha256_of(path) == history.sha256

@@ -236,7 +236,7 @@ async def test_one_bad_ticker_is_no_outage(short: None, sandbox: Callable[..., S
 async def test_a_refusal_is_an_answer(short: None, sandbox: Callable[..., Sandbox], tmp_path: Path) -> None:
     # Three workers fail for a second, the fourth is refused every tenth of one: the API is there.
     refused = [f"R{number}" for number in range(24)]
-    answers = ["plan403", "status=404", "error_200"]
+    answers = ["plan403", "status=404", "not_authorized_200"]
     troubles = [f"{symbol} 1 {answers[number % 3]}" for number, symbol in enumerate(refused)]
     box = sandbox(*troubles, "R* 1 latency=0.1", "* * status=503", page_size=SIZE)
     flags: dict[str, Any] = {"patience": "1", "outage_patience": "0", "concurrency": "4"}

@@ -198,7 +198,7 @@ def test_json_is_one_object_on_standard_output(program: Program, sandbox: Callab
     assert summary["csv_bytes"] == len(csv_of(bars))
     assert summary["stored_bytes"] == len(item.body)
     assert summary["requests"] == len(box.requests)
-    assert summary["retries"] == {"503": 1}
+    assert summary["retries"] == {"503": 1, "untrue": 2}
     assert summary["answers"] == {"200": len(box.requests) - 1, "503": 1}
     assert summary["no_data"] == ["NODATA"]
     (failure,) = summary["failed"]
