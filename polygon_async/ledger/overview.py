@@ -6,6 +6,7 @@ SQL counts, chooses and sorts, and a row is read when it is asked for: a ledger 
 from __future__ import annotations
 
 import json
+from collections import defaultdict
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
@@ -130,6 +131,8 @@ class Overview:
     """All of them, the oldest first."""
     totals: Mapping[OutcomeState | None, Total]
     """By how the units ended; None for those that are pending."""
+    local_sizes: Mapping[str, frozenset[int]]
+    """Bytes that the file under a ticker's name may have, by ticker: what is there now, and what was about to be."""
     _cursor: sqlite3.Cursor = field(repr=False)
     _values: Mapping[str, str] = field(repr=False)
 
@@ -156,7 +159,22 @@ def open_overview(directory: Path, tickers: Sequence[str] | None = None) -> Iter
         cursor.row_factory = None
         values = dict(_WORDS) | ({} if tickers is None else {"tickers": json.dumps(tickers)})
         totals = cursor.execute(_TOTALS.format(units=_UNITS, chosen=_chosen(values)), values).fetchall()
-        yield Overview(runs=runs, totals=dict(map(_total, totals)), _cursor=cursor, _values=values)
+        yield Overview(
+            runs=runs,
+            totals=dict(map(_total, totals)),
+            local_sizes=_local_sizes(cursor, values),
+            _cursor=cursor,
+            _values=values,
+        )
+
+
+def _local_sizes(cursor: sqlite3.Cursor, values: Mapping[str, str]) -> dict[str, frozenset[int]]:
+    if not cursor.execute("SELECT count(*) FROM sqlite_master WHERE name = 'history'").fetchone()[0]:
+        return {}  # an older version's ledger
+    found: defaultdict[str, set[int]] = defaultdict(set)
+    for ticker, size in cursor.execute(f"SELECT ticker, size FROM history WHERE {_chosen(values)}", values):
+        found[ticker].add(size)
+    return {ticker: frozenset(sizes) for ticker, sizes in found.items()}
 
 
 def _chosen(values: Mapping[str, str]) -> str:

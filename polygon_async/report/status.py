@@ -6,6 +6,8 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from polygon_async._version import __version__
+from polygon_async.bars.history import look
+from polygon_async.model.layout import csv_name
 from polygon_async.model.sessions import Coverage
 from polygon_async.model.states import OutcomeState, RunState
 from polygon_async.report.json_stream import json_pieces
@@ -49,7 +51,9 @@ def status_json(overview: Overview, path: Path) -> Iterator[str]:
         "stored_bytes": _whole(overview, "stored_bytes"),
         "runs": [_run_json(run) for run in overview.runs],
     }
-    return json_pieces(values, {"tickers": map(_unit_json, overview.rows())})
+    return json_pieces(
+        values, {"tickers": (_unit_json(row, _on_disk(row, overview, path.parent)) for row in overview.rows())}
+    )
 
 
 def status_text(overview: Overview, path: Path, *, most: int | None = None) -> str:
@@ -67,7 +71,7 @@ def status_text(overview: Overview, path: Path, *, most: int | None = None) -> s
         rows = overview.rows(state=OutcomeState.FAILED, most=most)
         lines += ["", *first_lines((f"{row.ticker}: {row.error or ''}" for row in rows), failed, most=most, rest=_ALL)]
     if units:
-        head, *table = _table(overview.rows(most=most))
+        head, *table = _table((row, _on_disk(row, overview, path.parent)) for row in overview.rows(most=most))
         lines += ["", head, *first_lines(table, units, most=most, rest=_ALL)]
     return "\n".join(lines)
 
@@ -92,8 +96,8 @@ def _after_number(state: OutcomeState | None) -> str:
     return "without data" if state is OutcomeState.NO_DATA else _word(state)
 
 
-def _unit_json(row: UnitRow) -> dict[str, Any]:
-    """The unit for programs; one that is being fetched has its bars so far."""
+def _unit_json(row: UnitRow, file: str | None) -> dict[str, Any]:
+    """The unit for programs, with what became of its local file; one that is being fetched has its bars so far."""
     coverage = row.coverage
     return {
         "ticker": row.ticker,
@@ -102,6 +106,7 @@ def _unit_json(row: UnitRow) -> dict[str, Any]:
         "adjusted": bool(row.adjusted),
         "source": row.source,
         "state": _word(row.state),
+        "file": file,
         "doing": row.doing,
         "error": row.error or None,
         "bars": row.bars or 0,
@@ -116,11 +121,11 @@ def _unit_json(row: UnitRow) -> dict[str, Any]:
     }
 
 
-def _table(rows: Iterable[UnitRow]) -> list[str]:
+def _table(rows: Iterable[tuple[UnitRow, str | None]]) -> list[str]:
     """The head, and a line for each unit."""
     # Most units of a universe cover their range's sessions alike.
     sessions = lru_cache(_sessions)
-    cells = [_COLUMNS, *(_cells(row, sessions(row.kept_coverage)) for row in rows)]
+    cells = [_COLUMNS, *(_cells(row, file, sessions(row.kept_coverage)) for row, file in rows)]
     widths = [max(len(row[place]) for row in cells) for place in range(len(_COLUMNS))]
     form = "  ".join(
         f"{{:{'>' if name in _TO_THE_RIGHT else '<'}{width}}}" for name, width in zip(_COLUMNS, widths, strict=True)
@@ -128,10 +133,22 @@ def _table(rows: Iterable[UnitRow]) -> list[str]:
     return [form.format(*row).rstrip() for row in cells]
 
 
-def _cells(row: UnitRow, sessions: str) -> tuple[str, ...]:
+def _on_disk(row: UnitRow, overview: Overview, directory: Path) -> str | None:
+    """Whether the local file of a unit that is in no store is still there; None for other units."""
+    if row.state != OutcomeState.SAVED:
+        return None
+    seen = look(directory / csv_name(row.ticker))
+    if seen is None:
+        return "missing"
+    sizes = overview.local_sizes.get(row.ticker)
+    return "there" if sizes is None or seen.size in sizes else "changed"
+
+
+def _cells(row: UnitRow, file: str | None, sessions: str) -> tuple[str, ...]:
+    lost = f", file {file}" if file in {"missing", "changed"} else ""
     return (
         row.ticker,
-        row.doing or _word(row.state),
+        row.doing or f"{_word(row.state)}{lost}",
         f"{row.bars:,}" if row.bars else "",
         "" if row.first is None else day(row.first),
         "" if row.last is None else day(row.last),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import json
 import os
 from typing import TYPE_CHECKING
 
@@ -151,6 +152,21 @@ def test_a_file_that_somebody_touched_is_judged_by_what_it_holds(
     # What covers it, and has no fewer bars, replaces it.
     assert program(*QQ, "--no-upload", *days(MONDAY, WEDNESDAY), box=box).code == 0
     assert path.read_text() == truth(box, MONDAY, WEDNESDAY)
+
+
+def test_status_says_what_became_of_the_only_copy(program: Program, sandbox: Callable[..., Sandbox]) -> None:
+    box, output = sandbox(), program.directory / "output"
+    assert program("--tickers", "QQ", "AAPL", "MSFT", *QQ[2:], "--no-upload", *days(MONDAY, MONDAY), box=box).code == 0
+    assert program(*QQ, "--no-upload", *days(TUESDAY, TUESDAY), box=box).code == 0
+    (output / "AAPL_historical.csv").unlink()
+    (output / "MSFT_historical.csv").write_text("cut")
+    found = json.loads(program("status", "--json", box=None).out)["tickers"]
+    assert [(row["ticker"], row["file"]) for row in found] == [
+        ("AAPL", "missing"), ("MSFT", "changed"), ("QQ", "there"), ("QQ", "there"),
+    ]  # fmt: skip
+    text = program("status", box=None).out
+    assert "saved, file missing" in text
+    assert "saved, file changed" in text
 
 
 def test_the_only_copy_is_never_replaced_by_fewer_bars(program: Program, sandbox: Callable[..., Sandbox]) -> None:
