@@ -30,12 +30,12 @@ __all__ = ["Ends", "Look", "crc_of", "ends_of", "extended", "extract", "holds", 
 
 _CHUNK = 2**20
 _LONGEST_ROW = 10_000
-"""Bytes; a longer line is no row of bars."""
+"""Bytes; a longer line is not a row of bars."""
 
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """What tells a file that was left alone from one that was touched, without reading it."""
+    """What shows whether a file was changed, without reading it."""
 
     size: int
     modified: int
@@ -44,7 +44,7 @@ class Look:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ends:
-    """What a CSV of bars says of itself."""
+    """What a CSV of bars contains, by its own rows."""
 
     bars: int
     first: int
@@ -54,11 +54,11 @@ class Ends:
     crc: int
     """CRC-32 of the whole file."""
     is_whole: bool = True
-    """False where its end is no row of bars: somebody has cut it."""
+    """False if its end is not a row of bars: somebody has cut it off."""
 
 
 def look(path: Path) -> Look | None:
-    """The file's size and date; None where there is no file of this name."""
+    """The file's size and date; None if there is no file of this name."""
     try:
         found = path.stat()
     except OSError:
@@ -67,7 +67,7 @@ def look(path: Path) -> Look | None:
 
 
 def crc_of(path: Path) -> int | None:
-    """CRC-32 of a whole file; None where it cannot be read."""
+    """CRC-32 of a whole file; None if it cannot be read."""
     crc = 0
     try:
         with _opened(path) as file:
@@ -79,7 +79,7 @@ def crc_of(path: Path) -> int | None:
 
 
 def sha256_of(path: Path) -> str | None:
-    """Hex digest of a whole file; None where it cannot be read."""
+    """Hex digest of a whole file; None if it cannot be read."""
     try:
         with _opened(path) as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
@@ -88,7 +88,7 @@ def sha256_of(path: Path) -> str | None:
 
 
 def ends_of(path: Path) -> Ends | None:
-    """What the file holds by its own rows; None where it is not a CSV of bars."""
+    """What the file contains, by its own rows; None if it is not a CSV of bars."""
     try:
         with _opened(path) as file:
             if file.read(len(CSV_HEADER)) != CSV_HEADER:
@@ -225,7 +225,7 @@ def _unusable(path: Path | str) -> TickerError:
 
 @contextlib.contextmanager
 def _new_file(path: Path, modified: float) -> Iterator[BufferedWriter]:
-    """A file that is whole and on the disk when the context ends well; else it is gone."""
+    """A file that is complete and on disk if the context ends well; else it is removed."""
     path.unlink(missing_ok=True)
     try:
         # A link that somebody puts there meanwhile is not followed.
@@ -241,7 +241,7 @@ def _new_file(path: Path, modified: float) -> Iterator[BufferedWriter]:
 
 
 def _offset(file: BufferedReader, stamp: int) -> int:
-    """Where the first row stands whose bar does not start before `stamp`; the file's end where there is none."""
+    """The place of the first row whose bar does not start before `stamp`; the file's end if there is none."""
     low, high = len(CSV_HEADER), file.seek(0, os.SEEK_END)
     # Rows that begin before `low` start before the stamp; the row that begins at `high`, or after it, does not.
     while low < high:
@@ -273,7 +273,7 @@ def _stamp_after(file: BufferedReader, offset: int) -> int | None:
 
 
 def _stamp(row: bytes) -> int | None:
-    """A whole row's timestamp; None for what is no row of bars."""
+    """The timestamp of a complete row; None for what is not a row of bars."""
     cells = row.split(b",")
     if len(cells) != len(COLUMNS) or not row.endswith(b"\n") or not cells[TIMESTAMP].isdigit():
         return None

@@ -29,7 +29,7 @@ class ResumePoint:
 
     progress: Progress
     start: Start
-    """Where its pages go on."""
+    """Where its next pages start."""
 
 
 def whole_csv(known: CsvFile) -> bool:
@@ -45,13 +45,13 @@ def remove_csv(known: CsvFile) -> None:
 
 
 def find_csv(unit: Unit, known: CsvFile) -> CsvFile | None:
-    """The unit's CSV that the ledger knows, under the unit's own name or the ticker's; None where neither is it."""
+    """The unit's CSV that the ledger knows, under the unit's own name or the ticker's; None if neither is it."""
     own = replace(known, path=known.path.with_name(unit_csv_name(unit)))
     return next((csv for csv in (own, known) if whole_csv(csv)), None)
 
 
 def recover_csv(unit: Unit, known: CsvFile, *, modified: float) -> CsvFile | None:
-    """As `find_csv`; where it is neither, from the unit's rows in the ticker's local history, dated `modified` (s UTC).
+    """As `find_csv`; if neither is it, from the unit's rows in the ticker's local history, dated `modified` (s UTC).
 
     Raises:
         DiskUnusable: the disk is full, or cannot be written.

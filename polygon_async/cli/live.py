@@ -167,7 +167,7 @@ class _AboveTheView(logging.Handler):
 
 
 class _View:
-    """One live view of the whole run."""
+    """The live view of a run."""
 
     def __init__(self, rate: Rate, console: Console) -> None:
         self._rate = rate

@@ -59,7 +59,7 @@ class Held:
     born: date
     """The day of the oldest bar."""
     days: int
-    """The last days that have bars (see `days`): those of about as many days back from `until` as were asked for."""
+    """The days that have bars (see `days`), of about as many days before `until` as were asked for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,25 +82,25 @@ class UnitRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LocalHistory:
-    """What a file under a ticker's name holds: the bars of one unit, or of several that continued one another."""
+    """The content of a file under a ticker's name: the bars of one unit, or of several that continue one another."""
 
     source: str | None
-    """Which API; None where nobody knows."""
+    """The API; None: unknown."""
     adjusted: bool | None
-    """Whether its prices are; None where nobody knows."""
+    """Whether its prices are adjusted; None: unknown."""
     first_day: date
     last_day: date
-    """The range that was asked for, or where nobody knows the days of its bars."""
+    """The range that was requested, or if that is unknown, the days of its bars."""
     bars: int
     size: int
     """Bytes."""
     modified: int | None
-    """The file's date, ns since 1970; None where it was not noted."""
+    """The file's date, ns since 1970; None if it was not recorded."""
     crc: int | None
-    """CRC-32 of the whole file; None where `sha256` is known."""
+    """CRC-32 of the whole file; None if `sha256` is known."""
     sha256: str | None
-    """Hex digest of the whole file; None where `crc` is known."""
+    """Hex digest of the whole file; None if `crc` is known."""
     days: int | None
-    """The days that have bars (see `days`); None where nobody knows."""
+    """The days that have bars (see `days`); None: unknown."""
     is_whole: bool = True
-    """False where somebody has cut its end."""
+    """False if somebody has cut off its end."""

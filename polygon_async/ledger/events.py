@@ -61,7 +61,7 @@ class Fetched:
     unit: Unit
     csv: CsvFile
     history: LocalHistory | None = None
-    """What the ticker's local history is about to be; None where it stays as it is."""
+    """What the ticker's local history is about to become; None if it stays as it is."""
     before: LocalHistory | None = None
     """What it was, and is until the new file has its name."""
 

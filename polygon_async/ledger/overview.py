@@ -77,7 +77,7 @@ _ALL = -1
 
 
 class UnitRow(NamedTuple):
-    """One unit, as the ledger has it: plain, as rows are many and few of their values are looked at."""
+    """One unit, as recorded: plain values, as there are many rows and few of their values are used."""
 
     ticker: str
     first_day: str
@@ -91,7 +91,7 @@ class UnitRow(NamedTuple):
     error: str | None
     """Why it failed."""
     bars: int | None
-    """Of a unit that is being fetched, so far; as the other facts of its CSV."""
+    """Of a unit that is being fetched: so far, as with the other facts of its CSV."""
     first: int | None
     """Start of the first bar, ms UTC."""
     last: int | None
@@ -102,25 +102,25 @@ class UnitRow(NamedTuple):
     destination: str | None
     """Where its newest object went, or is to go."""
     key: str | None
-    """That of its confirmed object."""
+    """The key of its confirmed object."""
     stored: int | None
     """Bytes of that object."""
 
     @property
     def coverage(self) -> Coverage | None:
-        """How its bars lie in its range's sessions; None where that is not known."""
+        """Which of its range's sessions its bars cover; None: unknown."""
         return None if self.kept_coverage is None else Coverage.from_text(self.kept_coverage)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Total:
-    """What some units come to."""
+    """The totals of some units."""
 
     units: int
     bars: int
     csv_bytes: int
     stored_bytes: int
-    """Of their confirmed objects."""
+    """Bytes of their confirmed objects."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,7 +137,7 @@ class Overview:
     _values: Mapping[str, str] = field(repr=False)
 
     def rows(self, *, state: OutcomeState | None = None, most: int | None = None) -> Iterator[UnitRow]:
-        """Units by ticker, then range: those that ended in this state, or all, and at most so many.
+        """Units by ticker, then range: those that ended in this state, or all; at most `most`.
 
         One iteration at a time.
         """

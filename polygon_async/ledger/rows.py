@@ -184,7 +184,7 @@ def history_columns(history: LocalHistory) -> dict[str, object]:
 
 
 def history_in(row: sqlite3.Row) -> LocalHistory:
-    """What a row of `history` tells."""
+    """The local history in a row of `history`."""
     return LocalHistory(
         source=row["source"],
         adjusted=bool(row["adjusted"]),

@@ -1,4 +1,4 @@
-"""How the API is reached, as plain values: whom to ask, as whom, how fast and with how much patience."""
+"""How to reach the API, as plain values: address, key, rate, and patience."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ __all__ = ["Access"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Access:
-    """What the REST API's client has to be told; every value checked."""
+    """What the REST client needs to know; every value is checked."""
 
     base_url: str
-    """Scheme, host and, where there is one, path prefix, without a slash at its end."""
+    """Scheme, host and any path prefix, without a trailing slash."""
     api_key: str = field(repr=False)
     rate: Rate
     patience: float
-    """Seconds for which a failing request is retried."""
+    """How long to keep retrying a failing request, in s."""
     stall_timeout: float
-    """Seconds without a byte after which an attempt has failed."""
+    """How long an attempt may go without receiving a byte, in s."""
     outage_patience: float
-    """Seconds for which the API may be down for everyone before the run ends."""
+    """How long the API may be down before the run ends, in s."""
     connections: int
     """Most connections at once."""
     processes: int = 0

@@ -49,7 +49,7 @@ _FURTHEST = timedelta(days=3653)
 
 
 def plausible_day(text: str) -> date | None:
-    """The day of a ticker's life that a universe or the API tells; None for what cannot be one.
+    """The day of a ticker's life that a universe or the API gives; None for what cannot be one.
 
     Other programs write 0001-01-01, 1970-01-01 or 9999-12-31 where they know no day.
     """

@@ -112,7 +112,7 @@ class Progress:
     """Start of the last bar, ms UTC."""
     duplicates: int
     resume_at: int | None
-    """The first moment (ms UTC) that has not been asked for; None at the range's end."""
+    """The first moment (ms UTC) not requested yet; None at the range's end."""
     days: int | None = field(default=None, repr=False)
     """The days that have bars so far (see `days`); None where that is not known."""
 

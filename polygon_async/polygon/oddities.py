@@ -1,4 +1,4 @@
-"""Bars' numbers as letters in; how many of them cannot be a bar's, out. They are told, and never changed or dropped.
+"""Counts the bars of a page whose numbers are impossible. Such bars are reported, never changed or dropped.
 
 Numbers are compared as they are spelt, eight letters at a time: making 200,000 numbers of them would cost as much
 as reading the page.
@@ -48,7 +48,7 @@ def found_in_letters(
     has_exponents: bool,
     has_signs: bool,
 ) -> dict[str, int]:
-    """How many bars of a page are odd, by what is odd about them; only what there is.
+    """How many bars of a page are odd, by what is odd about them; oddities without a bar are left out.
 
     Args:
         letters: The page's numbers.
@@ -92,7 +92,7 @@ def found_in_rows(rows: Iterable[list[bytes]], stamps: NDArray[np.int64]) -> dic
 
 
 def _count_less(letters: NDArray[np.uint8], starts: NDArray[np.int32], lengths: NDArray[np.int32]) -> int:
-    """In how many bars the high is less than the low."""
+    """The number of bars whose high is below their low."""
     columns = (_HIGH_AT, _LOW_AT)
     rows, offset = np.arange(len(starts)), 0
     fraction = np.zeros(len(rows), dtype=bool)

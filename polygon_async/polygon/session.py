@@ -1,4 +1,4 @@
-"""How to reach the API in; an open client out."""
+"""Opens a client of the API."""
 
 from __future__ import annotations
 

@@ -109,7 +109,7 @@ def _as_text(words: str) -> str:
 
 
 def exchange_of(entry: Entry) -> str:
-    """The name of its exchange; empty where nothing is known."""
+    """The name of its exchange; empty if unknown."""
     return name_of(entry.primary_exchange or "")
 
 

@@ -178,7 +178,7 @@ class _Walk:
         return page
 
     def _tell_of_nothing(self, step: Step) -> None:
-        """Name the bars that a next_url promised and nobody has."""
+        """Name the bars that a next_url promised and that never came."""
         symbol, moment = self._unit.ticker.symbol, spell_moment(step.request.start)
         note = f"a next_url promised bars from {moment} on, and two requests found none"
         log.warning("%s: %s", symbol, note, extra={"event": "promise", "facts": {"ticker": symbol}})

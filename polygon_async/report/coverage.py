@@ -72,7 +72,7 @@ def _covered(
     lives: Mapping[str, tuple[int, int]],
     known: dict[tuple[AssetType, date, date], Sessions],
 ) -> list[Covered]:
-    """The outcome's coverage, where its days are known; `known` learns which sessions its range has."""
+    """The outcome's coverage, if its days are known; `known` caches which sessions a range has."""
     unit, csv = outcome.unit, outcome.csv
     if csv is None or csv.days is None:
         return []

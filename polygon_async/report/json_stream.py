@@ -1,4 +1,4 @@
-"""Large JSON objects, piece by piece: what is long in them is made when it is written."""
+"""Large JSON objects, piece by piece: their long lists are produced as they are written."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The end of a run: what its outcomes come to, and what is written down of it."""
+"""The end of a run: its outcomes compared with the sessions, its lists and its report."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ __all__ = ["look_over", "no_look", "write_down"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Findings:
-    """What a look over all of a run's outcomes has found."""
+    """What comparing a run's outcomes with the sessions has found."""
 
     covered: Sequence[Covered]
     coverage: Mapping[str, Any]
-    """As the report has it."""
+    """For the report."""
     expected: Estimate | None
-    """What a plan would have said before the run."""
+    """The estimate that a plan would have given before the run."""
 
 
 async def no_look(*, offload: Threads) -> Findings:
-    """What is known where nobody looked."""
+    """The findings if nothing was compared."""
     return Findings(covered=(), coverage=await coverage_report((), offload=offload), expected=None)
 
 
@@ -51,7 +51,7 @@ async def look_over(
     recorder: Recorder,
     offload: Threads,
 ) -> Findings:
-    """Compare every outcome with the sessions of its range; the ledger then knows it, too.
+    """Compare every outcome with the sessions of its range, and record that in the ledger.
 
     With thousands of tickers this takes a while. It ends soon when it is cancelled.
 

@@ -1,4 +1,4 @@
-"""What a ticker's local history holds in; what a unit's bars do to it, or why they must not, out.
+"""What a unit's bars do to the ticker's local history, or why they must not.
 
 The file under a ticker's name is its local history. A unit that continues it extends it, one whose range covers it
 replaces it, and any other is refused before a request is spent. Blocking where it looks at files.
@@ -39,7 +39,7 @@ class Act(enum.Enum):
     EXTEND = enum.auto()
     """They are joined to it."""
     LEAVE = enum.auto()
-    """Nothing: it is left alone, as CSVs are not kept."""
+    """Nothing: the file is left alone, as CSVs are not kept."""
     REFUSE = enum.auto()
     """They would lose bars."""
 
@@ -50,7 +50,7 @@ class Local:
 
     act: Act
     history: LocalHistory | None = None
-    """What is there; None for nothing that holds bars."""
+    """The existing history; None if there are no bars."""
 
 
 def judge(unit: Unit, history: LocalHistory | None, *, source: str, keep: bool, force: bool) -> Local:
@@ -95,7 +95,7 @@ def refusal(refused: Sequence[tuple[Unit, Local]], directory: Path, *, source: s
 
 
 def find_history(ticker: Ticker, directory: Path, known: Sequence[LocalHistory]) -> LocalHistory | None:
-    """What the file under the ticker's name holds; None where there is none, or it holds no bars.
+    """The content of the file under the ticker's name; None if there is none, or it has no bars.
 
     Args:
         ticker: Whose file.
@@ -134,7 +134,7 @@ def find_history(ticker: Ticker, directory: Path, known: Sequence[LocalHistory])
 
 
 def _continues(unit: Unit, history: LocalHistory) -> bool:
-    """Whether the unit goes on where the history ends, without a session in between."""
+    """Whether the unit starts where the history ends, without a session in between."""
     if not history.first_day < unit.start or unit.end < history.last_day:
         return False
     between = history.last_day + timedelta(days=1), unit.start - timedelta(days=1)
@@ -149,7 +149,7 @@ def _continues(unit: Unit, history: LocalHistory) -> bool:
 
 
 def _is_other(unit: Unit, history: LocalHistory, source: str) -> bool:
-    """Whether the history's bars are not known to be of the same prices and source."""
+    """Whether the history's bars may have other prices or another source."""
     return history.adjusted is not unit.adjusted or history.source != source
 
 

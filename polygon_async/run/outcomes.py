@@ -40,7 +40,7 @@ class Outcomes:
     start: date
     """The first day that the run asks for."""
     all: list[Outcome] = field(default_factory=list)
-    """It fills while the run goes on."""
+    """It grows during the run."""
     _began: dict[str, float] = field(init=False, default_factory=dict)
     """When fetching each ticker began, by the loop's time."""
     _refused: int = field(init=False, default=0)

@@ -1,4 +1,4 @@
-"""Work that ends when somebody asks for it."""
+"""Work that can be stopped."""
 
 from __future__ import annotations
 

@@ -110,7 +110,11 @@ def _placed(
     joins: bool,
     keep: bool,
 ) -> list[Pending]:
-    """The units with what their bars do to the local histories; or none of them, where one must not do it."""
+    """The units with what their bars do to the local histories.
+
+    Raises:
+        ConfigError: a unit would lose bars of one; nothing is fetched then.
+    """
     placed, refused = [], []
     for unit, record in left:
         if joins:
@@ -159,8 +163,8 @@ def units_of(
 
     Args:
         tickers: The universe.
-        settings: What is asked for.
-        held: Where only what is new counts, what is held of each ticker, by its symbol.
+        settings: What the run is asked to do.
+        held: If only what is new is wanted, what is held of each ticker, by its symbol.
     """
     units, done = [], []
     windows = _Windows(settings.look_back)
@@ -177,7 +181,7 @@ def units_of(
 
 
 def days_back(look_back: int) -> int:
-    """So many days hold at least so many sessions, whatever holidays there are."""
+    """A number of days that has at least `look_back` sessions, whatever the holidays."""
     return 2 * look_back + 14
 
 

@@ -69,11 +69,11 @@ class UnitSteps:
     counters: Counters
 
     async def fetch(self, pending: Pending, *, priority: int) -> CsvFile | Outcome:
-        """Fetch the unit into its CSV; its outcome where there is nothing to upload.
+        """Fetch the unit into its CSV; returns its outcome if there is nothing to upload.
 
         Args:
             pending: What to fetch.
-            priority: Of bodies that wait to be read, one with a lower priority comes first.
+            priority: Of the bodies that wait to be read, the one with the lowest goes first.
 
         Raises:
             TickerError: the unit has failed, and nothing of it is left.
@@ -149,7 +149,7 @@ class UnitSteps:
         return None
 
     async def _settled(self, unit: Unit, csv: CsvFile, local: Local) -> CsvFile:
-        """Give the unit's bars their place in the local history, and tell the ledger that they are whole.
+        """Give the unit's bars their place in the local history, and record that they are complete.
 
         The ledger knows the history that is to come before the file has its name: whenever a run is killed, the
         file that is there is one of those that the ledger knows.

@@ -104,7 +104,7 @@ class Settings:
     """Whether each ticker starts on the day after what the ledger holds of it; `start` is for those of which it holds
     nothing."""
     look_back: int = 10
-    """Where only what is new is asked for: in how many of the last sessions held a missing one is asked for again."""
+    """If only what is new is wanted: among how many of the last sessions held a missing one is requested again."""
     days_given: bool = True
     """Whether at least one end of the range was given, rather than the day's default."""
 

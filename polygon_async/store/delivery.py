@@ -1,4 +1,4 @@
-"""Take a whole CSV into the store: compress it, choose its key, upload it, and return the receipt."""
+"""Take a complete CSV into the store: compress it, choose its key, upload it, and return the receipt."""
 
 from __future__ import annotations
 

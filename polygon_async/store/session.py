@@ -13,7 +13,7 @@ __all__ = ["VerifyingSession"]
 
 
 class VerifyingSession(AIOHTTPSession):  # type: ignore[misc]  # it has no types
-    """A session that talks to nobody but the host it was told.
+    """A session that talks only to the host that was asked for.
 
     botocore leaves the host's name to urllib3, which aiobotocore does without: any valid certificate, of
     whatever host, would do. Through a proxy, it would not even look at the certificate.

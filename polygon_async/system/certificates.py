@@ -1,4 +1,4 @@
-"""The variables that name a bundle of CA certificates in; what is wrong with what they name, out."""
+"""Checks the bundle of CA certificates that an environment variable names."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["unusable_bundle"]
 
 
 def unusable_bundle(*variables: str) -> str | None:
-    """What is wrong with the bundle that the first of these variables that is set names; None for nothing."""
+    """What is wrong with the bundle named by the first of these variables that is set; None if nothing."""
     variable = next((name for name in variables if os.environ.get(name)), None)
     if variable is None:
         return None

@@ -1,4 +1,4 @@
-"""Count the cores that this process may really use: a container often sees all of a machine and may use a share."""
+"""Counts the cores that this process may really use: a container often sees the whole machine but may use a share."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _MOUNTS = Path("/sys/fs/cgroup")
 
 
 def usable_cores(*, groups: Path = _GROUPS, mounts: Path = _MOUNTS) -> int:
-    """How many cores: those that the process may run on, or fewer where its share of time is less.
+    """The number of cores that the process may run on, or fewer if its share of time is less.
 
     Python counts the former only (taskset, cpuset). A container's limit of CPU time is its control group's
     quota, which a share of less than one core counts as one.
@@ -69,7 +69,7 @@ def _words(file: Path) -> list[str]:
 
 
 def _share(words: list[str]) -> Iterator[float]:
-    """Quota over period (both in microseconds), where there is a quota: `max` or -1 stand for none."""
+    """Quota over period (both in microseconds), if there is a quota: `max` or -1 means none."""
     with contextlib.suppress(ValueError):
         quota, period = (int(word) for word in words)
         if quota > 0 and period > 0:

@@ -52,7 +52,7 @@ def disk_errors(path: Path, *, name: type[PolygonAsyncError] = DiskUnusable) -> 
 
 
 def sync_file(number: int) -> bool:
-    """Have an open file written to the disk itself; False where its file system never does that.
+    """Write an open file through to the disk; returns False if its file system never does that.
 
     Raises:
         OSError: it could not be written.
@@ -61,7 +61,7 @@ def sync_file(number: int) -> bool:
 
 
 def date_file(path: Path, modified: float) -> bool:
-    """Give a file this time (s UTC); False where its file system never does that.
+    """Set a file's time (s UTC); returns False if its file system never does that.
 
     Raises:
         OSError: anything else went wrong.

@@ -1,4 +1,4 @@
-"""What this process may have of the machine: open files, threads, processes; and one line where that is not enough."""
+"""The machine's limits for this process (open files, threads, processes), and one line if they are too low."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _ADVICE = "end others, or raise the limit (ulimit -u, or the container's limit o
 
 
 def provide_files(concurrency: int, *, each: int, processes: int = 0) -> None:
-    """See to it that enough files can be open at once, for `each` of so many tickers and for the rest.
+    """Make sure that enough files can be open at once, for `each` of so many tickers and for the rest.
 
     Some systems allow 256 at first (macOS), and more if they are asked.
 
@@ -65,7 +65,7 @@ def _open_now() -> int:
 
 
 def no_more(error: BaseException) -> MachineUnusable | None:
-    """What it means that no more threads, processes or files are to be had; None for any other error."""
+    """The error for a lack of threads, processes or files; None for any other error."""
     if isinstance(error, BaseExceptionGroup):
         return next(filter(None, map(no_more, error.exceptions)), None)
     if isinstance(error, RuntimeError) and "can't start new thread" in str(error):
@@ -82,7 +82,7 @@ def no_more(error: BaseException) -> MachineUnusable | None:
 
 @contextlib.contextmanager
 def starting() -> Iterator[None]:
-    """Turn the system's refusal of a thread or a process, which stops the run, into the family."""
+    """Turn the system's refusal of a thread or a process into an error that stops the run."""
     try:
         yield
     except (RuntimeError, OSError) as error:

@@ -1,4 +1,4 @@
-"""The environment's proxy variables in; the proxy for an address, checked, and what of it is secret, out."""
+"""The proxy for an address, from the environment's variables, checked; and which parts of it are secret."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ __all__ = ["Proxy", "ProxyTrouble", "proxies_named", "proxy_for", "user_secrets"
 _PASSING = frozenset({408, 429})
 """Answers of a proxy, beside those from 500 on, that another attempt may not get."""
 _SHORTEST_SECRET = 4
-"""Letters; taking shorter ones out of every text would leave no text. Where they stand as user information, they go."""
+"""Letters; removing shorter secrets from every text would leave no text. As user information they are removed."""
 _OWN_WORDS = frozenset({"polygon", "massive", "stocks", "options", "indices", "forex", "crypto", "user", "proxy"})
-"""Names of users that this program's own output is full of: alone they tell nothing."""
+"""User names that occur all over this program's own output, and are no secret by themselves."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,9 +37,9 @@ class Proxy:
     """A proxy that can be used."""
 
     variable: str
-    """Where it stands, for messages."""
+    """The variable's name, for messages."""
     url: str = field(repr=False)
-    """With user and password, where it has them."""
+    """With user and password, if it has them."""
 
     @property
     def host(self) -> str:
@@ -47,7 +47,7 @@ class Proxy:
         return urlsplit(self.url).hostname or ""
 
     def trouble_of(self, error: BaseException, host: str) -> ProxyTrouble | None:
-        """What an error of aiohttp's, met on the way to `host`, says of this proxy; None where it is about another."""
+        """What an error of aiohttp, on the way to `host`, says of this proxy; None if it is about another host."""
         import aiohttp
 
         where = f"the proxy in {self.variable}"
@@ -70,7 +70,7 @@ class Proxy:
                 return None
 
     def answer(self, status: int, host: str) -> ProxyTrouble:
-        """What it means that the proxy answers itself where it should have passed a request on to `host`."""
+        """What it means that the proxy answers itself instead of passing a request on to `host`."""
         where = f"the proxy in {self.variable}"
         if status == 407:
             what = "does not accept its user and password" if "@" in self.url else "asks for a user and a password"
@@ -82,7 +82,7 @@ class Proxy:
 
 
 def proxy_for(url: str, *, by_scheme_only: bool = False) -> Proxy | None:
-    """The proxy that the environment names for `url`; None where it is to be asked directly.
+    """The proxy that the environment names for `url`; None if it is requested directly.
 
     The variable of the scheme counts (HTTPS_PROXY), then ALL_PROXY; of both spellings the lower case one.
     With `by_scheme_only`, ALL_PROXY does not count: that is how botocore reads them.
@@ -105,14 +105,14 @@ def proxy_for(url: str, *, by_scheme_only: bool = False) -> Proxy | None:
 
 
 def proxies_named() -> list[Proxy]:
-    """Every usable proxy that a variable names, whatever it is asked for."""
+    """Every usable proxy that a variable names, for whatever scheme."""
     found = (_named((scheme,)) for scheme in ("https", "http", "all"))
     named = [each for each in found if each is not None]
     return [Proxy(variable=variable, url=url) for variable, text in named if _is_usable(url := _spelt_out(text))]
 
 
 def user_secrets(address: str) -> Iterator[str]:
-    """What of an address is secret: its user information as it stands, and the parts, percent-encoded and decoded.
+    """The secret parts of an address: its user information as a whole, and its parts, percent-encoded and decoded.
 
     An address that cannot be used has it, too: all before the last @ counts, whatever is in it.
     """
@@ -131,7 +131,7 @@ def user_secrets(address: str) -> Iterator[str]:
 
 
 def _named(schemes: tuple[str, ...]) -> tuple[str, str] | None:
-    """Variable and value of the first of these schemes that a proxy is named for."""
+    """Variable and value for the first of these schemes that has a proxy."""
     from urllib.request import getproxies_environment
 
     proxies = getproxies_environment()
@@ -142,14 +142,14 @@ def _named(schemes: tuple[str, ...]) -> tuple[str, str] | None:
 
 
 def _variable(scheme: str, text: str, environment: Mapping[str, str]) -> str:
-    """How the variable is spelt that a proxy comes from."""
+    """The spelling of the variable that names a proxy."""
     name = f"{scheme}_proxy"
     spelt = sorted((each for each in environment if each.lower() == name), key=lambda each: each != name)
     return next((each for each in spelt if environment[each] == text), name.upper())
 
 
 def _checked(variable: str, text: str, host: str) -> str:
-    """The proxy's address as HTTP clients take it.
+    """The proxy's address in the form that HTTP clients expect.
 
     Raises:
         ConfigError: it is none.

@@ -18,7 +18,7 @@ _TURNS = 20
 
 
 class Sockets:
-    """Opens sockets for aiohttp's connector, and closes those that are left when the context ends.
+    """Opens sockets for aiohttp's connector, and closes those that are still open when the context ends.
 
     Closing a connection only begins its end: a request that is cancelled while its body is sent leaves
     a connection that waits until the server has read the rest, and one over TLS waits for the
@@ -30,7 +30,7 @@ class Sockets:
         self._opened: WeakSet[socket.socket] = WeakSet()
 
     def open(self, address: tuple[Any, ...]) -> socket.socket:
-        """A socket for an address as `getaddrinfo` tells it: the connector's `socket_factory`."""
+        """A socket for an address as returned by `getaddrinfo`: the connector's `socket_factory`."""
         family, kind, protocol, *_ = address
         opened = socket.socket(family=family, type=kind, proto=protocol)
         self._opened.add(opened)

@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 __all__ = ["Lost", "TookTooLong", "Worker", "get_ready"]
 
 _LENGTH = 8
-"""Bytes that hold the length of a message."""
+"""Bytes for the length of a message."""
 _SECONDS_TO_DIE = 5.0
 _SLICE = 1.0
-"""Seconds between two looks at the time that is left."""
+"""Seconds between two checks of the time that is left."""
 
 # glibc's malloc.h
 _M_TRIM_THRESHOLD = -1
@@ -40,7 +40,7 @@ class Lost(Exception):
 
 
 class TookTooLong(Exception):
-    """The process did not answer in time; it may go on working until it is killed."""
+    """The process did not answer in time; it may continue until it is killed."""
 
 
 class Worker:
@@ -104,7 +104,7 @@ class Worker:
             self._process.kill()
 
     def end(self) -> None:
-        """Kill it and wait for its end; one that the system cannot kill (the disk hangs) is left behind."""
+        """Kill it and wait for its end; one that the system cannot kill (the disk hangs) is abandoned."""
         self.interrupt()
         self._socket.close()
         with contextlib.suppress(ValueError):

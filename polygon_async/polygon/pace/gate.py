@@ -1,4 +1,4 @@
-"""One request's attempt in, its result out: it is sent when a token is paid, and again while patience lasts."""
+"""The gate that every request passes: it pays a token, and is retried for as long as patience lasts."""
 
 from __future__ import annotations
 
