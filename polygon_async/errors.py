@@ -108,12 +108,15 @@ class TickerError(PolygonAsyncError):
 class Refused(TickerError):
     """The API refused the request, and would refuse it again.
 
-    `status` is the HTTP status, or 403 for a NOT_AUTHORIZED inside a 200.
+    `status` is the HTTP status, or 403 for a NOT_AUTHORIZED inside a 200; `is_plan` says that the plan does not
+    include it, `by_api` that the API said so itself and not a gateway before it.
     """
 
-    def __init__(self, message: str, *, status: int) -> None:
+    def __init__(self, message: str, *, status: int, is_plan: bool = False, by_api: bool = True) -> None:
         super().__init__(message)
         self.status = status
+        self.is_plan = is_plan
+        self.by_api = by_api
 
 
 class WrongAnswer(TickerError):

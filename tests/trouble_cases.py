@@ -155,6 +155,7 @@ LINES = [
     final("status=418", words="HTTP 418"),
     final("status=204", words="HTTP 204 instead of a page"),
     final("plan403", words="HTTP 403: Your plan doesn't include this data timeframe"),
+    final("blocked", words="HTTP 403 from a gateway, not from the API itself"),
     final("not_found", words="HTTP 404: Ticker not found."),
     final("key_echo", words="HTTP 400: Bad request for key [redacted]"),
     final("redirect=http://127.0.0.1:9", words="HTTP 302: redirects are not followed"),

@@ -223,10 +223,13 @@ class Client:
         if status == 401:
             return KeyRefused(f"the API does not accept the key in POLYGON_API_KEY ({text}); check it")
         if 300 <= status < 400:
-            return Refused(f"HTTP {status}: redirects are not followed; check POLYGON_BASE_URL", status=status)
+            text = f"HTTP {status}: redirects are not followed; check POLYGON_BASE_URL"
+            return Refused(text, status=status, by_api=False)
         if status < 300:
             return WrongAnswer(f"HTTP {status} instead of a page: {said.text}")
-        return Refused(text, status=status)
+        if status == 403 and not said.is_json:
+            text = f"HTTP 403 from a gateway, not from the API itself: {said.text}"
+        return Refused(text, status=status, is_plan=status == 403 and said.is_plan, by_api=said.is_json)
 
 
 async def _body(response: aiohttp.ClientResponse) -> bytes:

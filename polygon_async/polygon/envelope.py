@@ -89,7 +89,7 @@ def check_head(head: Head) -> None:
         return
     said = one_line(head.error or head.message or "no message")
     if head.status == "NOT_AUTHORIZED":
-        raise Refused(f"the API answers NOT_AUTHORIZED: {said}{head.said_by}", status=403)
+        raise Refused(f"the API answers NOT_AUTHORIZED: {said}{head.said_by}", status=403, is_plan=True)
     if _TOO_FAST.search(said):
         raise Retryable(f"the answer, HTTP 200, says: {said}{head.said_by}", reason="exceeded")
     raise Untrue(f"the answer's own status is {one_line(repr(head.status))}: {said}{head.said_by}")

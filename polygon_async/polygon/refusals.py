@@ -6,7 +6,7 @@ import codecs
 import ssl
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import aiohttp
 import msgspec
@@ -36,9 +36,12 @@ class Said(NamedTuple):
     """In one line, with the request_id if there is one."""
     is_json: bool
     """Whether it is the API's own answer; that of a gateway or a proxy is HTML or a word."""
+    is_plan: bool = False
+    """Whether it says that the plan does not include what was asked for."""
 
 
 class _ErrorBody(msgspec.Struct):
+    status: Any = None
     error: str | None = None
     message: str | None = None
     request_id: str | None = None
@@ -99,7 +102,7 @@ def error_text(body: bytes, encoding: str, request_id: str | None) -> Said:
         answer.message = "" if b"<" in text else text.decode(errors="replace")
     said = one_line(answer.error or answer.message or "") or "no message"
     found = answer.request_id or request_id
-    return Said(f"{said}{said_by(found)}", is_json)
+    return Said(f"{said}{said_by(found)}", is_json=is_json, is_plan=answer.status == "NOT_AUTHORIZED")
 
 
 def retry_after_seconds(headers: Mapping[str, str]) -> float | None:

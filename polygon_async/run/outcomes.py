@@ -8,13 +8,12 @@ import logging
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from polygon_async.errors import Refused, TickerError
+from polygon_async.errors import TickerError
 from polygon_async.model.states import OutcomeState
 from polygon_async.model.units import Outcome
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
-    from datetime import date
 
     from polygon_async.ledger.events import Event, Failed, NotUploaded
     from polygon_async.model.counters import Counters
@@ -25,9 +24,6 @@ __all__ = ["Outcomes"]
 
 log = logging.getLogger(__name__)
 
-_HINT_AFTER = 5
-"""After so many tickers refused with 403, and none let through, the plan is the reason and not the tickers."""
-
 
 @dataclass(slots=True, kw_only=True)
 class Outcomes:
@@ -35,15 +31,10 @@ class Outcomes:
 
     redact: Redactor
     counters: Counters
-    tickers: int
-    """How many the run has."""
-    start: date
-    """The first day that the run asks for."""
     all: list[Outcome] = field(default_factory=list)
     """It grows during the run."""
     _began: dict[str, float] = field(init=False, default_factory=dict)
     """When fetching each ticker began, by the loop's time."""
-    _refused: int = field(init=False, default=0)
 
     def begin(self, unit: Unit) -> None:
         """Work on a unit begins."""
@@ -57,16 +48,19 @@ class Outcomes:
         *,
         failure: type[Failed | NotUploaded],
         apply: Callable[[Event], Awaitable[None]],
+        told: Callable[[TickerError], None] = lambda _: None,
     ) -> AsyncIterator[None]:
-        """Turn a ticker's own error into its outcome, and the event that `apply` writes down; the others go on."""
+        """Turn a ticker's own error into its outcome, and the event that `apply` writes down; the others go on.
+
+        At last `told` learns of the error, and may raise a RunError if it was not the ticker's own after all.
+        """
         try:
             yield
         except TickerError as error:
             text = self.redact(str(error))
             await apply(failure(unit=unit, error=text))
             self.end(Outcome(unit=unit, state=OutcomeState.FAILED, csv=csv, error=text))
-            if isinstance(error, Refused) and error.status == 403:
-                self._hint_at_the_plan()
+            told(error)
 
     def end(self, outcome: Outcome) -> None:
         """Keep an outcome, count it and log it."""
@@ -85,16 +79,6 @@ class Outcomes:
         before = " in an earlier run" if outcome.earlier else ""
         extra = {"routine": True, "event": "ticker_done", "facts": facts}
         log.info("%s %s%s%s%s", symbol, outcome.state, before, bars, key, extra=extra)
-
-    def _hint_at_the_plan(self) -> None:
-        self._refused += 1
-        ended = [outcome for outcome in self.all if not outcome.earlier]
-        if self._refused == len(ended) == min(_HINT_AFTER, self.tickers):
-            log.warning(
-                "so far every ticker was refused with 403: the plan behind the key does not include this"
-                " market or reach back to %s; choose a later --from, or check the plan",
-                self.start,
-            )
 
 
 def _facts(outcome: Outcome) -> dict[str, object]:

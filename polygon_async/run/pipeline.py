@@ -188,7 +188,7 @@ async def _what_is_left(run: _Run) -> Todo:
 async def _done(run: _Run, todo: Todo, stop: asyncio.Event) -> _Done:
     """Do all of the run's work, or as much as can be done."""
     settings = run.settings
-    outcomes = Outcomes(redact=run.redact, counters=run.counters, tickers=len(run.tickers), start=settings.start)
+    outcomes = Outcomes(redact=run.redact, counters=run.counters)
     work = do(
         todo,
         settings,
@@ -249,7 +249,7 @@ async def do(
         offload=offload,
         counters=counters,
     )
-    await run_units(todo.pending, steps, outcomes, concurrency=settings.concurrency)
+    await run_units(todo.pending, steps, outcomes, concurrency=settings.concurrency, some_done=bool(todo.done))
 
 
 async def _summed_up(run: _Run, done: _Done, densities: Awaitable[Mapping[str, float]], stop: asyncio.Event) -> Summary:

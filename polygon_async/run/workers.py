@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import TYPE_CHECKING
 
 from polygon_async.ledger.events import Failed, NotUploaded
 from polygon_async.model.units import Outcome
+from polygon_async.run.common_trouble import CommonTrouble
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,7 +21,9 @@ if TYPE_CHECKING:
 __all__ = ["run_units"]
 
 
-async def run_units(todo: Sequence[Pending], steps: UnitSteps, outcomes: Outcomes, *, concurrency: int) -> None:
+async def run_units(
+    todo: Sequence[Pending], steps: UnitSteps, outcomes: Outcomes, *, concurrency: int, some_done: bool
+) -> None:
     """Fetch and upload all units: `concurrency` of them are fetched at once, and as many uploaded.
 
     Args:
@@ -27,20 +31,30 @@ async def run_units(todo: Sequence[Pending], steps: UnitSteps, outcomes: Outcome
         steps: What is done for a unit.
         outcomes: Where each unit's end is recorded.
         concurrency: How many at once.
+        some_done: Whether earlier runs have done others of the same run.
 
     Raises:
         RunError: the run cannot go on.
     """
-    await _Workers(todo, steps, outcomes, concurrency)()
+    common = CommonTrouble([pending.unit for pending in todo], counters=steps.counters, some_done=some_done)
+    await _Workers(todo, steps, outcomes, common, concurrency)()
 
 
 class _Workers:
     """A producer, fetch workers, and uploaders behind a bounded hand-off."""
 
-    def __init__(self, todo: Sequence[Pending], steps: UnitSteps, outcomes: Outcomes, concurrency: int) -> None:
+    def __init__(
+        self,
+        todo: Sequence[Pending],
+        steps: UnitSteps,
+        outcomes: Outcomes,
+        common: CommonTrouble,
+        concurrency: int,
+    ) -> None:
         self._todo = todo
         self._steps = steps
         self._outcomes = outcomes
+        self._common = common
         self._fetchers = range(min(concurrency, len(todo)))
         self._uploaders = self._fetchers if steps.deliver else range(0)
         # Bounded, so that a slow bucket slows the fetching and no files pile up.
@@ -55,8 +69,8 @@ class _Workers:
             async with asyncio.TaskGroup() as fetching:
                 for _ in self._fetchers:
                     fetching.create_task(self._fetch_all())
-                for numbered in enumerate(self._todo):
-                    await self._queue.put(numbered)
+                for priority in self._common.in_order():
+                    await self._queue.put((priority, self._todo[priority]))
                 for _ in self._fetchers:
                     await self._queue.put(None)
             for _ in self._uploaders:
@@ -67,9 +81,12 @@ class _Workers:
         while (queued := await self._queue.get()) is not None:
             priority, pending = queued
             unit = pending.unit
+            await self._common.admit(unit)
             self._outcomes.begin(unit)
-            async with self._outcomes.ending(unit, failure=Failed, apply=self._steps.recorder.apply):
+            told = partial(self._common.failed, unit)
+            async with self._outcomes.ending(unit, failure=Failed, apply=self._steps.recorder.apply, told=told):
                 fetched = await self._steps.fetch(pending, priority=priority)
+                self._common.done()
                 if isinstance(fetched, Outcome):
                     self._outcomes.end(fetched)
                 else:

@@ -131,6 +131,7 @@ def play(kind: str, argument: str, *, key: str, path: str) -> Answer | None:
         "rate429date": lambda: too_fast({"Retry-After": _http_date(float(argument))}),
         "empty429": lambda: Answer(429, b"", PLAIN),
         "plan403": outside_plan,
+        "blocked": lambda: nginx(403),
         "not_found": lambda: error(404, "Ticker not found.", word="NOT_FOUND"),
         "not_authorized_200": lambda: not_entitled(200),
         "error_200": lambda: error(200, "Internal server error"),

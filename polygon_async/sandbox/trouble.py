@@ -68,6 +68,7 @@ KINDS = (
     Kind("rate429date", "429 of the API, with Retry-After as an HTTP date that far ahead", "SECONDS", check=_seconds),
     Kind("empty429", "429 with an empty body"),
     Kind("plan403", "403: the plan does not include this timeframe"),
+    Kind("blocked", "403 of a gateway before the API, as an HTML page"),
     Kind("not_found", "404 of the API, as JSON"),
     Kind("not_authorized_200", "NOT_AUTHORIZED inside a 200"),
     Kind("error_200", "status ERROR inside a 200"),

@@ -149,7 +149,7 @@ class Repair:
             return {}
         counters = Counters()
         async with open_polygon(settings.access, offload=self.offload, counters=counters) as client:
-            outcomes = Outcomes(redact=self.redact, counters=counters, tickers=len(absent), start=settings.start)
+            outcomes = Outcomes(redact=self.redact, counters=counters)
             tickers = [expected.ticker for expected in absent]
             todo = await what_is_left(
                 tickers, settings, recorder=recorder, upload=False, joins=False, offload=self.offload

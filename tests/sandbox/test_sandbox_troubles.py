@@ -273,6 +273,7 @@ TROUBLES: list[tuple[str, Check]] = [
     ("MSFT 1 rate429date=3600", retry_after_is_a_date),
     ("MSFT 1 empty429", answers_with(429, "", Content_Length="0")),
     ("MSFT 1 plan403", answers_with(403, "doesn't include this data timeframe")),
+    ("MSFT 1 blocked", answers_with(403, "<h1>403 Forbidden</h1>", Content_Type="text/html")),
     ("MSFT 1 not_found", answers_with(404, "Ticker not found.")),
     ("MSFT 1 not_authorized_200", answers_with(200, '"status":"NOT_AUTHORIZED"')),
     ("MSFT 1 error_200", answers_with(200, '"status":"ERROR"')),
