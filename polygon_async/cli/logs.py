@@ -26,6 +26,8 @@ __all__ = ["JsonFormatter", "log_to"]
 
 log = logging.getLogger(__name__)
 
+_BOTOCORE = ("botocore", "aiobotocore")
+_ABOUT_CREDENTIALS = frozenset(f"{name}.{part}" for name in _BOTOCORE for part in ("credentials", "tokens"))
 _TICKER = re.compile(r"/ticker/([^/\]\s]+)/|\b/v3/reference/tickers/([^/\]\s]+)")
 _REQUEST_ID = re.compile(r"\(request_id ([^)\s]+)\)")
 
@@ -87,8 +89,25 @@ def log_to(handler: logging.Handler, flags: argparse.Namespace, redact: Redactor
         file = _opened(flags.log_file)
         file.setFormatter(formatter())
         handlers.append(file)
+    for each in handlers:
+        each.addFilter(_in_one_line)
+        if flags.log_level != "debug":
+            each.addFilter(_is_news)
     logging.basicConfig(level=logging.WARNING, handlers=handlers, force=True)
     logging.getLogger("polygon_async").setLevel(flags.log_level.upper())
+
+
+def _in_one_line(record: logging.LogRecord) -> bool:
+    """Shorten a traceback that botocore logs to its error: what has to be known of it comes as an error of ours."""
+    if record.name.startswith(_BOTOCORE) and record.exc_info and record.exc_info[1] is not None:
+        record.msg, record.args = f"{record.getMessage()} ({one_line(record.exc_info[1])})", None
+        record.exc_info = None
+    return True
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Whether no error of ours tells it: credentials that cannot be renewed stop the run when they are needed."""
+    return record.name not in _ABOUT_CREDENTIALS
 
 
 def _opened(name: str) -> logging.Handler:

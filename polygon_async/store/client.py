@@ -8,6 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from polygon_async.errors import StorageUnusable
+from polygon_async.store.credentials import Credentials
 from polygon_async.store.errors import local_trouble
 from polygon_async.system.proxies import proxy_for
 from polygon_async.system.sockets import Sockets
@@ -28,8 +29,8 @@ async def open_client(on_secret: Callable[[str | None], object], **settings: Any
     """A client configured by botocore's own settings (environment, profiles, roles).
 
     Args:
-        on_secret: Called with the secrets that botocore has found, so that no log shows them.
-        settings: Arguments of botocore's Config.
+        on_secret: Told the secrets, wherever they come from, now and when they are renewed, so that no log shows them.
+        settings: botocore's, as its Config takes them.
 
     Raises:
         StorageUnusable: the settings or credentials cannot be used.
@@ -42,10 +43,10 @@ async def open_client(on_secret: Callable[[str | None], object], **settings: Any
     async with Sockets() as sockets:
         try:
             session = aioboto3.Session()
-            if (credentials := await session.get_credentials()) is not None:
-                frozen = await credentials.get_frozen_credentials()
-                on_secret(frozen.secret_key)
-                on_secret(frozen.token)
+            credentials = None
+            if (source := await session.get_credentials()) is not None:
+                credentials = Credentials(source, on_secret)
+                await credentials.ready()
             config = AioConfig(http_session_cls=partial(_http_session, sockets), **settings)
             opening = session.client("s3", config=config)
             client = await opening.__aenter__()
@@ -53,6 +54,8 @@ async def open_client(on_secret: Callable[[str | None], object], **settings: Any
             raise StorageUnusable(f"S3 cannot be used: {local_trouble(error)}") from error
         for operation in ("PutObject", "UploadPart"):
             client.meta.events.register(f"before-sign.s3.{operation}", _sign_the_checksum)
+        if credentials is not None:
+            client.meta.events.register("before-sign.s3", credentials.before_signing)
         try:
             # Before anything is asked: botocore takes whatever the variable holds for an HTTP proxy.
             proxy_for(client.meta.endpoint_url, by_scheme_only=True)

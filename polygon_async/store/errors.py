@@ -56,7 +56,7 @@ def store_errors(act: str, *, has_stored: bool) -> Iterator[None]:
     `has_stored`: whether the run has stored anything; if not, a denial concerns every upload.
     """
     from aiohttp import ClientError as BodyError
-    from botocore.exceptions import BotoCoreError, ClientError, CredentialRetrievalError, NoCredentialsError
+    from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
 
     try:
         yield
@@ -70,7 +70,7 @@ def store_errors(act: str, *, has_stored: bool) -> Iterator[None]:
             # If nothing has been stored yet, nothing can be; else only this key is denied.
             raise (UploadFailed(text) if has_stored else StorageUnusable(text)) from error
         raise UploadFailed(f"{act} failed ({words_of(error)})") from error
-    except (NoCredentialsError, CredentialRetrievalError) as error:
+    except NoCredentialsError as error:  # others' trouble is told before a request is signed: store/credentials.py
         raise StorageUnusable(f"{act}: {local_trouble(error)}") from error
     except (BotoCoreError, BodyError, OSError) as error:
         if (trouble := no_more(_cause(error))) is not None:

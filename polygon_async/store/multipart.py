@@ -8,7 +8,7 @@ import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from polygon_async.errors import one_line
+from polygon_async.errors import StorageUnusable, one_line
 from polygon_async.store.digests import in_base64
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ async def _abort(client: S3Client, opening: asyncio.Future[Any], name: dict[str,
 
     try:
         async with asyncio.timeout(_SECONDS_TO_ABORT):
-            with contextlib.suppress(BotoCoreError, ClientError):
+            with contextlib.suppress(BotoCoreError, ClientError, StorageUnusable):
                 opened = await opening
                 await _abort_one(client, {**name, "UploadId": opened["UploadId"]})
                 return
@@ -107,9 +107,9 @@ async def _abort_one(client: S3Client, upload: dict[str, Any]) -> None:
     try:
         await client.abort_multipart_upload(**upload)
     except client.exceptions.NoSuchUpload:
-        pass  # completed, or already gone
-    except (BotoCoreError, ClientError) as error:
-        log.warning("an unfinished upload of %s stays open in the store (%s)", upload["Key"], one_line(error))
+        pass  # completed, or gone already
+    except (BotoCoreError, ClientError, StorageUnusable) as error:
+        log.warning("an unfinished upload of %s is left open in the store (%s)", upload["Key"], one_line(error))
 
 
 async def _together(work: Iterable[Coroutine[Any, Any, None]]) -> None:
