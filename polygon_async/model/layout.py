@@ -19,6 +19,7 @@ __all__ = [
     "METADATA",
     "NO_DATA_CSV",
     "OBJECT_SUFFIX",
+    "PROBE_KEY",
     "REPORT_HTML",
     "REPORT_JSON",
     "TIMEFRAME",
@@ -45,6 +46,8 @@ REPORT_JSON = "report.json"
 LEDGER = "ledger.sqlite"
 TIMEFRAME = "1min"
 OBJECT_SUFFIX = ".csv.lzo"
+PROBE_KEY = "stocks/.polygon_async/tagging-probe"
+"""No object is meant to be there: what a store answers about it tells what it can do."""
 IDENTITY = ("from", "to", "adjusted")
 """The metadata that distinguishes units whose objects could share a key."""
 CSV_SHA256 = "csv-sha256"

@@ -33,6 +33,7 @@ from polygon_async.run.workers import run_units
 from polygon_async.store.bucket import open_bucket
 from polygon_async.store.delivery import Delivery
 from polygon_async.store.lzop import find_lzop
+from polygon_async.store.tagging import check_tagging
 from polygon_async.store.upload import Uploader
 from polygon_async.system.machine import provide_files
 from polygon_async.system.threads import Threads
@@ -151,6 +152,7 @@ async def _opened(
             open_bucket(settings.bucket, connections=settings.concurrency, on_secret=redact.add)
         )
         await unless(stop, bucket.check())
+        await unless(stop, check_tagging(bucket))
         deliver = Delivery(
             uploader=Uploader(bucket, offload=offload),
             lzop=lzop,

@@ -11,7 +11,16 @@ from urllib.parse import urlsplit
 
 from polygon_async.errors import StorageUnusable, UploadFailed
 from polygon_async.store.client import limit_attempts, open_client
-from polygon_async.store.errors import DENIED, RUN_STOPPERS, code_of, local_trouble, status_of, store_errors, words_of
+from polygon_async.store.errors import (
+    DENIED,
+    NO_TAGS,
+    advice_on,
+    code_of,
+    local_trouble,
+    status_of,
+    store_errors,
+    words_of,
+)
 from polygon_async.store.multipart import PARTS_IN_FLIGHT
 from polygon_async.store.objects import StoredObject
 
@@ -101,9 +110,7 @@ class Bucket:
             if code_of(error) in DENIED:
                 log.debug("the bucket %s cannot be listed, which uploads do not need", self.name)
                 return
-            advice = RUN_STOPPERS.get(
-                code_of(error), "check AWS_ENDPOINT_URL_S3, the bucket's name and the credentials"
-            )
+            advice = advice_on(error) or "check AWS_ENDPOINT_URL_S3, the bucket's name and the credentials"
             raise StorageUnusable(f"the bucket {self.name} cannot be used: {advice} ({words_of(error)})") from error
         except (BotoCoreError, OSError, ValueError) as error:
             raise StorageUnusable(f"the bucket {self.name} cannot be reached: {local_trouble(error)}") from error
@@ -150,8 +157,8 @@ class Bucket:
         """Replace an object's tags, and read them back.
 
         Raises:
-            UploadFailed: it does not keep them, or is missing.
-            StorageUnusable: nothing can be tagged.
+            UploadFailed: it does not keep them, or is not there.
+            StorageUnusable: nothing can be tagged, or nothing has been stored yet and the store keeps no tags.
         """
         with self.errors(f"tagging {self.where(key)}"):
             await self.client.put_object_tagging(
@@ -160,7 +167,8 @@ class Bucket:
                 Tagging={"TagSet": [{"Key": name, "Value": value} for name, value in tags.items()]},
             )
             if await self.tags(key) != dict(tags):
-                raise UploadFailed(f"{self.where(key)} does not keep its tags")
+                text = f"{self.where(key)} does not keep its tags"
+                raise UploadFailed(text) if self.has_stored else StorageUnusable(f"{text}; {NO_TAGS}")
 
     async def head(self, key: str) -> StoredObject | None:
         """What the store says of an object, except for its tags; None if there is none.

@@ -18,15 +18,19 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DENIED",
-    "RUN_STOPPERS",
+    "NO_TAGS",
+    "advice_on",
     "code_of",
+    "is_about_tags",
+    "is_unknown_to_store",
     "local_trouble",
     "status_of",
     "store_errors",
     "words_of",
 ]
 
-RUN_STOPPERS = {
+_FULL = "the store is full, or its quota is used up; make room there and start again"
+_RUN_STOPPERS = {
     "NoSuchBucket": "the bucket does not exist; create it, or name another (S3_BUCKET or --bucket)",
     "InvalidAccessKeyId": "the store does not know the access key; check AWS_ACCESS_KEY_ID or the profile",
     "SignatureDoesNotMatch": "the secret does not match the access key; check AWS_SECRET_ACCESS_KEY or the profile",
@@ -43,8 +47,15 @@ RUN_STOPPERS = {
     "AllAccessDisabled": "all access to the bucket is disabled",
     "NotSignedUp": "the account is not signed up for S3",
     "InvalidBucketName": "this cannot be a bucket's name",
+    "QuotaExceeded": _FULL,
+    "XMinioStorageFull": _FULL,
+    "XMinioAdminBucketQuotaExceeded": _FULL,
 }
-"""Errors that would fail every upload, by S3's code, and what to do about them."""
+"""What fails for one upload and would for every other, by S3's code, and what to do."""
+NO_TAGS = (
+    "every object gets eight tags, which some stores do not keep (Cloudflare R2, Backblaze B2);"
+    " choose another store, or --no-upload for CSVs only"
+)
 DENIED = frozenset({"AccessDenied", "403", "Forbidden"})
 """Codes of a denial by policy."""
 
@@ -61,14 +72,17 @@ def store_errors(act: str, *, has_stored: bool) -> Iterator[None]:
     try:
         yield
     except ClientError as error:
-        code = code_of(error)
-        if code in RUN_STOPPERS:
-            raise StorageUnusable(f"{act}: {RUN_STOPPERS[code]} ({words_of(error)})") from error
-        if code in DENIED:
+        if (advice := advice_on(error)) is not None:
+            raise StorageUnusable(f"{act}: {advice} ({words_of(error)})") from error
+        # Where nothing could be stored yet, nothing can; else it is this key's own trouble.
+        if code_of(error) in DENIED:
             needed = "PutObject, PutObjectTagging, GetObject, GetObjectTagging"
             text = f"{act} is denied ({words_of(error)}); the policy must allow {needed}"
             # If nothing has been stored yet, nothing can be; else only this key is denied.
             raise (UploadFailed(text) if has_stored else StorageUnusable(text)) from error
+        if is_about_tags(error) or is_unknown_to_store(error):
+            text = f"{act} failed ({words_of(error)})"
+            raise (UploadFailed(text) if has_stored else StorageUnusable(f"{text}; {NO_TAGS}")) from error
         raise UploadFailed(f"{act} failed ({words_of(error)})") from error
     except NoCredentialsError as error:  # others' trouble is told before a request is signed: store/credentials.py
         raise StorageUnusable(f"{act}: {local_trouble(error)}") from error
@@ -79,6 +93,21 @@ def store_errors(act: str, *, has_stored: bool) -> Iterator[None]:
             raise (UploadFailed if proxy.passes else StorageUnusable)(f"{act} failed: {proxy.text}") from error
         # A body that is cut short raises aiohttp's own error.
         raise UploadFailed(f"{act} failed ({one_line(error)})") from error
+
+
+def advice_on(error: Any) -> str | None:
+    """What to do about an S3 error that every upload would meet; None for any other."""
+    return _RUN_STOPPERS.get(code_of(error), _FULL if status_of(error) == 507 else None)
+
+
+def is_unknown_to_store(error: Any) -> bool:
+    """Whether the store says that it does not know what was asked, or one of its headers."""
+    return status_of(error) == 501 or code_of(error) == "NotImplemented"
+
+
+def is_about_tags(error: Any) -> bool:
+    """Whether an S3 error's message names the tags' header."""
+    return "x-amz-tagging" in words_of(error).lower()
 
 
 def local_trouble(error: Exception) -> str:

@@ -8,10 +8,11 @@ import hashlib
 import logging
 from typing import TYPE_CHECKING, NamedTuple
 
-from polygon_async.errors import PolygonAsyncError, UploadFailed
+from polygon_async.errors import PolygonAsyncError, StorageUnusable, UploadFailed
 from polygon_async.model.layout import CSV_SHA256, IDENTITY
 from polygon_async.model.units import Receipt
 from polygon_async.store.digests import FileDigests, is_verified
+from polygon_async.store.errors import code_of, status_of
 from polygon_async.store.multipart import PartSizes
 from polygon_async.store.writer import Writer
 
@@ -26,6 +27,11 @@ if TYPE_CHECKING:
 __all__ = ["KeyTaken", "Uploader"]
 
 log = logging.getLogger(__name__)
+
+_ENOUGH = 5
+"""Uploads refused alike, before any succeeds, that prove that all will be."""
+_REFUSALS = range(400, 500)
+"""HTTP statuses."""
 
 
 class _Proof(NamedTuple):
@@ -62,6 +68,8 @@ class Uploader:
         self._offload = offload
         self._part_sizes = part_sizes
         self._writer = Writer(bucket, offload=offload)
+        self._refused: list[str] = []
+        """The codes of what the store refused before it took anything."""
 
     async def store(
         self,
@@ -96,8 +104,25 @@ class Uploader:
         except TimeoutError as error:
             where = self.bucket.where(description.key)
             raise UploadFailed(f"{where} was not confirmed within {deadline:.0f} s") from error
+        except UploadFailed as error:
+            self._note_refusal(error)
+            raise
         self.bucket.has_stored = True
         return receipt
+
+    def _note_refusal(self, error: UploadFailed) -> None:
+        """Stop the run where the store has refused the first few uploads alike: it would refuse all others, too.
+
+        What may pass (a lost connection, a server's own error) is no refusal.
+        """
+        from botocore.exceptions import ClientError
+
+        refusal = error.__cause__
+        if self.bucket.has_stored or not isinstance(refusal, ClientError) or status_of(refusal) not in _REFUSALS:
+            return
+        self._refused.append(code_of(refusal))
+        if len(self._refused) >= _ENOUGH and len(set(self._refused)) == 1:
+            raise StorageUnusable(f"{error}; the first {_ENOUGH} uploads were all refused like this") from error
 
     async def _store(
         self, path: Path, description: ObjectDescription, *, replace: bool, verified: Callable[[], Awaitable[object]]

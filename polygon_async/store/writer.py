@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from polygon_async.store.digests import in_base64
-from polygon_async.store.errors import code_of, status_of
+from polygon_async.store.errors import code_of, is_unknown_to_store, status_of
 from polygon_async.store.multipart import PARTS_IN_FLIGHT, open_upload, send_parts
 
 if TYPE_CHECKING:
@@ -52,8 +52,8 @@ class Writer:
         """
         from botocore.exceptions import ClientError
 
+        only_once = {"IfNoneMatch": "*"} if self._conditional and not replace else {}
         for attempt in range(1, _ATTEMPTS + 1):
-            only_once: dict[str, Any] = {"IfNoneMatch": "*"} if self._conditional and not replace else {}
             try:
                 await self._write(content, description, only_once, replace=replace)
             except _Taken:
@@ -61,13 +61,22 @@ class Writer:
             except ClientError as error:
                 if only_once and _is_refused(error):
                     return False
-                if only_once and _is_unknown(error):
-                    self._do_without()
-                elif code_of(error) != "ConditionalRequestConflict" or attempt == _ATTEMPTS:
+                if only_once and is_unknown_to_store(error):
+                    return await self._write_without_condition(content, description)
+                if code_of(error) != "ConditionalRequestConflict" or attempt == _ATTEMPTS:
                     raise
             else:
                 return True
         raise AssertionError("the last attempt returns or raises")
+
+    async def _write_without_condition(self, content: FileDigests, description: ObjectDescription) -> bool:
+        """As `write`, for a store that does not know something: where this works, it was the condition."""
+        try:
+            await self._write(content, description, {}, replace=False)
+        except _Taken:
+            return False
+        self._do_without()
+        return True
 
     async def _write(
         self, content: FileDigests, description: ObjectDescription, only_once: dict[str, Any], *, replace: bool
@@ -139,7 +148,3 @@ class Writer:
 
 def _is_refused(error: ClientError) -> bool:
     return status_of(error) == 412 or code_of(error) == "PreconditionFailed"
-
-
-def _is_unknown(error: ClientError) -> bool:
-    return status_of(error) == 501 or code_of(error) == "NotImplemented"

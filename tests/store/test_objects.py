@@ -170,8 +170,30 @@ async def test_tags_that_a_store_does_not_keep_are_a_failure(bucket: Bucket, fil
         return answer
 
     async with behind(rule, bucket, store) as forgetful:
-        with pytest.raises(UploadFailed, match="does not keep its tags"):
+        with pytest.raises(StorageUnusable, match=r"does not keep its tags; .* choose another store"):
             await forgetful.store(file, DESCRIPTION, replace=False, deadline=SECONDS)
+        kept = dataclasses.replace(DESCRIPTION, key=DESCRIPTION.key.replace("/A/", "/B/"))
+        await forgetful.store(file, kept, replace=False, deadline=SECONDS)
+        with pytest.raises(UploadFailed, match=r"does not keep its tags$"):
+            await forgetful.store(file, DESCRIPTION, replace=True, deadline=SECONDS)
+
+
+async def test_a_501_that_the_condition_is_not_to_blame_for_leaves_conditional_writes_on(
+    bucket: Bucket, file: Path, store: EmbeddedS3
+) -> None:
+    puts: list[bool] = []
+
+    def rule(asked: Arrived, forward: Callable[[], Answered]) -> Answered:
+        if not is_object_put(asked):
+            return forward()
+        puts.append(any(name.lower() == "if-none-match" for name in asked.headers))
+        return refusal(501, "NotImplemented") if len(puts) <= 2 else forward()
+
+    async with behind(rule, bucket, store) as odd:
+        with pytest.raises(StorageUnusable, match="NotImplemented"):
+            await odd.store(file, DESCRIPTION, replace=False, deadline=SECONDS)
+        await odd.store(file, DESCRIPTION, replace=False, deadline=SECONDS)
+    assert puts == [True, False, True], "tried without the condition, and with it again"
 
 
 @pytest.mark.parametrize(
@@ -286,6 +308,11 @@ async def test_a_store_without_conditional_writes_is_looked_at_before_each(
         ("NoSuchBucket", 404, StorageUnusable, "the bucket does not exist"),
         ("InvalidRequest", 400, UploadFailed, "writing s3://.* failed .InvalidRequest: said by the door."),
         ("EntityTooLarge", 400, UploadFailed, "EntityTooLarge"),
+        ("QuotaExceeded", 403, StorageUnusable, "the store is full, or its quota is used up; make room there"),
+        ("XMinioStorageFull", 507, StorageUnusable, "the store is full"),
+        ("XMinioAdminBucketQuotaExceeded", 400, StorageUnusable, "the store is full"),
+        ("Whatever", 507, StorageUnusable, "the store is full"),
+        ("NotImplemented", 501, StorageUnusable, "some stores do not keep .Cloudflare R2, Backblaze B2."),
         ("AccessDenied", 403, StorageUnusable, "is denied .* the policy must allow PutObject, PutObjectTagging"),
     ],
 )
