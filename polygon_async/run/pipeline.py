@@ -32,7 +32,7 @@ from polygon_async.run.unit import UnitSteps
 from polygon_async.run.workers import run_units
 from polygon_async.store.bucket import open_bucket
 from polygon_async.store.delivery import Delivery
-from polygon_async.store.lzop import find_lzop
+from polygon_async.store.lzop import check_lzop, find_lzop
 from polygon_async.store.tagging import check_tagging
 from polygon_async.store.upload import Uploader
 from polygon_async.system.machine import provide_files
@@ -148,6 +148,7 @@ async def _opened(
     client = await stack.enter_async_context(open_polygon(settings.access, offload=offload, counters=counters))
     deliver = None
     if lzop is not None:
+        await unless(stop, check_lzop(lzop, offload=offload))
         bucket = await stack.enter_async_context(
             open_bucket(settings.bucket, connections=settings.concurrency, on_secret=redact.add)
         )

@@ -1,4 +1,4 @@
-"""Run lzop: find it, compress a file and test the result (both blocking), and decompress a stream."""
+"""Run lzop: find and check it, compress a file and test the result (these two block), and decompress a stream."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ import os
 import shutil
 import signal
 import subprocess
+import tempfile
 import threading
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,15 +23,16 @@ from polygon_async.system.machine import starting
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 
+    from polygon_async.system.threads import Threads
 
-__all__ = ["Compression", "decompress", "end_children", "find_lzop", "link_folder"]
+__all__ = ["Compression", "check_lzop", "decompress", "end_children", "find_lzop", "link_folder"]
 
 log = logging.getLogger(__name__)
 
 _BLOCK = 2**20
 _LONGEST_COMPLAINT = 4096
 _SECONDS_TO_DIE = 5.0
-
+_SAMPLE = b"open,high,low,close\n" + b"1.5,1.5,1.5,1.5\n" * 100
 _MAGIC = b"\x89LZO\x00\r\n\x1a\n"
 """The first bytes of every lzop file."""
 
@@ -46,6 +49,58 @@ def find_lzop() -> str:
             "lzop is not installed; apt-get install lzop (or brew install lzop), or --no-upload for CSVs only"
         )
     return lzop
+
+
+async def check_lzop(lzop: str, *, offload: Threads) -> None:
+    """Compress a few bytes, test and decompress them: not all that is called lzop does this (BusyBox's does not).
+
+    Where there is no room for that among the system's temporary files, nothing is checked.
+
+    Raises:
+        ConfigError: it does not do its job.
+    """
+    try:
+        directory = await offload(tempfile.mkdtemp, prefix="polygon_async-")
+        try:
+            await _check_in(Path(directory), lzop, offload)
+        finally:
+            await offload.surely(partial(shutil.rmtree, directory, ignore_errors=True))
+    except (OSError, DiskUnusable) as error:
+        log.debug("lzop is not checked (%s)", one_line(error))
+    except CompressionFailed as error:
+        raise ConfigError(
+            f"{lzop} does not work: {error}; apt-get install lzop (or brew install lzop; the one of BusyBox knows too"
+            " little), or --no-upload for CSVs only"
+        ) from error
+
+
+async def _check_in(directory: Path, lzop: str, offload: Threads) -> None:
+    source, target = directory / "lzop-check.csv", directory / "lzop-check.csv.lzo"
+    await offload(source.write_bytes, _SAMPLE)
+    compression = Compression(lzop, source, target)
+    for step in (compression.compress, compression.test):
+        await offload.until_done(step, hurry=compression.stop)
+    given_back = bytearray()
+
+    async def compressed() -> AsyncIterator[bytes]:
+        yield await offload(target.read_bytes)
+
+    async def take(block: bytes) -> None:
+        given_back.extend(block)
+
+    seconds = seconds_for(len(_SAMPLE))
+    try:
+        async with asyncio.timeout(seconds):
+            await decompress(lzop, compressed(), take)
+    except TimeoutError as error:
+        raise CompressionFailed(f"lzop took longer than {seconds:.0f} s while decompressing") from error
+    if given_back != _SAMPLE:
+        raise CompressionFailed(f"lzop does not give back what it compressed as {target.name}")
+
+
+def _environment() -> dict[str, str]:
+    """This process's, but for the variable LZOP, which would add options of the user's own."""
+    return {name: value for name, value in os.environ.items() if name != "LZOP"}
 
 
 def end_children() -> None:
@@ -154,8 +209,6 @@ class Compression:
         raise CompressionFailed(f"lzop took longer than {seconds:.0f} s while {act} {self._source.name}, twice")
 
     def _started(self, act: str, *arguments: str) -> subprocess.Popen[bytes]:
-        # The variable LZOP would add the user's own options.
-        environment = {name: value for name, value in os.environ.items() if name != "LZOP"}
         with self._lock:
             if self._stopped:
                 raise CompressionFailed(f"{act} {self._source.name} was stopped")
@@ -163,7 +216,7 @@ class Compression:
                 with starting():
                     self._process = subprocess.Popen(
                         [self._lzop, *arguments],
-                        env=environment,
+                        env=_environment(),
                         stdin=subprocess.DEVNULL,
                         stdout=subprocess.DEVNULL,
                         stderr=subprocess.PIPE,
@@ -205,8 +258,6 @@ async def decompress(lzop: str, chunks: AsyncIterator[bytes], take: Callable[[by
         CompressionFailed: lzop cannot decompress it.
         Whatever the chunks or `take` raise.
     """
-    # The variable LZOP would add options of the user's own.
-    environment = {name: value for name, value in os.environ.items() if name != "LZOP"}
     try:
         with starting():
             process = await asyncio.create_subprocess_exec(
@@ -216,7 +267,7 @@ async def decompress(lzop: str, chunks: AsyncIterator[bytes], take: Callable[[by
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 limit=_BLOCK,
-                env=environment,
+                env=_environment(),
                 # A Ctrl-C in the terminal is for this program to answer.
                 process_group=0,
             )

@@ -13,7 +13,7 @@ from polygon_async.model.states import UploadState
 from polygon_async.report.words import counted, size
 from polygon_async.run.directory import claim
 from polygon_async.store.bucket import open_bucket
-from polygon_async.store.lzop import find_lzop
+from polygon_async.store.lzop import check_lzop, find_lzop
 from polygon_async.system.machine import provide_files
 from polygon_async.system.threads import Threads
 from polygon_async.verify.expected import CLAIMED, as_recorded
@@ -82,6 +82,8 @@ async def _verify(wanted: Wanted, redact: Redactor) -> Verification:
     provide_files(settings.concurrency, each=5 if lzop else 1)
     async with AsyncExitStack() as stack:
         offload = await stack.enter_async_context(Threads())
+        if lzop is not None:
+            await check_lzop(lzop, offload=offload)
         units = None if wanted.prefix is not None else await offload(recorded_units, settings.output_dir)
         bucket = await stack.enter_async_context(
             open_bucket(settings.bucket, connections=settings.concurrency, on_secret=redact.add)

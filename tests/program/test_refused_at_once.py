@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 import socket
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from stored import RANGE
+from stored import LZOP, RANGE
 from waiting import wait_until
 
 if TYPE_CHECKING:
@@ -67,6 +70,57 @@ def test_a_missing_lzop_is_told_with_the_remedy(program: Program, sandbox: Calla
     assert refused_at_once(program, sandbox(), env={"PATH": "/nowhere"}) == (
         "lzop is not installed; apt-get install lzop (or brew install lzop), or --no-upload for CSVs only"
     )
+
+
+BUSYBOX = """
+for argument; do
+    case "$argument" in
+        -o) printf "lzop: invalid option -- 'o'\\nBusyBox v1.36.1 multi-call binary.\\n\\nUsage: lzop\\n" >&2; exit 1;;
+    esac
+done
+exec "$LZOP" "$@"
+"""
+SHAMS = {
+    "busybox": (BUSYBOX, "lzop failed with exit code 1 while compressing lzop-check.csv: lzop: invalid option -- 'o'"),
+    "nothing": ("exit 0", "lzop wrote no lzop-check.csv.lzo"),
+    "rubbish": ('[ "$1" = -t ] || echo rubbish > "$3"', "what lzop wrote as lzop-check.csv.lzo is no lzop file"),
+    "broken": ("kill -9 $$", "lzop was killed by signal 9 while compressing lzop-check.csv: without a word"),
+    "one-way": ('[ "$1" = -dc ] || exec "$LZOP" "$@"', "lzop does not give back what it compressed"),
+}
+"""What is called lzop and does not do its job, and what is said of it."""
+
+
+@pytest.mark.parametrize("name", SHAMS)
+def test_an_lzop_that_does_not_do_its_job_is_told(program: Program, sandbox: Callable[..., Sandbox], name: str) -> None:
+    script, said = SHAMS[name]
+    command = program.directory / "bin" / "lzop"
+    command.parent.mkdir()
+    command.write_text(f"#!/bin/sh\nLZOP={shlex.quote(LZOP)}\n{script}\n")
+    command.chmod(0o755)
+    env: dict[str, str | None] = {"PATH": f"{command.parent}:{os.environ['PATH']}"}
+    told = refused_at_once(program, sandbox(), env=env)
+    assert told.startswith(f"{command} does not work: {said}")
+    assert told.endswith("; the one of BusyBox knows too little), or --no-upload for CSVs only")
+    checked = program("verify", "--prefix", "", "--deep", box=sandbox(), env=env)
+    assert checked.error.startswith(f"polygon-async: error: {command} does not work: {said}")
+
+
+def test_an_lzop_that_hangs_at_the_start_ends_with_the_program(
+    program: Program, sandbox: Callable[..., Sandbox]
+) -> None:
+    box, begun = sandbox(), program.directory / "begun"
+    command = program.directory / "bin" / "lzop"
+    command.parent.mkdir()
+    command.write_text(f"#!/bin/sh\necho $$ > {begun}\nsleep 1000\n")
+    command.chmod(0o755)
+    env = {"PATH": f"{command.parent}:{os.environ['PATH']}"}
+    with program.running("--tickers", "QQ", *RANGE, box=box, env=env) as process:
+        wait_until(lambda: begun.exists() and begun.read_text().endswith("\n"), process)
+        process.terminate()
+        _, said = process.communicate(timeout=60)
+    assert process.returncode == 130, said
+    assert "Traceback" not in said
+    assert not Path(f"/proc/{begun.read_text().strip()}").exists()
 
 
 def test_an_output_directory_that_cannot_be_one_is_told(program: Program, sandbox: Callable[..., Sandbox]) -> None:
