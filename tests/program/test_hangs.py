@@ -69,14 +69,23 @@ async def test_processes_that_hang_cost_their_time_and_no_bar(
     assert multiprocessing.active_children() == []
 
 
-def install_lzop(directory: Path, arguments: str, times: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An lzop, first on the PATH, that stands still for the first so many calls whose arguments look like this."""
-    hung = directory / "hung"
+def install_lzop(
+    directory: Path, arguments: str, times: int, monkeypatch: pytest.MonkeyPatch, *, after: int = 0
+) -> None:
+    """An lzop, first on the PATH, that stands still for so many calls whose arguments look like this.
+
+    It does so after the first ones, which are those of the check at the start.
+    """
+    hung, passed = directory / "hung", directory / "passed"
     hung.mkdir(parents=True)
+    passed.mkdir()
     command = directory / "lzop"
     command.write_text(
         f"""#!/bin/bash
-if [[ "$*" == {arguments} ]] && (( $(ls {hung} | wc -l) < {times} )); then touch {hung}/$$; sleep 1000; fi
+if [[ "$*" == {arguments} ]]; then
+    if (( $(ls {passed} | wc -l) < {after} )); then touch {passed}/$$
+    elif (( $(ls {hung} | wc -l) < {times} )); then touch {hung}/$$; sleep 1000; fi
+fi
 exec {LZOP} "$@"
 """
     )
@@ -135,7 +144,7 @@ async def test_an_lzop_that_hangs_over_an_object_is_a_finding(
     directory = tmp_path / "output"
     await download(box, SYMBOLS, directory, upload=True, bucket=box.bucket)
     monkeypatch.setattr(limits, "_LEAST_SECONDS", 3.0)
-    install_lzop(tmp_path / "bin", '"-dc"', 1, monkeypatch)
+    install_lzop(tmp_path / "bin", '"-dc"', 1, monkeypatch, after=1)
     flags = {"patience": "1", "concurrency": "1", "output_dir": str(directory), "bucket": box.bucket}
     settings = settings_from(flags, Environment(box.environment, {}))
     found = await verify(Wanted(settings=settings, deep=True), redact=Redactor([box.api_key]))
