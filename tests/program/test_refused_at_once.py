@@ -82,9 +82,9 @@ exec "$LZOP" "$@"
 """
 SHAMS = {
     "busybox": (BUSYBOX, "lzop failed with exit code 1 while compressing lzop-check.csv: lzop: invalid option -- 'o'"),
-    "nothing": ("exit 0", "lzop wrote no lzop-check.csv.lzo"),
-    "rubbish": ('[ "$1" = -t ] || echo rubbish > "$3"', "what lzop wrote as lzop-check.csv.lzo is no lzop file"),
-    "broken": ("kill -9 $$", "lzop was killed by signal 9 while compressing lzop-check.csv: without a word"),
+    "nothing": ("exit 0", "lzop did not write lzop-check.csv.lzo"),
+    "rubbish": ('[ "$1" = -t ] || echo rubbish > "$3"', "lzop-check.csv.lzo is not an lzop file"),
+    "broken": ("kill -9 $$", "lzop was killed by signal 9 while compressing lzop-check.csv: no message"),
     "one-way": ('[ "$1" = -dc ] || exec "$LZOP" "$@"', "lzop does not give back what it compressed"),
 }
 """What is called lzop and does not do its job, and what is said of it."""
