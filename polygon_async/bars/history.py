@@ -10,7 +10,9 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import stat
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from isal import isal_zlib
@@ -63,7 +65,7 @@ def look(path: Path) -> Look | None:
         found = path.stat()
     except OSError:
         return None
-    return Look(found.st_size, found.st_mtime_ns) if path.is_file() else None
+    return Look(found.st_size, found.st_mtime_ns) if stat.S_ISREG(found.st_mode) else None
 
 
 def crc_of(path: Path) -> int | None:
@@ -71,7 +73,7 @@ def crc_of(path: Path) -> int | None:
     crc = 0
     try:
         with _opened(path) as file:
-            while chunk := file.read(_CHUNK):
+            for chunk in _chunks(file, None):
                 crc = isal_zlib.crc32(chunk, crc)
     except OSError:
         return None
@@ -89,24 +91,18 @@ def sha256_of(path: Path) -> str | None:
 
 def ends_of(path: Path) -> Ends | None:
     """What the file contains, by its own rows; None if it is not a CSV of bars."""
+    scan = _Scan()
     try:
         with _opened(path) as file:
+            # Another file is not read to its end.
             if file.read(len(CSV_HEADER)) != CSV_HEADER:
                 return None
-            crc, bars, end = isal_zlib.crc32(CSV_HEADER), 0, b""
-            first = _stamp(file.readline(_LONGEST_ROW))
-            file.seek(len(CSV_HEADER))
-            while chunk := file.read(_CHUNK):
-                crc = isal_zlib.crc32(chunk, crc)
-                bars += chunk.count(b"\n")
-                end = (end + chunk)[-2 * _LONGEST_ROW :]
+            scan.add(CSV_HEADER)
+            for chunk in _chunks(file, None):
+                scan.add(chunk)
     except OSError:
         return None
-    stamps = [_stamp(row) for row in end.splitlines(keepends=True)[-2:]]
-    last = next((stamp for stamp in reversed(stamps) if stamp is not None), None)
-    if first is None or last is None or last < first:
-        return None
-    return Ends(bars=bars, first=first, last=last, crc=crc, is_whole=stamps[-1] is not None)
+    return scan.ends()
 
 
 def extended(history: Path, csv: Path, target: Path, *, modified: float) -> Ends:
@@ -127,23 +123,18 @@ def extended(history: Path, csv: Path, target: Path, *, modified: float) -> Ends
         DiskUnusable: the disk is full, or cannot be written.
         TickerError: one of the two is not a CSV of bars any more.
     """
-    written = _Written()
+    scan = _Scan()
     with disk_errors(history, name=TickerError), _opened(history) as old, _opened(csv) as new:
         start = _stamp_after(new, len(CSV_HEADER))
         if start is None:
             raise TickerError(f"{csv} is not a CSV of bars")
         cut = _offset(old, start)
         with _new_file(target, modified) as out:
-            old.seek(0)
-            for chunk in _chunks(old, cut):
-                written.add(out, chunk)
-            new.seek(len(CSV_HEADER))
-            if not _is_at_end(old):
-                for row in _merged(_rows(old), _rows(new)):
-                    written.add(out, row)
-            for chunk in _chunks(new, None):
-                written.add(out, chunk)
-            if (found := written.ends()) is None:
+            for data in _joined(old, new, cut):
+                out.write(data)
+                scan.add(data)
+            found = scan.ends()
+            if found is None or not found.is_whole:
                 raise _unusable(history)
     return found
 
@@ -151,12 +142,10 @@ def extended(history: Path, csv: Path, target: Path, *, modified: float) -> Ends
 def holds(unit: Unit, csv: CsvFile) -> bool:
     """Whether the file at the CSV's path has the CSV's rows, and no others in the unit's range."""
     first, last = unit.bounds()
+    digest = hashlib.sha256(CSV_HEADER)
     try:
         with _opened(csv.path) as file:
-            begin, end = _offset(file, first), _offset(file, last + 1)
-            digest = hashlib.sha256(CSV_HEADER)
-            file.seek(begin)
-            for chunk in _chunks(file, max(0, end - begin)):
+            for chunk in _chunks(file, _to_rows(file, first, last)):
                 digest.update(chunk)
     except (OSError, TickerError):
         return False
@@ -174,19 +163,18 @@ def extract(history: Path, target: Path, *, first: int, last: int, modified: flo
         TickerError: a file of this name cannot be made.
     """
     with disk_errors(target, name=TickerError), _opened(history) as file:
-        begin, end = _offset(file, first), _offset(file, last + 1)
-        if begin >= end:
+        size = _to_rows(file, first, last)
+        if not size:
             return False
         with _new_file(target, modified) as new:
             new.write(CSV_HEADER)
-            file.seek(begin)
-            for chunk in _chunks(file, end - begin):
+            for chunk in _chunks(file, size):
                 new.write(chunk)
     return True
 
 
-class _Written:
-    """What was written so far; only its ends are kept."""
+class _Scan:
+    """What a file contains, as far as it has been read or written; only its ends are kept."""
 
     def __init__(self) -> None:
         self._crc = 0
@@ -194,29 +182,27 @@ class _Written:
         self._head = b""
         self._tail = b""
 
-    def add(self, file: BufferedWriter, data: bytes) -> None:
-        """Write some whole or broken rows."""
-        file.write(data)
+    def add(self, data: bytes) -> None:
+        """The next bytes: some whole or broken rows."""
         self._crc = isal_zlib.crc32(data, self._crc)
         self._lines += data.count(b"\n")
-        if len(self._head) < 2 * _LONGEST_ROW:
-            self._head += data[: 2 * _LONGEST_ROW]
-        self._tail = (
-            (self._tail + data)[-2 * _LONGEST_ROW :] if len(data) < 2 * _LONGEST_ROW else data[-2 * _LONGEST_ROW :]
-        )
+        self._head += data[: len(CSV_HEADER) + _LONGEST_ROW - len(self._head)]
+        self._tail = (self._tail + data)[-2 * _LONGEST_ROW :]
 
     def ends(self) -> Ends | None:
-        """What a file of it holds; None for no CSV of bars."""
-        rows, end = self._head.splitlines(keepends=True), self._tail.splitlines(keepends=True)
-        first, last = (_stamp(rows[1]), _stamp(end[-1])) if len(rows) > 1 else (None, None)
-        if rows[:1] != [CSV_HEADER] or first is None or last is None:
+        """What it contains; None for no CSV of bars."""
+        rows = self._head.splitlines(keepends=True)
+        first = _stamp(rows[1]) if rows[:1] == [CSV_HEADER] and len(rows) > 1 else None
+        stamps = [_stamp(row) for row in self._tail.splitlines(keepends=True)[-2:]]
+        last = next((stamp for stamp in reversed(stamps) if stamp is not None), None)
+        if first is None or last is None or last < first:
             return None
-        return Ends(bars=self._lines - 1, first=first, last=last, crc=self._crc)
+        return Ends(bars=self._lines - 1, first=first, last=last, crc=self._crc, is_whole=stamps[-1] is not None)
 
 
 def _opened(path: Path) -> BufferedReader:
     """A regular file to read: a pipe of this name would keep its reader waiting for ever."""
-    return open(open_regular(path, follow=True), "rb")  # noqa: PTH123 (it is open already)
+    return open(path, "rb", opener=partial(open_regular, follow=True))
 
 
 def _unusable(path: Path | str) -> TickerError:
@@ -240,6 +226,13 @@ def _new_file(path: Path, modified: float) -> Iterator[BufferedWriter]:
         raise
 
 
+def _to_rows(file: BufferedReader, first: int, last: int) -> int:
+    """Go to the rows of the bars from `first` to `last`, both included; returns how many bytes they are."""
+    begin, end = _offset(file, first), _offset(file, last + 1)
+    file.seek(begin)
+    return max(0, end - begin)
+
+
 def _offset(file: BufferedReader, stamp: int) -> int:
     """The place of the first row whose bar does not start before `stamp`; the file's end if there is none."""
     low, high = len(CSV_HEADER), file.seek(0, os.SEEK_END)
@@ -249,9 +242,7 @@ def _offset(file: BufferedReader, stamp: int) -> int:
         begin = _row_at(file, middle, low)
         found = _stamp_after(file, begin)
         if found is None:
-            raise TickerError(
-                f"{getattr(file, 'name', 'a file')} is not a CSV of bars; move it away, or --force replaces it"
-            )
+            raise _unusable(file.name)
         if found < stamp:
             low = file.tell()
         else:
@@ -297,10 +288,18 @@ def _chunks(file: BufferedReader, size: int | None) -> Iterator[bytes]:
 def _rows(file: BufferedReader) -> Iterator[tuple[int, bytes]]:
     while row := file.readline(_LONGEST_ROW):
         if (stamp := _stamp(row)) is None:
-            raise TickerError(
-                f"{getattr(file, 'name', 'a file')} is not a CSV of bars; move it away, or --force replaces it"
-            )
+            raise _unusable(file.name)
         yield stamp, row
+
+
+def _joined(old: BufferedReader, new: BufferedReader, cut: int) -> Iterator[bytes]:
+    """A file of both files' rows; those of `old` before `cut` precede all of `new`'s."""
+    old.seek(0)
+    yield from _chunks(old, cut)
+    new.seek(len(CSV_HEADER))
+    if not _is_at_end(old):
+        yield from _merged(_rows(old), _rows(new))
+    yield from _chunks(new, None)
 
 
 def _merged(old: Iterator[tuple[int, bytes]], new: Iterator[tuple[int, bytes]]) -> Iterator[bytes]:

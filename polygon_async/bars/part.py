@@ -82,7 +82,7 @@ def finish(part: Part, whole: Path, *, modified: float) -> str:
         TickerError: a file of this name cannot be made.
     """
     with disk_errors(whole, name=TickerError):
-        with open(open_regular(part.path, os.O_RDWR), "rb+") as file:  # noqa: PTH123 (it is open already)
+        with open(part.path, "rb+", opener=open_regular) as file:
             file.truncate(part.size)
             found = digests(file, part.size)
             if found is None or found.crc != part.crc:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from polygon_async.bars.columns import CSV_HEADER
@@ -89,7 +90,7 @@ def resumption(unit: Unit, directory: Path, progress: Progress) -> ResumePoint |
 
 def _digests(path: Path, size: int, *, longer: bool = False) -> Digests | None:
     """The digests of a file's first `size` bytes; None if its size differs, or it cannot be read."""
-    with contextlib.suppress(OSError), open(open_regular(path, follow=True), "rb") as file:  # noqa: PTH123 (it is open already)
+    with contextlib.suppress(OSError), open(path, "rb", opener=partial(open_regular, follow=True)) as file:
         found = digests(file, size)
         return found if longer or not file.read(1) else None
     return None

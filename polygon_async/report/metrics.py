@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import time
+from functools import partial
 from typing import TYPE_CHECKING
 
 from polygon_async.errors import ConfigError, one_line
@@ -162,7 +163,7 @@ def _last_success(path: Path) -> float | None:
     from prometheus_client.parser import text_string_to_metric_families
 
     with contextlib.suppress(OSError, ValueError):
-        with open(open_regular(path, follow=True), encoding="utf-8") as file:  # noqa: PTH123 (it is open already)
+        with open(path, encoding="utf-8", opener=partial(open_regular, follow=True)) as file:
             text = file.read()
         for family in text_string_to_metric_families(text):
             for sample in family.samples:

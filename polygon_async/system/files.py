@@ -79,7 +79,7 @@ def _is_done(act: Callable[[], None]) -> bool:
     return True
 
 
-def open_regular(path: Path, flags: int = os.O_RDONLY, *, follow: bool = False) -> int:
+def open_regular(path: str | Path, flags: int = os.O_RDONLY, *, follow: bool = False) -> int:
     """Open a regular file, and nothing else: a pipe would keep its reader or writer waiting for ever.
 
     Args:

@@ -116,6 +116,18 @@ def test_a_history_that_is_none_is_left_as_it_is(tmp_path: Path) -> None:
         assert sorted(path.name for path in tmp_path.iterdir()) == ["A_historical.csv", "unit.csv"]
 
 
+def test_a_row_in_the_middle_that_is_none_names_the_file(tmp_path: Path) -> None:
+    history, unit = tmp_path / "A_historical.csv", tmp_path / "unit.csv"
+    rows = csv(list(range(100))).splitlines(keepends=True)
+    rows[50] = b"not a row\n"
+    history.write_bytes(b"".join(rows))
+    unit.write_bytes(csv([10]))
+    with pytest.raises(TickerError) as caught:
+        extended(history, unit, tmp_path / "new.csv", modified=MODIFIED)
+    assert str(caught.value) == f"{history} is not a CSV of bars; move it away, or replace it with --force"
+    assert not (tmp_path / "new.csv").exists()
+
+
 def test_a_look_tells_a_file_from_none(tmp_path: Path) -> None:
     path = tmp_path / "A_historical.csv"
     assert look(path) is None
