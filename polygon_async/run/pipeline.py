@@ -83,7 +83,10 @@ async def download(
     async with contextlib.AsyncExitStack() as stack:
         run = await _opened(settings, tickers, redact=redact, stop=stop, stack=stack)
         # What would lose bars is refused like any other wrong range: before the run is announced.
-        todo = await unless(stop, _what_is_left(run))
+        left = what_is_left(
+            tickers, run.settings, recorder=run.recorder, upload=run.deliver is not None, offload=run.offload
+        )
+        todo = await unless(stop, left)
         _tell(run.settings, run.recorder.run, len(tickers))
         for watcher in watchers:
             await stack.enter_async_context(watcher.watch(run.counters, run.client.pace, len(tickers)))
@@ -174,17 +177,6 @@ async def _opened(
         offload=offload,
         recorder=recorder,
         deliver=deliver,
-    )
-
-
-async def _what_is_left(run: _Run) -> Todo:
-    upload = run.deliver is not None
-    return await what_is_left(
-        run.tickers,
-        run.settings,
-        recorder=run.recorder,
-        upload=upload,
-        offload=run.offload,
     )
 
 

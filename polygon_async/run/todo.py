@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import shutil
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING
@@ -117,13 +117,12 @@ def _placed(
     """
     placed, refused = [], []
     for unit, record in left:
+        local = Local(Act.LEAVE)
         if joins:
             history = find_history(unit.ticker, settings.output_dir, histories.get(unit.ticker.symbol, ()))
             local = judge(unit, history, source=settings.source, keep=keep, force=settings.force)
-        else:
-            history, local = None, Local(Act.LEAVE)
         if local.act is Act.REFUSE and record is not None and record.csv is not None and holds(unit, record.csv):
-            local = Local(Act.LEAVE, history)
+            local = replace(local, act=Act.LEAVE)
         if local.act is Act.REFUSE:
             refused.append((unit, local))
         placed.append(Pending(unit, record, local))

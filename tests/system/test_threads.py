@@ -33,17 +33,23 @@ async def test_a_cancelled_wait_ends_with_the_work(times: int) -> None:
         assert ended.is_set()
 
 
-async def test_what_has_not_begun_is_never_done() -> None:
+async def busy(offload: Threads) -> tuple[asyncio.Task[None], threading.Event]:
+    """What occupies the only thread until the event is set."""
     begun, may_end = threading.Event(), threading.Event()
-    done: list[int] = []
 
     def work() -> None:
         begun.set()
         may_end.wait(10)
 
+    task = asyncio.create_task(offload(work))
+    await asyncio.to_thread(begun.wait, 10)
+    return task, may_end
+
+
+async def test_what_has_not_begun_is_never_done() -> None:
+    done: list[int] = []
     async with Threads(1) as offload:
-        first = asyncio.create_task(offload(work))
-        await asyncio.to_thread(begun.wait, 10)
+        first, may_end = await busy(offload)
         second = asyncio.create_task(offload(done.append, 1))
         await asyncio.sleep(0)
         second.cancel()
@@ -55,16 +61,9 @@ async def test_what_has_not_begun_is_never_done() -> None:
 
 
 async def test_what_cleans_up_is_done_even_where_its_turn_had_not_come() -> None:
-    begun, may_end = threading.Event(), threading.Event()
     done: list[int] = []
-
-    def work() -> None:
-        begun.set()
-        may_end.wait(10)
-
     async with Threads(1) as offload:
-        first = asyncio.create_task(offload(work))
-        await asyncio.to_thread(begun.wait, 10)
+        first, may_end = await busy(offload)
         second = asyncio.create_task(offload.surely(lambda: done.append(1)))
         await asyncio.sleep(0)
         second.cancel()

@@ -64,14 +64,13 @@ class Gate:
     async def run(self, attempt: Callable[[], Awaitable[_T]], *, request: str, subject: str) -> _T:
         """The result of `attempt`, which is called again while it raises Retryable and patience lasts.
 
-        Each call waits until a request may be sent, and pays a token.
+        Each call waits until a request may be sent, and pays a token. An answer that cannot belong to the request
+        (`Untrue`) is requested a few times more, too.
 
         Args:
             attempt: Sends the request and reads the answer.
             request: The name of the request in errors, without the key.
             subject: What the request is about: failures of several requests about one ticker count as one.
-
-        An answer that cannot belong to the request (`Untrue`) is requested a few times more, too.
 
         Raises:
             OutOfPatience: it still failed when patience was used up.
@@ -92,7 +91,8 @@ class Gate:
         try:
             result = await retried()
         except Retryable as error:
-            if (untrue := error.__cause__) is None or not isinstance(untrue, Untrue):
+            untrue = error.__cause__
+            if not isinstance(untrue, Untrue):
                 raise OutOfPatience(f"{error} ({trial.patience})", request=request) from error
             untrue.request = request
             raise untrue from None
