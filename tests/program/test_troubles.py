@@ -76,7 +76,7 @@ def played(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Playe
         # The growing pauses of 429s without a word, and how many of them are excused, would take minutes.
         patch.setattr(limiter, "_LONGEST_UNTOLD_PAUSE", 0.01)
         patch.setattr(patience, "_REFUSALS_IN_A_ROW", 1)
-        for name, flags in {"others": {}, "429": {}, "stall": {"stall_timeout": "0.7"}}.items():
+        for name, flags in {"others": {}, "429": {}, "stall": {"stall_timeout": "2.5"}}.items():
             cases = [case for case in CASES if group(case) == name]
             runs[name] = play(cases, tmp_path_factory.mktemp("troubles"), **flags)
         yield runs
