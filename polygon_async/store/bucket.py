@@ -190,6 +190,7 @@ class Bucket:
             metadata=head["Metadata"],
             tags=None,
             sha256=head.get("ChecksumSHA256"),
+            tag_count=head.get("TagCount"),
             etag=head["ETag"].strip('"'),
         )
 

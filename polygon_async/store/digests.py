@@ -1,16 +1,21 @@
-"""A file's digests: sent to a store with the content, and compared to prove that the store has it."""
+"""A file's digests: sent to a store with the content, and compared to prove that the store has it.
+
+A small file may be given as its bytes.
+"""
 
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import io
 import os
-from typing import TYPE_CHECKING, Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO, Literal
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
-    from pathlib import Path
+    from contextlib import AbstractContextManager
 
     from _typeshed import WriteableBuffer
 
@@ -31,8 +36,9 @@ async def is_verified() -> None:
 class FileDigests:
     """The digests of a file, as a whole and of its parts.
 
-    Each is computed in a thread when first needed, and only once: MD5 costs more than everything else
-    that is done to a compressed file, and only some stores need it.
+    Each is computed when first needed, and only once: MD5 costs more than everything else that is done to a
+    compressed file, and only some stores need it. Files are read in a thread; the few bytes of a small one, already
+    in memory, are hashed sooner than a thread could begin.
 
     `part_size` is None for a file that is sent in one piece. `verified` returns when the file has been
     found good, else raises: before that, it must not become visible in the store.
@@ -40,7 +46,7 @@ class FileDigests:
 
     def __init__(
         self,
-        path: Path,
+        source: Path | bytes,
         *,
         size: int,
         part_size: int | None,
@@ -50,7 +56,7 @@ class FileDigests:
         self._offload = offload
         self.verified = verified
         self._known: dict[tuple[Algorithm, int | None], list[bytes]] = {}
-        self.path = path
+        self._source = source
         self.size = size
         self.part_size = part_size
 
@@ -64,9 +70,17 @@ class FileDigests:
 
     async def open_part(self, index: int) -> FileSlice:
         """One part, counted from 0, to be read as it is sent; the caller closes it."""
-        assert self.part_size is not None  # noqa: S101 (for the type checker; only files in parts are asked)
+        # For the type checker: only files in parts are asked.
+        assert self.part_size is not None and isinstance(self._source, Path)  # noqa: PT018, S101
         start = index * self.part_size
-        return await self._offload(FileSlice, self.path, start, min(self.part_size, self.size - start))
+        return await self._offload(FileSlice, self._source, start, min(self.part_size, self.size - start))
+
+    async def open(self) -> AbstractContextManager[BinaryIO | bytes]:
+        """The whole content, or the file to be read as it is sent."""
+        if isinstance(self._source, bytes):
+            # Not as a file: botocore would first ask whether a body may come, and wait for the answer.
+            return contextlib.nullcontext(self._source)
+        return await self._offload(self._source.open, "rb")
 
     async def told_by(self, stored: StoredObject) -> str | None:
         """What proves that the store has exactly this content: `checksum` or `etag`; None if neither does."""
@@ -88,7 +102,10 @@ class FileDigests:
 
     async def _digests(self, algorithm: Algorithm, part_size: int | None) -> list[bytes]:
         if (found := self._known.get((algorithm, part_size))) is None:
-            found = await self._offload(_digests_of, self.path, algorithm, part_size)
+            if isinstance(self._source, bytes):
+                found = [hashlib.new(algorithm, self._source, usedforsecurity=False).digest()]
+            else:
+                found = await self._offload(_digests_of, self._source, algorithm, part_size)
             self._known[algorithm, part_size] = found
         return found
 

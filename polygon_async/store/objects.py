@@ -32,5 +32,7 @@ class StoredObject:
     """None if they were not requested."""
     sha256: str | None
     """Base64, followed by `-N` if it is a digest of N parts' digests; None if the store has none."""
+    tag_count: int | None = None
+    """How many tags it has; None if the store does not say."""
     etag: str
     """Usually the MD5 in hex, or with `-N` that of N parts' MD5s; some stores use something else."""

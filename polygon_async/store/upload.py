@@ -67,26 +67,26 @@ class Uploader:
         self.bucket = bucket
         self._offload = offload
         self._part_sizes = part_sizes
-        self._writer = Writer(bucket, offload=offload)
+        self._writer = Writer(bucket)
         self._refused: list[str] = []
         """The codes of what the store refused before it took anything."""
 
     async def store(
         self,
-        path: Path,
+        source: Path | bytes,
         description: ObjectDescription,
         *,
         replace: bool,
         deadline: float,
         verified: Callable[[], Awaitable[object]] = is_verified,
     ) -> Receipt:
-        """Store the file `path` under the description's key, with tags and metadata, and read it back.
+        """Store a file under the description's key, with tags and metadata, and read it back.
 
         An existing object counts if it has the same content. A large file is sent in parts; however this
         ends, no such upload stays open, as long as the store can be reached.
 
         Args:
-            path: The file; it must not change meanwhile.
+            source: The file, which must not change meanwhile, or the content of a small one.
             description: Key, tags and metadata.
             replace: Overwrite an existing object.
             deadline: Seconds that everything may take, including botocore's retries.
@@ -100,7 +100,7 @@ class Uploader:
         """
         try:
             async with asyncio.timeout(deadline):
-                receipt = await self._store(path, description, replace=replace, verified=verified)
+                receipt = await self._store(source, description, replace=replace, verified=verified)
         except TimeoutError as error:
             where = self.bucket.where(description.key)
             raise UploadFailed(f"{where} was not confirmed within {deadline:.0f} s") from error
@@ -125,13 +125,21 @@ class Uploader:
             raise StorageUnusable(f"{error}; the first {_ENOUGH} uploads were all refused like this") from error
 
     async def _store(
-        self, path: Path, description: ObjectDescription, *, replace: bool, verified: Callable[[], Awaitable[object]]
+        self,
+        source: Path | bytes,
+        description: ObjectDescription,
+        *,
+        replace: bool,
+        verified: Callable[[], Awaitable[object]],
     ) -> Receipt:
         bucket, where = self.bucket, self.bucket.where(description.key)
-        with bucket.errors(f"reading {path.name}"):
-            size = (await self._offload(path.stat)).st_size
-        part_size = self._part_sizes.of(size)
-        content = FileDigests(path, size=size, part_size=part_size, offload=self._offload, verified=verified)
+        if isinstance(source, bytes):
+            size, part_size = len(source), None
+        else:
+            with bucket.errors(f"reading {source.name}"):
+                size = (await self._offload(source.stat)).st_size
+            part_size = self._part_sizes.of(size)
+        content = FileDigests(source, size=size, part_size=part_size, offload=self._offload, verified=verified)
         if replace:
             with bucket.errors(f"inspecting {where}"):
                 stored = await bucket.look(description.key)
@@ -140,12 +148,16 @@ class Uploader:
         with bucket.errors(f"writing {where}"):
             written = await self._writer.write(content, description, replace=replace)
         proof = None if written else await self._reconcile(content, description)
-        existed = proof is not None
+        existed, counted = proof is not None, None
         if proof is None:
             with bucket.errors(f"reading back {where}"):
-                proof = await self._prove(await bucket.head(description.key), content, description)
-        with bucket.errors(f"reading back the tags of {where}"):
-            await self._confirm_tags(description)
+                stored = await bucket.head(description.key)
+                proof = await self._prove(stored, content, description)
+            counted = stored and stored.tag_count
+        # Tags that were sent with this content and are all there are those that were sent.
+        if counted != len(description.tags):
+            with bucket.errors(f"reading back the tags of {where}"):
+                await self._confirm_tags(description)
         return Receipt(
             bucket=bucket.name,
             key=description.key,

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from polygon_async.store.bucket import Bucket
     from polygon_async.store.digests import Algorithm, FileDigests
     from polygon_async.store.objects import ObjectDescription
-    from polygon_async.system.threads import Threads
 
 __all__ = ["Writer"]
 
@@ -34,10 +33,9 @@ class _Taken(Exception):
 class Writer:
     """Writes under free keys only, whether or not the store can ensure that itself."""
 
-    def __init__(self, bucket: Bucket, *, offload: Threads) -> None:
+    def __init__(self, bucket: Bucket) -> None:
         self._bucket = bucket
         self._client = bucket.client
-        self._offload = offload
         self._slots = asyncio.Semaphore(PARTS_IN_FLIGHT)
         self._conditional = True
         self._has_said = False
@@ -93,7 +91,7 @@ class Writer:
         field = {"md5": "ContentMD5", "sha256": "ChecksumSHA256"}[self._algorithm]
         checksum: dict[str, Any] = {field: in_base64(await content.digest(self._algorithm))}
         await content.verified()
-        with await self._offload(content.path.open, "rb") as body:
+        with await content.open() as body:
             await self._client.put_object(Body=body, **self._request(description), **checksum, **only_once)
 
     async def _put_parts(

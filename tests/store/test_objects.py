@@ -161,6 +161,30 @@ async def test_tags_that_a_store_loses_or_changes_are_put_again(
     assert {tag["Key"]: tag["Value"] for tag in answer["TagSet"]} == DESCRIPTION.tags
 
 
+@pytest.mark.parametrize(("count", "asked_for"), [("8", 0), ("7", 1), (None, 1)])
+async def test_tags_that_the_store_has_counted_are_not_asked_for(
+    bucket: Bucket, file: Path, store: EmbeddedS3, count: str | None, asked_for: int
+) -> None:
+    questions = []
+
+    def rule(asked: Arrived, forward: Callable[[], Answered]) -> Answered:
+        answer = forward()
+        if asked.method == "HEAD":
+            answer.headers.pop("x-amz-tagging-count", None)
+            answer.headers.update({} if count is None else {"x-amz-tagging-count": count})
+        if asked.method == "GET" and "tagging" in asked.path:
+            questions.append(asked.path)
+        return answer
+
+    described = dataclasses.replace(DESCRIPTION, tags={f"name{number}": f"{number}" for number in range(8)})
+    async with behind(rule, bucket, store) as counting:
+        await counting.store(file, described, replace=False, deadline=SECONDS)
+        assert len(questions) == asked_for
+        # Who wrote what was there already is not known: its tags are read.
+        assert (await counting.store(file, described, replace=False, deadline=SECONDS)).existed
+    assert len(questions) == asked_for + 1
+
+
 async def test_tags_that_a_store_does_not_keep_are_a_failure(bucket: Bucket, file: Path, store: EmbeddedS3) -> None:
     def rule(asked: Arrived, forward: Callable[[], Answered]) -> Answered:
         answer = forward()
