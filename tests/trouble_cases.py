@@ -67,6 +67,8 @@ class Way:
     asked_again: bool = False
     whole: bool = True
     """False where the CSV holds what came before the trouble."""
+    leaps: bool = False
+    """Whether the CSV lacks the bars of the trouble's page."""
 
 
 UNHARMED = Way(OutcomeState.SAVED)
@@ -74,6 +76,7 @@ HEALED = Way(OutcomeState.SAVED, asked_again=True)
 GIVEN_UP = Way(OutcomeState.FAILED, asked_again=True)
 FAILED = Way(OutcomeState.FAILED)
 EMPTY = Way(OutcomeState.NO_DATA, asked_again=True)
+LEAPT = Way(OutcomeState.SAVED, asked_again=True, leaps=True)
 BELIEVED = Way(OutcomeState.SAVED, asked_again=True, whole=False)
 
 
@@ -99,6 +102,10 @@ class Line:
 def middle(bars: list[Bar], **values: Any) -> list[Bar]:
     at = len(bars) // 2
     return [*bars[:at], replace(bars[at], **values), *bars[at + 1 :]]
+
+
+def no_bars(_bars: list[Bar]) -> list[Bar]:
+    return []
 
 
 def huge(bars: list[Bar]) -> list[Bar]:
@@ -195,6 +202,7 @@ LINES = [
     benign("wrong_type"),
     benign("bom"),
     Line("empty_next", once=HEALED, ever=HEALED),
+    Line("hollow", once=HEALED, ever=LEAPT),
     benign("next_skip=30"),
     benign("extra_rows"),
     benign("overlap"),
@@ -247,7 +255,7 @@ class Case:
         before, after = (self.page - 1) * SIZE, self.page * SIZE
         if not self.way.whole:
             return csv_of(bars[:before])
-        change = self.line.changed or list
+        change = no_bars if self.way.leaps else self.line.changed or list
         return csv_of([*bars[:before], *change(bars[before:after]), *bars[after:]])
 
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from polygon_async.model.units import CsvFile, Unit
 
-__all__ = ["Ends", "Look", "crc_of", "ends_of", "extended", "extract", "holds", "look", "sha256_of"]
+__all__ = ["Ends", "Look", "bars_in", "crc_of", "ends_of", "extended", "extract", "holds", "look", "sha256_of"]
 
 _CHUNK = 2**20
 _LONGEST_ROW = 10_000
@@ -150,6 +150,17 @@ def holds(unit: Unit, csv: CsvFile) -> bool:
     except (OSError, TickerError):
         return False
     return digest.hexdigest() == csv.sha256
+
+
+def bars_in(unit: Unit, path: Path) -> int:
+    """How many bars of the unit's range a CSV has.
+
+    Raises:
+        TickerError: it is not a CSV of bars.
+    """
+    first, last = unit.bounds()
+    with disk_errors(path), _opened(path) as file:
+        return sum(chunk.count(b"\n") for chunk in _chunks(file, _to_rows(file, first, last)))
 
 
 def extract(history: Path, target: Path, *, first: int, last: int, modified: float) -> bool:

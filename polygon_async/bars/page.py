@@ -63,6 +63,8 @@ class Start:
     """Where the bars before that moment end."""
     part: Part | None = None
     """How far the unit's part file has got; None if there is no file."""
+    is_promised: bool = False
+    """Whether a next_url said that there are bars from that moment on."""
 
 
 BEGINNING = Start()
@@ -101,7 +103,8 @@ class Page:
     """How far the part file has got, if the rows are already in it and no longer here."""
     resume_at: int | None = None
     """The first moment (ms UTC) after this page that has not been requested; None at the range's end."""
-
+    is_promised: bool = False
+    """Whether this page's next_url said that there are bars from `resume_at` on."""
     odd: Mapping[str, int] = field(default_factory=dict)
     """How many bars have values that no bar can have, by what is odd about them; they are in the rows as they are."""
 

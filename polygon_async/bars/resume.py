@@ -76,7 +76,7 @@ def resumption(unit: Unit, directory: Path, progress: Progress) -> ResumePoint |
     if found is not None and found.crc == progress.crc:
         begun = Part(path=part, size=progress.size, crc=progress.crc)
         border = border_after(progress.last, _end(begun))
-        start = Start(moment=progress.resume_at, border=border, part=begun)
+        start = Start(moment=progress.resume_at, border=border, part=begun, is_promised=progress.is_promised)
         return ResumePoint(progress=progress, start=start)
     if found is not None or progress.resume_at is not None:
         return None

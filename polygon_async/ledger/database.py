@@ -115,10 +115,12 @@ WHERE state = 'fetched' GROUP BY ticker HAVING max(ended);
 """
 # What the file under a ticker's name holds, or is about to hold: one row for the file that is there and one for the
 # file that takes its name next; the present one is told by size and date (ns), or by its CRC-32 or digest.
-_STEPS = (_RUNS_UNITS_UPLOADS, _LISTINGS, _COVERAGE_AND_REPORTS, _UNITS_IN_ORDER, _HISTORIES)
+_REMARKS = "ALTER TABLE unit ADD COLUMN remarks TEXT"
+# What is odd or in doubt about a part, and whether its last next_url promised more bars (JSON); NULL is nothing.
+_STEPS = (_RUNS_UNITS_UPLOADS, _LISTINGS, _COVERAGE_AND_REPORTS, _UNITS_IN_ORDER, _HISTORIES, _REMARKS)
 """What makes each version of the tables out of the one before, from an empty file on; a step is never changed."""
-_READABLE = 3
-"""From this version on reading misses nothing: later steps only make it faster, so that no copy is needed."""
+_READABLE = 6
+"""From this version on, who only reads needs nothing that a later step adds, so that no copy is needed."""
 
 
 @contextmanager

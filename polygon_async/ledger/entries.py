@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from polygon_async.model.states import FetchState
     from polygon_async.model.units import CsvFile, Progress, Receipt
 
-__all__ = ["Held", "LocalHistory", "Run", "RunRequest", "UnitRecord"]
+__all__ = ["Held", "Life", "LocalHistory", "Run", "RunRequest", "UnitRecord"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,10 +56,24 @@ class Held:
     csv: CsvFile
     receipt: Receipt | None
     """None if no object was wanted."""
+    asked: date
+    """The first day of all that was requested."""
     born: date
     """The day of the oldest bar."""
     days: int
     """The days that have bars (see `days`), of about as many days before `until` as were asked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Life:
+    """What is known of a ticker's life, from all that was fetched of it."""
+
+    asked: date
+    """The first day that was requested."""
+    first: int
+    """Start of its first bar, ms UTC."""
+    last: int
+    """Start of its last bar, ms UTC."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -39,6 +39,7 @@ from polygon_async.ledger.rows import (
     held_in,
     history_columns,
     history_in,
+    life_in,
     progress_columns,
     receipt_columns,
     record_in,
@@ -54,7 +55,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from polygon_async.ledger.entries import Held, LocalHistory, RunRequest, UnitRecord
+    from polygon_async.ledger.entries import Held, Life, LocalHistory, RunRequest, UnitRecord
     from polygon_async.ledger.events import Event
     from polygon_async.model.sessions import Coverage
     from polygon_async.model.units import Unit
@@ -157,7 +158,10 @@ class Ledger:
             " AND (:destination IS NULL OR (upload.state = :uploaded AND upload.sha256 = unit.sha256))"
         )
         until = "max(min(unit.last_day, date(unit.day, '-1 day')))"
-        oldest = self._rows(f"SELECT unit.ticker, min(unit.first) AS first{units} GROUP BY unit.ticker", values)
+        oldest = self._rows(
+            f"SELECT unit.ticker, min(unit.first_day) AS asked, min(unit.first) AS first{units} GROUP BY unit.ticker",
+            values,
+        )
         days: defaultdict[str, int] = defaultdict(int)
         recent = self._rows(
             f"WITH last AS (SELECT unit.ticker AS name, {until} AS until{units} GROUP BY unit.ticker)"
@@ -173,23 +177,26 @@ class Ledger:
         held: dict[str, Held] = {}
         with said_of(self._path):
             born = {row["ticker"]: moment_day(row["first"], AssetType.of(row["ticker"])) for row in oldest}
+            asked = {row["ticker"]: date.fromisoformat(row["asked"]) for row in oldest}
             for row in recent:
                 days[row["ticker"]] |= days_in(row)
             for row in newest:
                 ticker = row["ticker"]
-                found = held_in(row, self._path.parent, born=born[ticker], days=days[ticker])
+                found = held_in(row, self._path.parent, asked=asked[ticker], born=born[ticker], days=days[ticker])
                 if found is not None:
                     held[ticker] = found
         return held
 
-    def lives(self, *, source: str, adjusted: bool) -> dict[str, tuple[int, int]]:
-        """The starts of the first and the last bar that were fetched of each ticker, ms UTC."""
+    def lives(self, *, source: str, adjusted: bool) -> dict[str, Life]:
+        """What is known of each ticker's life, from all that was fetched of it."""
         rows = self._rows(
-            "SELECT ticker, min(first) AS first, max(last) AS last FROM unit WHERE source = :source"
-            " AND timeframe = :timeframe AND adjusted = :adjusted AND state = :fetched GROUP BY ticker",
+            "SELECT ticker, min(first_day) AS asked, min(first) AS first, max(last) AS last FROM unit"
+            " WHERE source = :source AND timeframe = :timeframe AND adjusted = :adjusted AND state = :fetched"
+            " GROUP BY ticker",
             {"source": source, "timeframe": TIMEFRAME, "adjusted": adjusted, "fetched": FetchState.FETCHED},
         )
-        return {row["ticker"]: (row["first"], row["last"]) for row in rows}
+        with said_of(self._path):
+            return {row["ticker"]: life_in(row) for row in rows}
 
     def histories(self) -> dict[str, list[LocalHistory]]:
         """What files under the tickers' names are known to hold, by symbol."""

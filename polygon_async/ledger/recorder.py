@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from datetime import datetime
     from pathlib import Path
 
-    from polygon_async.ledger.entries import Held, LocalHistory, Run, RunRequest, UnitRecord
+    from polygon_async.ledger.entries import Held, Life, LocalHistory, Run, RunRequest, UnitRecord
     from polygon_async.ledger.events import Event
     from polygon_async.ledger.ledger import Ledger
     from polygon_async.model.sessions import Coverage
@@ -91,7 +91,7 @@ class Recorder:
         ask = partial(self._ledger.held, source=self._source, destination=destination, adjusted=adjusted, back=back)
         return await self._thread(ask)
 
-    async def lives(self, *, adjusted: bool) -> dict[str, tuple[int, int]]:
+    async def lives(self, *, adjusted: bool) -> dict[str, Life]:
         """The starts of the first and the last bar that were fetched of each ticker (ms UTC), by symbol."""
         return await self._thread(partial(self._ledger.lives, source=self._source, adjusted=adjusted))
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING
 
-from polygon_async.ledger.entries import Held, LocalHistory, UnitRecord
+from polygon_async.ledger.entries import Held, Life, LocalHistory, UnitRecord
 from polygon_async.model.days import days_between, from_text, to_text
 from polygon_async.model.layout import TIMEFRAME, csv_name
 from polygon_async.model.states import FetchState, UploadState
@@ -27,16 +28,19 @@ __all__ = [
     "held_in",
     "history_columns",
     "history_in",
+    "life_in",
     "progress_columns",
     "receipt_columns",
     "record_in",
     "unit_identity",
 ]
 
-FETCHED_COLUMNS = ("size", "crc", "bars", "first", "last", "doubles", "resume_at", "days", "sha256")
+FETCHED_COLUMNS = ("size", "crc", "bars", "first", "last", "doubles", "resume_at", "days", "sha256", "remarks")
 """Columns of `unit`: what has been fetched."""
 RECEIPT_COLUMNS = ("bucket", "key", "size", "checksum", "confirmed_by")
 """Columns of `upload`: what was read back."""
+_REMARKS = ("is_promised", "odd", "notes")
+"""Fields of a Progress that the column `remarks` has (JSON)."""
 SAME_UNIT = (
     "source = :source AND ticker = :ticker AND timeframe = :timeframe"
     " AND first_day = :from_day AND last_day = :to_day AND adjusted = :as_adjusted"
@@ -44,8 +48,9 @@ SAME_UNIT = (
 """The row of `unit_identity`."""
 RECORD_COLUMNS = (
     "unit.ticker, unit.state, unit.run, unit.day, unit.size, unit.crc, unit.bars, unit.first, unit.last, unit.doubles,"
-    " unit.resume_at, unit.sha256, unit.days, upload.state AS upload_state, upload.sha256 AS upload_sha256,"
-    " upload.collected, upload.bucket, upload.key, upload.size AS object_size, upload.checksum, upload.confirmed_by"
+    " unit.resume_at, unit.sha256, unit.days, unit.remarks, upload.state AS upload_state,"
+    " upload.sha256 AS upload_sha256, upload.collected, upload.bucket, upload.key, upload.size AS object_size,"
+    " upload.checksum, upload.confirmed_by"
 )
 """What `record_in` needs of a unit and its upload."""
 
@@ -73,7 +78,15 @@ def progress_columns(progress: Progress) -> dict[str, object]:
         "doubles": progress.duplicates,
         "resume_at": progress.resume_at,
         "days": to_text(progress.days),
+        "remarks": _remarks(progress),
     }
+
+
+def _remarks(progress: Progress) -> str | None:
+    """What few parts have: what is in doubt or odd about them, and what their last next_url promised."""
+    found = {name: getattr(progress, name) for name in _REMARKS}
+    found = {name: value for name, value in found.items() if value}
+    return json.dumps(found, default=dict) if found else None
 
 
 def csv_columns(csv: CsvFile) -> dict[str, object]:
@@ -111,7 +124,7 @@ def record_in(row: sqlite3.Row, directory: Path) -> UnitRecord:
     )
 
 
-def held_in(row: sqlite3.Row, directory: Path, *, born: date, days: int) -> Held | None:
+def held_in(row: sqlite3.Row, directory: Path, *, asked: date, born: date, days: int) -> Held | None:
     """What such a row, with the range's days and `until`, says is held of a ticker; None without a complete CSV."""
     record = record_in(row, directory)
     if record.csv is None:
@@ -123,9 +136,15 @@ def held_in(row: sqlite3.Row, directory: Path, *, born: date, days: int) -> Held
         until=until,
         csv=record.csv,
         receipt=record.receipt,
+        asked=asked,
         born=born,
         days=days,
     )
+
+
+def life_in(row: sqlite3.Row) -> Life:
+    """What the units of one ticker, grouped in a row, say of its life."""
+    return Life(date.fromisoformat(row["asked"]), row["first"], row["last"])
 
 
 def days_in(row: sqlite3.Row) -> int:
@@ -136,7 +155,11 @@ def days_in(row: sqlite3.Row) -> int:
 
 
 def _progress(row: sqlite3.Row) -> Progress:
+    remarks = json.loads(row["remarks"] or "{}")
+    if "notes" in remarks:
+        remarks["notes"] = tuple(remarks["notes"])
     return Progress(
+        **{name: remarks[name] for name in _REMARKS if name in remarks},
         size=row["size"],
         crc=row["crc"],
         bars=row["bars"],

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from dataclasses import dataclass, field
 from datetime import date, timedelta
+from functools import lru_cache
 from typing import Any
 
 from polygon_async.model.days import (
@@ -21,7 +23,7 @@ from polygon_async.model.days import (
 from polygon_async.model.exchange_calendar import trading_days
 from polygon_async.model.tickers import AssetType
 
-__all__ = ["Coverage", "Sessions", "coverage", "sessions"]
+__all__ = ["Coverage", "Sessions", "coverage", "days_back", "expected_from", "sessions"]
 
 _SATURDAY = 5
 _DAY = timedelta(days=1)
@@ -98,6 +100,25 @@ def sessions(market: AssetType, first: date, last: date) -> Sessions:
     return Sessions(*trading_days(first, last))
 
 
+def days_back(look_back: int) -> int:
+    """A number of days that has at least `look_back` sessions, whatever the holidays."""
+    return 2 * look_back + 14
+
+
+@lru_cache(maxsize=1000)
+def expected_from(market: AssetType, asked: date, born: date, *, look_back: int) -> date:
+    """The day from which on bars of a ticker are expected, where its listing is not known.
+
+    That is the day of its first bar; but the first day that was requested if at most `look_back` sessions lie between
+    them: the API may only be late with those.
+    """
+    if asked < born and (born - asked).days <= days_back(look_back):
+        with contextlib.suppress(ValueError):  # the calendar does not reach there
+            if sessions(market, asked, born - _DAY).days.bit_count() <= look_back:
+                return asked
+    return born
+
+
 def coverage(
     expected: Sessions,
     days: int,
@@ -111,7 +132,7 @@ def coverage(
     Args:
         expected: The range's sessions.
         days: Those with bars.
-        listed: The ticker's first day, where it is known.
+        listed: The ticker's first day, where it is known or presumed.
         delisted: The day on which it was no longer traded, where it is known.
         held: The days of the first and the last bar that are known of it, in this range or another.
     """

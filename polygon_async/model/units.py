@@ -10,6 +10,7 @@ from zoneinfo import ZoneInfo
 from polygon_async.model.tickers import AssetType, Ticker
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from polygon_async.model.states import OutcomeState
@@ -115,6 +116,12 @@ class Progress:
     """The first moment (ms UTC) not requested yet; None at the range's end."""
     days: int | None = field(default=None, repr=False)
     """The days that have bars so far (see `days`); None where that is not known."""
+    is_promised: bool = False
+    """Whether a next_url said that there are bars from `resume_at` on."""
+    odd: Mapping[str, int] = field(default_factory=dict)
+    """How many bars so far have values that no bar can have, by what is odd about them."""
+    notes: tuple[str, ...] = ()
+    """What is in doubt about the bars so far."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -67,7 +67,8 @@ class RestSource:
         # A unit that resumes may have spent before what cutting may cost.
         walk = _Walk(unit, source=self, priority=priority, spare=1.0 if start.moment is None else 0.0)
         request = first_request(unit) if start.moment is None else later_request(unit, start.moment)
-        async with contextlib.aclosing(walk.pages(Step(unit, request, start.border, start.part))) as chain:
+        step = Step(unit, request, start.border, start.part, is_promised=start.is_promised)
+        async with contextlib.aclosing(walk.pages(step)) as chain:
             async for page in chain:
                 yield page
 
@@ -96,6 +97,8 @@ class _Walk:
         self._client = source.client
         self._priority = priority
         self._spare = spare
+        self._lacking: int | None = None
+        """From when on (ms UTC) a next_url promised bars that have not come."""
 
     async def pages(self, first: Step) -> AsyncGenerator[Page]:
         """One page after another, until there is room for more at once."""
@@ -104,8 +107,9 @@ class _Walk:
         while step is not None:
             page = await self._page(step)
             following = self._next(step, page)
+            self._weigh(step, page, is_last=following is None)
             if page.bars:
-                yield page if following is None else replace(page, resume_at=next_minute(following))
+                yield page if following is None else replace(page, resume_at=next_minute(following), is_promised=True)
             if slots is not None and following is not None and page.bars and self._is_divisible(slots):
                 span = following.request.start - (page.first or 0)
                 cut = self._source.cutter(page.bars, span, spare=self._spare)
@@ -126,7 +130,7 @@ class _Walk:
         page, that is requested when its turn comes.
         """
         begin, last = next_minute(step), self._unit.bounds()[1]
-        border = step.border
+        border, promised = step.border, begin if step.is_promised else None
         flights: deque[tuple[Step, asyncio.Task[Page]]] = deque()
         arrived: Page | None = None
         with slots.windows() as count:
@@ -143,17 +147,26 @@ class _Walk:
                         yield arrived
                     step, task = flights.popleft()
                     arrived = await task
+                    promised = None if arrived.bars else promised
                     following = self._next(step, arrived)
+                    self._weigh(step, arrived, is_last=following is None)
                     resume_at = step.unit.bounds()[1] + 1 if following is None else next_minute(following)
-                    arrived = replace(arrived, resume_at=resume_at if resume_at <= last else None)
+                    arrived = replace(
+                        arrived,
+                        resume_at=resume_at if resume_at <= last else None,
+                        is_promised=following is not None,
+                    )
                     until = step.unit.bounds()[1] + 1 if following is None else following.request.start
                     cut.learn(arrived.bars, until - step.request.start)
                     if following is not None and arrived.bars and not flights and begin > last:
                         # No other window is in flight: the rest may be cut again.
                         begin, border = next_minute(following), following.border
+                        promised = begin
                     elif following is not None:
                         flights.appendleft(self._fly(following))
                     count(len(flights))
+                if promised is not None:
+                    self._tell_of_nothing(promised)
                 if arrived is not None and arrived.bars:
                     yield arrived
             finally:
@@ -171,16 +184,28 @@ class _Walk:
     async def _page(self, step: Step) -> Page:
         """The step's page; one without bars was requested twice."""
         page = await self._answer(step)
-        if page.is_empty:
-            page = await self._answer(step)
-        if page.is_empty and step.is_promised and page.next_url is None:
-            self._tell_of_nothing(step)
-        return page
+        return await self._answer(step) if page.is_empty else page
 
-    def _tell_of_nothing(self, step: Step) -> None:
-        """Name the bars that a next_url promised and that never came."""
-        symbol, moment = self._unit.ticker.symbol, spell_moment(step.request.start)
-        note = f"a next_url promised bars from {moment} on, and two requests found none"
+    def _weigh(self, step: Step, page: Page, *, is_last: bool) -> None:
+        """Compare a page, in the order of the bars, with what the next_url before it promised."""
+        if page.is_empty:
+            if step.is_promised and self._lacking is None:
+                self._lacking = step.request.start
+            if not is_last:
+                return
+        lacking, self._lacking = self._lacking, None
+        if lacking is None:
+            return
+        if page.is_empty:
+            self._tell_of_nothing(lacking)
+        elif page.first is not None and page.first - lacking >= MINUTE_MS:
+            self._tell_of_nothing(lacking, until=page.first)
+
+    def _tell_of_nothing(self, promised: int, until: int | None = None) -> None:
+        """Name the bars that a next_url promised from a moment on, and that have not come before others, or at all."""
+        symbol, moment = self._unit.ticker.symbol, spell_moment(promised)
+        before = "" if until is None else f" before {spell_moment(until)}"
+        note = f"a next_url promised bars from {moment} on, and two requests found none{before}"
         log.warning("%s: %s", symbol, note, extra={"event": "promise", "facts": {"ticker": symbol}})
         self._source.counters.notes[symbol].append(note)
 
@@ -190,8 +215,6 @@ class _Walk:
             read = partial(place_page, unit=step.unit, border=step.border, part=step.part)
         page = await self._client.get(step.request, read=read, priority=self._priority)
         self._source.counters.pages += 1
-        if page.odd:
-            self._source.counters.odd[self._unit.ticker.symbol].update(page.odd)
         self._source.counters.duplicates += page.duplicates
         return page
 

@@ -9,8 +9,9 @@ from datetime import date, timedelta
 from typing import TYPE_CHECKING
 
 from polygon_async.errors import one_line
+from polygon_async.ledger.entries import Life
 from polygon_async.model.days import moment_day, plausible_day
-from polygon_async.model.sessions import coverage, sessions
+from polygon_async.model.sessions import coverage, expected_from, sessions
 from polygon_async.model.tickers import AssetType
 from polygon_async.model.units import today
 
@@ -47,19 +48,20 @@ def prepare(tickers: Iterable[Ticker]) -> None:
 
 
 async def cover(
-    outcomes: Sequence[Outcome], lives: Mapping[str, tuple[int, int]], *, offload: Threads
+    outcomes: Sequence[Outcome], lives: Mapping[str, Life], *, look_back: int, offload: Threads
 ) -> list[Covered]:
     """The coverage of every outcome whose days are known.
 
     Args:
         outcomes: How the units ended.
-        lives: The starts of the first and the last bar that are known of each ticker (ms UTC), by its symbol.
+        lives: What is known of each ticker's life, by its symbol.
+        look_back: So many sessions before a ticker's first bar may be late ones.
         offload: Where it is worked out.
     """
     known: dict[tuple[AssetType, date, date], Sessions] = {}
     covered: list[Covered] = []
     try:
-        await offload.each(lambda outcome: covered.extend(_covered(outcome, lives, known)), outcomes)
+        await offload.each(lambda outcome: covered.extend(_covered(outcome, lives, look_back, known)), outcomes)
     except ValueError as error:
         # The library's calendars cover a limited time.
         log.warning("the trading sessions of this range are unknown (%s); gaps are not checked", one_line(error))
@@ -69,7 +71,8 @@ async def cover(
 
 def _covered(
     outcome: Outcome,
-    lives: Mapping[str, tuple[int, int]],
+    lives: Mapping[str, Life],
+    look_back: int,
     known: dict[tuple[AssetType, date, date], Sessions],
 ) -> list[Covered]:
     """The outcome's coverage, if its days are known; `known` caches which sessions a range has."""
@@ -82,7 +85,9 @@ def _covered(
     if asked not in known:
         known[asked] = sessions(*asked)
     listed, delisted = (plausible_day(unit.ticker.own(column)) for column in ("list_date", "delist_date"))
-    first, last = lives.get(unit.ticker.symbol, (csv.first, csv.last))
-    held = moment_day(first, market), moment_day(last, market)
+    life = lives.get(unit.ticker.symbol, Life(unit.start, csv.first, csv.last))
+    held = moment_day(life.first, market), moment_day(life.last, market)
+    if listed is None:
+        listed = expected_from(market, life.asked, held[0], look_back=look_back)
     found = coverage(known[asked], csv.days, listed=listed, delisted=delisted, held=held)
     return [Covered(outcome, known[asked], found)]

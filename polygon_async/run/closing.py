@@ -46,6 +46,7 @@ async def look_over(
     todo: Sequence[Unit],
     *,
     adjusted: bool,
+    look_back: int,
     lookups: int,
     densities: Awaitable[Mapping[str, float]],
     recorder: Recorder,
@@ -59,12 +60,14 @@ async def look_over(
         outcomes: The run's.
         todo: What the run had to do, which a plan would have estimated.
         adjusted: Whether its prices are.
+        look_back: So many sessions before a ticker's first bar may be late ones.
         lookups: Requests that the tags of these may have cost.
         densities: How dense the ledger knew their bars to be.
         recorder: Writes it into the ledger.
         offload: Threads.
     """
-    covered = await cover(outcomes, await recorder.lives(adjusted=adjusted), offload=offload)
+    lives = await recorder.lives(adjusted=adjusted)
+    covered = await cover(outcomes, lives, look_back=look_back, offload=offload)
     coverage = await coverage_report(covered, offload=offload)
     await recorder.covered([(each.outcome.unit, each.found) for each in covered])
     expected = await expect(todo, await densities, lookups=lookups, offload=offload)

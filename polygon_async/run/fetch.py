@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections import Counter
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
@@ -14,7 +15,7 @@ from polygon_async.model.layout import part_name, unit_csv_name
 from polygon_async.model.units import CsvFile, Progress
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Iterable
     from pathlib import Path
 
     from polygon_async.bars.page import Page, Source
@@ -72,14 +73,19 @@ class CsvFetcher:
         start = Start(part=begun) if resumed is None else resumed.start
         part = start.part or begun
         progress = None if resumed is None else resumed.progress
+        if progress is not None:
+            self.counters.odd[symbol].update(progress.odd)
+            self.counters.notes[symbol].extend(progress.notes)
         try:
             if progress is None or progress.resume_at is not None:
                 async with contextlib.aclosing(self.source.pages(unit, start, priority=priority)) as pages:
                     async for page in pages:
                         before, placed = part.size, page.part
                         part = await self.offload(append_rows, part, page.rows) if placed is None else placed
-                        progress = _after(progress, page, part)
+                        progress = _after(progress, page, part, self.counters.notes.get(symbol, ()))
                         await note(progress)
+                        if page.odd:
+                            self.counters.odd[symbol].update(page.odd)
                         self.counters.bars += page.bars
                         self.counters.csv_bytes += part.size - before
                         self.counters.in_flight[symbol] = f"{progress.bars:,} bars"
@@ -102,8 +108,8 @@ class CsvFetcher:
         )
 
 
-def _after(progress: Progress | None, page: Page, part: Part) -> Progress:
-    """How far a part has got with one more page."""
+def _after(progress: Progress | None, page: Page, part: Part, notes: Iterable[str]) -> Progress:
+    """How far a part has got with one more page; `notes` tell what is in doubt by now."""
     return Progress(
         size=part.size,
         crc=part.crc,
@@ -112,5 +118,8 @@ def _after(progress: Progress | None, page: Page, part: Part) -> Progress:
         last=page.border.last or 0,
         duplicates=page.duplicates + (progress.duplicates if progress else 0),
         resume_at=page.resume_at,
+        is_promised=page.is_promised,
+        odd=Counter(progress.odd if progress else {}) + Counter(page.odd),
+        notes=tuple(notes),
         days=page.days if progress is None else None if progress.days is None else page.days | progress.days,
     )

@@ -258,6 +258,7 @@ async def _summed_up(run: _Run, done: _Done, densities: Awaitable[Mapping[str, f
             done.outcomes,
             units,
             adjusted=settings.adjusted,
+            look_back=settings.look_back,
             lookups=lookups,
             densities=densities,
             recorder=run.recorder,

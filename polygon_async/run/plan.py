@@ -15,6 +15,7 @@ from polygon_async.ledger.ledger import open_ledger
 from polygon_async.model.counters import Counters
 from polygon_async.model.layout import LEDGER
 from polygon_async.model.rate import spell_rate
+from polygon_async.model.sessions import days_back
 from polygon_async.model.units import today
 from polygon_async.polygon.bar_pages import read_page
 from polygon_async.polygon.bar_requests import first_request
@@ -23,7 +24,7 @@ from polygon_async.polygon.session import open_polygon
 from polygon_async.report.estimate import Density, Span, estimate
 from polygon_async.report.words import counted, duration, size
 from polygon_async.run.tags import most_lookups
-from polygon_async.run.todo import by_start, counts, days_back, ended_before, units_of
+from polygon_async.run.todo import by_start, counts, ended_before, units_of
 from polygon_async.system.threads import Threads
 
 if TYPE_CHECKING:

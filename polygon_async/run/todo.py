@@ -16,7 +16,7 @@ from polygon_async.bars.resume import remove_csv
 from polygon_async.errors import ConfigError
 from polygon_async.model.days import ends_of, plausible_day, since, up_to
 from polygon_async.model.layout import lzo_name, unit_csv_name
-from polygon_async.model.sessions import sessions
+from polygon_async.model.sessions import days_back, expected_from, sessions
 from polygon_async.model.states import FetchState, OutcomeState
 from polygon_async.model.units import Outcome, Unit
 from polygon_async.run.local import Act, Local, find_history, judge, refusal
@@ -179,16 +179,11 @@ def units_of(
     return units, done
 
 
-def days_back(look_back: int) -> int:
-    """A number of days that has at least `look_back` sessions, whatever the holidays."""
-    return 2 * look_back + 14
-
-
 class _Windows:
     """The last sessions up to a day, worked out once for all tickers that ask."""
 
     def __init__(self, look_back: int) -> None:
-        self._look_back = look_back
+        self.look_back = look_back
         self._known: dict[tuple[AssetType, date], int] = {}
 
     def until(self, market: AssetType, day: date) -> int:
@@ -197,8 +192,8 @@ class _Windows:
             found = 0
             # Where the calendar does not reach, nobody knows what is owed.
             with contextlib.suppress(ValueError):
-                found = sessions(market, day - timedelta(days=days_back(self._look_back)), day).days
-            while found.bit_count() > self._look_back:
+                found = sessions(market, day - timedelta(days=days_back(self.look_back)), day).days
+            while found.bit_count() > self.look_back:
                 found &= found - 1
             self._known[market, day] = found
         return self._known[market, day]
@@ -211,7 +206,8 @@ def _first_owed(ticker: Ticker, held: Held, windows: _Windows) -> date:
     last sessions up to what is held; so each is asked for at least twice.
     """
     listed, delisted = (plausible_day(ticker.own(column)) for column in ("list_date", "delist_date"))
-    owed = since(windows.until(ticker.market, held.until), min(filter(None, (held.born, listed))))
+    first = expected_from(ticker.market, held.asked, held.born, look_back=windows.look_back)
+    owed = since(windows.until(ticker.market, held.until), first if listed is None else min(held.born, listed))
     if delisted is not None:
         owed = up_to(owed, delisted - timedelta(days=1))
     missing = ends_of(owed & ~held.days)

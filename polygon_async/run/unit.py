@@ -11,13 +11,14 @@ from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING
 
-from polygon_async.bars.history import extended, holds
+from polygon_async.bars.history import bars_in, extended, holds
 from polygon_async.bars.part import remove
 from polygon_async.bars.resume import recover_csv, resumption
 from polygon_async.errors import TickerError
 from polygon_async.ledger.entries import LocalHistory
 from polygon_async.ledger.events import Begun, Empty, Fetched, Progressed, Resumed, Uploaded, Uploading
 from polygon_async.model.counters import ASKING
+from polygon_async.model.days import iso_dates_of
 from polygon_async.model.layout import csv_name, part_name, unit_csv_name
 from polygon_async.model.states import OutcomeState
 from polygon_async.model.units import NEW_YORK, CsvFile, Outcome, today
@@ -195,13 +196,20 @@ class UnitSteps:
             TickerError: it would be.
         """
         before = local.history
-        if self.force or before is None or csv.bars >= before.bars:
+        if self.force or before is None:
             return
-        stored = await self.recorder.stored_days(unit)
-        if before.days is not None and not before.days & ~stored:
+        same = replace(unit, start=before.first_day, end=before.last_day)
+        bars = await self.offload(bars_in, same, csv.path)
+        lost = 0 if before.days is None or csv.days is None else before.days & ~csv.days
+        if bars >= before.bars and not lost:
             return
+        # Where the days that have their bars still are fewer bars, it is not known which.
+        endangered = before.days if bars < before.bars else lost
+        if endangered is not None and not endangered & ~await self.recorder.stored_days(unit):
+            return
+        days = "" if bars < before.bars else f", and none of {', '.join(iso_dates_of(lost)[:3])}"
         raise TickerError(
-            f"the API has {csv.bars:,} bars of {unit.start} to {unit.end}, and {self._whole(unit)} holds"
+            f"the API has {bars:,} bars of {same.start} to {same.end}{days}, and {self._whole(unit)} holds"
             f" {before.bars:,} that are in no store; move it away, or replace it with --force"
         )
 

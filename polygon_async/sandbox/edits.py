@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from polygon_async.sandbox.pages import Page, Pages
 from polygon_async.sandbox.profile import MINUTE_MS, day_start_ms
 from polygon_async.sandbox.query import Query, range_path
+from polygon_async.sandbox.trouble import late_days
 
 STRANGER = "OTHER"
 
@@ -40,10 +41,12 @@ def _impossible(page: Page, _scene: Scene) -> Page:
 
 
 def _late(page: Page, scene: Scene) -> Page:
-    """The page without the bars of a day that has not arrived yet."""
-    day = dt.date.fromisoformat(scene.argument)
-    first, after = (day_start_ms(scene.query.ticker, at) for at in (day, day + dt.timedelta(days=1)))
-    return page.holding([row for row in page.split() if not first <= int(_get(row, "t")) < after])
+    """The page without the bars of days that have not arrived yet."""
+    rows = page.split()
+    for day in late_days(scene.argument):
+        first, after = (day_start_ms(scene.query.ticker, at) for at in (day, day + dt.timedelta(days=1)))
+        rows = [row for row in rows if not first <= int(_get(row, "t")) < after]
+    return page.holding(rows)
 
 
 def _set(row: bytes, field: str, text: str | None) -> bytes:
@@ -90,6 +93,10 @@ def _before(scene: Scene, count: int) -> list[bytes]:
 
 def _empty(page: Page, _scene: Scene) -> Page:
     return replace(page, rows=b"", count=0, next_url=None)
+
+
+def _hollow(page: Page, _scene: Scene) -> Page:
+    return replace(page, rows=b"", count=0)
 
 
 def _empty_next(page: Page, scene: Scene) -> Page:
@@ -210,6 +217,7 @@ EDITS: dict[str, Edit] = {
     "empty": _empty,
     "null_results": lambda page, scene: replace(_empty(page, scene), null=True),
     "empty_next": _empty_next,
+    "hollow": _hollow,
     "status_word": lambda page, scene: replace(page, status=scene.argument),
     "delayed": lambda page, _: replace(page, status="DELAYED"),
     "next_same": _next_same,

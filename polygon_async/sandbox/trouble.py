@@ -62,6 +62,11 @@ def _retry_after(text: str) -> str:
     return text and str(_count(text))
 
 
+def late_days(text: str) -> list[dt.date]:
+    """The days of a line about late bars."""
+    return [dt.date.fromisoformat(day) for day in text.split(",")]
+
+
 KINDS = (
     Kind("status", "this HTTP status, with the body that usually comes with it", "CODE", check=_status),
     Kind("rate429", "429 of the API, with Retry-After in seconds if given", "SECONDS", "", _retry_after),
@@ -103,6 +108,7 @@ KINDS = (
     Kind("empty", "the empty answer of 2022, whatever data there is"),
     Kind("null_results", "the empty answer of 2020 (results: null), whatever data there is"),
     Kind("empty_next", "a page without rows whose next_url loses no bar (benign)"),
+    Kind("hollow", "a page without its rows, whose next_url goes on behind them"),
     Kind("status_word", "this word as the body's status", "WORD"),
     Kind("delayed", "status DELAYED (benign)"),
     Kind("next_same", "next_url repeats the request"),
@@ -134,7 +140,7 @@ KINDS = (
     Kind("huge", "two bars have volumes of 1.23456789012345e+22 and 100000000000000000000 (benign)"),
     Kind("vwap_outside", "one bar's vw lies above its high, as in old data (benign)"),
     Kind("impossible", "one bar has a high below its low and a negative volume (benign)"),
-    Kind("late", "the bars of this day are not there yet", "DATE", check=dt.date.fromisoformat),
+    Kind("late", "the bars of these days are not there yet", "DATE,...", check=late_days),
     Kind("key_echo", "400 whose text holds the client's key"),
     Kind("key_echo_500", "500 whose text holds the client's key"),
 )

@@ -155,7 +155,8 @@ def test_a_ledger_of_the_version_before_is_read_as_it_is_and_then_brought_up_to_
     newest = version()
     assert newest == (newest[0], True)
     with sqlite3.connect(directory / LEDGER) as connection:
-        connection.executescript("DROP INDEX unit_in_order; DROP TABLE history; PRAGMA user_version = 3")
+        later = "DROP INDEX unit_in_order; DROP TABLE history; ALTER TABLE unit DROP COLUMN remarks;"
+        connection.executescript(f"{later} PRAGMA user_version = 3")
     connection.close()
     with open_overview(directory) as overview:
         assert [row.ticker for row in overview.rows()] == sorted(HISTORIES)

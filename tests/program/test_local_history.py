@@ -187,6 +187,24 @@ def test_the_only_copy_is_never_replaced_by_fewer_bars(program: Program, sandbox
     assert path.read_text() == truth(box, MONDAY, FRIDAY)
 
 
+def test_the_only_copy_does_not_lose_a_day_to_a_wider_range(program: Program, sandbox: Callable[..., Sandbox]) -> None:
+    """There are more bars, but one day that was there is late this time."""
+    box, path = sandbox(), program.directory / "output" / NAME
+    assert program(*QQ, "--no-upload", *days(TUESDAY, THURSDAY), box=box).code == 0
+    before = path.read_text()
+    box.set_troubles([f"QQ * late={WEDNESDAY}"])
+    wider = days(MONDAY - dt.timedelta(days=10), FRIDAY)
+    ended = program(*QQ, "--no-upload", *wider, box=box)
+    assert ended.code == 1, ended.err
+    bars = [len(box.market.days("QQ", day, day)) for day in (TUESDAY, WEDNESDAY, THURSDAY)]
+    told = f"the API has {bars[0] + bars[2]:,} bars of {TUESDAY} to {THURSDAY}, and output/{NAME} holds {sum(bars):,}"
+    assert f"{told} that are in no store" in ended.err
+    assert path.read_text() == before
+    box.set_troubles([])
+    assert program(*QQ, "--no-upload", *wider, box=box).code == 0
+    assert path.read_text() == truth(box, MONDAY - dt.timedelta(days=10), FRIDAY)
+
+
 def test_without_keeping_csvs_a_history_is_left_alone(program: Program, sandbox: Callable[..., Sandbox]) -> None:
     box, path = sandbox(), program.directory / "output" / NAME
     assert program(*QQ, *days(MONDAY, WEDNESDAY), box=box).code == 0
@@ -212,5 +230,6 @@ def test_a_ledger_without_histories_knows_the_file_that_it_wrote(
 def take_histories_away(directory: Path) -> None:
     """Bring a ledger back to the version of the tables that knew no histories."""
     with open_ledger(directory) as ledger:
-        version = ledger._connection.execute("PRAGMA user_version").fetchone()[0]
-        ledger._connection.executescript(f"DROP TABLE history; PRAGMA user_version = {version - 1};")
+        ledger._connection.executescript(
+            "DROP TABLE history; ALTER TABLE unit DROP COLUMN remarks; PRAGMA user_version = 4;"
+        )

@@ -13,10 +13,12 @@ from hypothesis import strategies as st
 from trouble_cases import download
 
 from polygon_async.api import fetch_bars
+from polygon_async.model.days import dates_of
 from polygon_async.sandbox import Market, Sandbox
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from conftest import Program
 
@@ -26,6 +28,35 @@ SIZE = 300
 PASSING = ("empty", "null_results", "empty_next", "other_ticker", "backwards", "exceeded_200", "next_skip=200")
 """What the API may do once to a page; with a page size of 300 the range has about ten."""
 QQ = ("--tickers", "QQ", "--no-upload", "--rate", "unlimited", "--from", f"{FIRST}", "--to", f"{LAST}")
+
+
+SESSIONS = [dt.date(2026, 3, day) for day in (2, 3, 4, 5, 6, 9)]
+NEVER = len(SESSIONS) + 1
+
+
+@settings(deadline=None, max_examples=8)
+@given(st.lists(st.sampled_from([0, 0, 1, 2, 3, NEVER]), min_size=len(SESSIONS), max_size=len(SESSIONS)))
+def test_a_session_that_comes_nights_late_arrives_or_is_named(
+    tmp_path_factory: pytest.TempPathFactory, lateness: list[int]
+) -> None:
+    """A night's run for each session, each of which has its bars so many nights late."""
+    path, market = tmp_path_factory.mktemp("nights") / "QQ_historical.csv", Market()
+    with pytest.MonkeyPatch.context() as patch, Sandbox() as box:
+        patch.setenv("NO_PROXY", "127.0.0.1")
+        for night, session in enumerate(SESSIONS):
+            asked = SESSIONS[: night + 1]
+            late = [day for day, by in zip(asked, lateness, strict=False) if asked.index(day) + by > night]
+            box.set_troubles([f"QQ * late={','.join(map(str, late))}"] if late else [])
+            # What nothing is held of would begin two years ago.
+            flags = {"from": "last" if path.exists() else str(FIRST), "to": str(session)}
+            summary = asyncio.run(download(box, ["QQ"], path.parent, side_by_side=False, **flags))
+            arrived = [day for day in asked if day not in late]
+            bars = [bar for day in arrived for bar in market.days("QQ", day, day)]
+            assert (path.read_text() if path.exists() else csv_of([])) == csv_of(bars)
+            # What is not there is named, as soon as there is a later bar: before that, it may have been delisted.
+            named = [day for found in summary.coverages.values() for day in dates_of(found.missing)]
+            if session in arrived:
+                assert named == late
 
 
 @settings(deadline=None, max_examples=15)
@@ -61,6 +92,33 @@ def test_bars_that_a_next_url_promised_and_nobody_has_are_named(
     assert "and two requests found none" in (program.directory / "output" / "report.html").read_text()
 
 
+@pytest.mark.parametrize("side_by_side", [False, True])
+async def test_a_rest_that_is_promised_and_stays_empty_is_named(
+    side_by_side: bool, sandbox: Callable[..., Sandbox], tmp_path: Path
+) -> None:
+    """The first page holds Monday's bars, and its next_url goes on within Tuesday."""
+    late = ",".join(str(FIRST + dt.timedelta(days=days)) for days in range(1, 5))
+    monday = Market().days("QQ", FIRST, FIRST)
+    box = sandbox(f"QQ * late={late}", page_size=len(monday) + 30)
+    summary = await download(
+        box, ["QQ"], tmp_path, side_by_side=side_by_side, **{"from": str(FIRST), "to": str(LAST), "concurrency": "8"}
+    )
+    assert (tmp_path / "QQ_historical.csv").read_text() == csv_of(monday)
+    notes = summary.counters.notes["QQ"]
+    assert notes[0].startswith(f"a next_url promised bars from {FIRST + dt.timedelta(days=1)} ")
+    assert "UTC on, and two requests found none" in notes[0]
+
+
+async def test_bars_that_an_empty_page_leaps_over_are_named(sandbox: Callable[..., Sandbox], tmp_path: Path) -> None:
+    box = sandbox("QQ 2 hollow", page_size=SIZE)
+    summary = await download(box, ["QQ"], tmp_path, **{"from": str(FIRST), "to": str(LAST)}, side_by_side=False)
+    whole = csv_of(box.market.days("QQ", FIRST, LAST)).splitlines()
+    rows = (tmp_path / "QQ_historical.csv").read_text().splitlines()
+    assert rows == whole[: SIZE + 1] + whole[2 * SIZE + 1 :]
+    [note] = summary.counters.notes["QQ"]
+    assert " UTC on, and two requests found none before 2026-03-0" in note
+
+
 async def test_a_single_call_asks_again_too(sandbox: Callable[..., Sandbox], monkeypatch: pytest.MonkeyPatch) -> None:
     box = sandbox("QQ 2 null_results 1x", "QQ 4 empty 1x", page_size=SIZE)
     for name, value in box.environment.items():
@@ -92,6 +150,22 @@ def test_a_part_that_goes_on_with_an_empty_answer_asks_again(program: Program, s
     assert "resum" in ended.err
     truth = csv_of(box.market.days("QQ", FIRST, LAST, adjusted=False))
     assert (program.directory / "output" / "QQ_historical.csv").read_text() == truth
+
+
+def test_what_is_in_doubt_or_odd_is_still_told_after_a_kill(program: Program, sandbox: Callable[..., Sandbox]) -> None:
+    box = sandbox("QQ 1 impossible", "QQ 2 hollow", "QQ 3 stall 1x", page_size=SIZE)
+    flags = (*QQ, "--concurrency", "1", "--no-adjusted")
+    with program.running(*flags, box=box) as process:
+        while not any(request.page == 3 for request in box.requests):
+            assert process.poll() is None
+        process.kill()
+    # And what the last page before the kill promised does not come.
+    box.set_troubles(["QQ * null_results"])
+    ended = program(*flags, "--json", box=box)
+    assert ended.code == 0, ended.err
+    [odd] = ended.summary["odd"]
+    assert odd == {"ticker": "QQ", "bars": {"high below low": 1, "negative price or volume": 1}}
+    assert "two requests found none" in ended.summary["in_doubt"][0]["note"]
 
 
 def test_impossible_values_are_kept_and_told_once(program: Program, sandbox: Callable[..., Sandbox]) -> None:

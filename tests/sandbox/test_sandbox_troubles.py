@@ -220,6 +220,13 @@ async def no_bar_can_be_so(browser: Browser) -> None:
     assert float(first.v or "") < 0
 
 
+async def is_leapt_over(browser: Browser) -> None:
+    replies = await browser.walk(PATH)
+    assert "results" not in replies[1].page
+    truth = browser.box.market.days(TICKER, DAY, DAY)
+    assert rows(replies) == truth[:SIZE] + truth[2 * SIZE :]
+
+
 async def a_day_is_not_there(browser: Browser) -> None:
     first, second = (await browser.walk(bars_path(first=DAY, last=DAY + dt.timedelta(days=1)), most=2))[:2]
     assert (first.stamps, first.page["resultsCount"]) == ([], "0")
@@ -303,6 +310,7 @@ TROUBLES: list[tuple[str, Check]] = [
     ("MSFT 1 empty", is_empty_without_next),
     ("MSFT 1 null_results", is_null),
     ("MSFT 2 empty_next", is_empty_and_goes_on),
+    ("MSFT 2 hollow", is_leapt_over),
     ("MSFT 1 status_word=PENDING", says(status="PENDING")),
     ("MSFT 1 delayed", says(status="DELAYED")),
     ("MSFT 2 next_same", repeats_itself),
