@@ -13,7 +13,7 @@ import os
 import stat
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from isal import isal_zlib
 
@@ -22,13 +22,25 @@ from polygon_async.errors import TickerError
 from polygon_async.system.files import date_file, disk_errors, open_regular, sync_file
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from io import BufferedReader, BufferedWriter
     from pathlib import Path
 
     from polygon_async.model.units import CsvFile, Unit
 
-__all__ = ["Ends", "Look", "bars_in", "crc_of", "ends_of", "extended", "extract", "holds", "look", "sha256_of"]
+__all__ = [
+    "Ends",
+    "Known",
+    "Look",
+    "bars_in",
+    "crc_of",
+    "ends_of",
+    "extended",
+    "extract",
+    "holds",
+    "look",
+    "recognised",
+]
 
 _CHUNK = 2**20
 _LONGEST_ROW = 10_000
@@ -42,6 +54,29 @@ class Look:
     size: int
     modified: int
     """ns since 1970."""
+
+
+class Known(Protocol):
+    """What a file is recognised by."""
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+
+    @property
+    def modified(self) -> int | None:
+        """Its date, ns since 1970; None if it was not recorded."""
+
+    @property
+    def crc(self) -> int | None:
+        """CRC-32 of the whole file; None if `sha256` is known."""
+
+    @property
+    def sha256(self) -> str | None:
+        """Hex digest of the whole file; None if `crc` is known."""
+
+
+_Known = TypeVar("_Known", bound=Known)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,16 +94,39 @@ class Ends:
     """False if its end is not a row of bars: somebody has cut it off."""
 
 
-def look(path: Path) -> Look | None:
+def look(path: Path | str) -> Look | None:
     """The file's size and date; None if there is no file of this name."""
     try:
-        found = path.stat()
+        found = os.stat(path)  # noqa: PTH116 (many files are looked at, and paths are slow to make)
     except OSError:
         return None
     return Look(found.st_size, found.st_mtime_ns) if stat.S_ISREG(found.st_mode) else None
 
 
-def crc_of(path: Path) -> int | None:
+def recognised(path: Path | str, seen: Look, known: Iterable[_Known], *, read: bool = False) -> _Known | None:
+    """Which of the known contents a file has; None for another one, or if it cannot be read.
+
+    Args:
+        path: The file.
+        seen: How it looks.
+        known: The contents that are known.
+        read: Read it even if its size and date are known.
+    """
+    alike = [one for one in known if one.size == seen.size]
+    if not read:
+        for one in alike:
+            if one.modified == seen.modified:
+                return one
+    return next((one for one in alike if _has_content(path, one)), None)
+
+
+def _has_content(path: Path | str, known: Known) -> bool:
+    if known.crc is not None:
+        return crc_of(path) == known.crc
+    return known.sha256 is not None and sha256_of(path) == known.sha256
+
+
+def crc_of(path: Path | str) -> int | None:
     """CRC-32 of a whole file; None if it cannot be read."""
     crc = 0
     try:
@@ -80,7 +138,7 @@ def crc_of(path: Path) -> int | None:
     return crc
 
 
-def sha256_of(path: Path) -> str | None:
+def sha256_of(path: Path | str) -> str | None:
     """Hex digest of a whole file; None if it cannot be read."""
     try:
         with _opened(path) as file:
@@ -211,7 +269,7 @@ class _Scan:
         return Ends(bars=self._lines - 1, first=first, last=last, crc=self._crc, is_whole=stamps[-1] is not None)
 
 
-def _opened(path: Path) -> BufferedReader:
+def _opened(path: Path | str) -> BufferedReader:
     """A regular file to read: a pipe of this name would keep its reader waiting for ever."""
     return open(path, "rb", opener=partial(open_regular, follow=True))
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from polygon_async.bars.history import crc_of, ends_of, look, sha256_of
+from polygon_async.bars.history import ends_of, holds, look, recognised
 from polygon_async.ledger.entries import LocalHistory
 from polygon_async.model.days import moment_day
 from polygon_async.model.layout import csv_name
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from polygon_async.model.tickers import Ticker
-    from polygon_async.model.units import Unit
+    from polygon_async.model.units import CsvFile, Unit
 
-__all__ = ["Act", "Local", "find_history", "judge", "refusal"]
+__all__ = ["Act", "Local", "find_history", "is_there", "judge", "refusal"]
 
 _MOST_NAMED = 3
 _LONGEST_BREAK = timedelta(days=30)
@@ -107,13 +107,8 @@ def find_history(ticker: Ticker, directory: Path, known: Sequence[LocalHistory])
     seen = look(path)
     if seen is None:
         return None
-    alike = [history for history in known if history.size == seen.size]
-    for history in alike:
-        if history.modified == seen.modified:
-            return history
-    for history in alike:
-        if _has_content(path, history):
-            return history
+    if (history := recognised(path, seen, known)) is not None:
+        return history
     found = ends_of(path)
     if found is None:
         return None
@@ -131,6 +126,24 @@ def find_history(ticker: Ticker, directory: Path, known: Sequence[LocalHistory])
         days=None,
         is_whole=found.is_whole,
     )
+
+
+def is_there(unit: Unit, csv: CsvFile, known: Sequence[LocalHistory], *, source: str) -> bool:
+    """Whether the unit's bars are in the file under the ticker's name; a file that the ledger knows is not read.
+
+    Args:
+        unit: What was fetched.
+        csv: Its bars, where they are to be.
+        known: What the ledger knows of files of this name.
+        source: Where the bars come from.
+    """
+    seen = look(csv.path)
+    if seen is None:
+        return False
+    history = recognised(csv.path, seen, known)
+    if history is not None and not _is_other(unit, history, source):
+        return history.first_day <= unit.start and unit.end <= history.last_day
+    return holds(unit, csv)
 
 
 def _continues(unit: Unit, history: LocalHistory) -> bool:
@@ -151,11 +164,3 @@ def _continues(unit: Unit, history: LocalHistory) -> bool:
 def _is_other(unit: Unit, history: LocalHistory, source: str) -> bool:
     """Whether the history's bars may have other prices or another source."""
     return history.adjusted is not unit.adjusted or history.source != source
-
-
-def _has_content(path: Path, history: LocalHistory) -> bool:
-    if history.crc is not None:
-        return crc_of(path) == history.crc
-    if history.sha256 is None:
-        return False
-    return sha256_of(path) == history.sha256

@@ -24,7 +24,7 @@ from polygon_async.polygon.session import open_polygon
 from polygon_async.report.estimate import Density, Span, estimate
 from polygon_async.report.words import counted, duration, size
 from polygon_async.run.tags import most_lookups
-from polygon_async.run.todo import by_start, counts, ended_before, units_of
+from polygon_async.run.todo import by_start, counts, ended_before, there_by, units_of
 from polygon_async.system.threads import Threads
 
 if TYPE_CHECKING:
@@ -183,7 +183,7 @@ async def make_plan(settings: Settings, tickers: Sequence[Ticker], *, offline: b
 def _known(settings: Settings, tickers: Sequence[Ticker]) -> tuple[list[Unit], int, dict[str, Density]]:
     """What is to be fetched, how many tickers are done, and the densities that the ledger knows."""
     if not (settings.output_dir / LEDGER).is_file():
-        units, _ = units_of(tickers, settings, {})
+        units, _ = units_of(tickers, settings, {}, there_by({}, settings, upload=settings.upload))
         return units, 0, {}
     with open_ledger(settings.output_dir, read_only=True) as ledger:
         source = settings.source
@@ -196,7 +196,8 @@ def _known(settings: Settings, tickers: Sequence[Ticker]) -> tuple[list[Unit], i
                 adjusted=settings.adjusted,
                 back=days_back(settings.look_back),
             )
-        units, done = units_of(tickers, settings, held)
+        there = there_by(ledger.histories(), settings, upload=settings.upload)
+        units, done = units_of(tickers, settings, held, there)
         standings: dict[str, UnitRecord] = {}
         if not settings.force:
             for alike in by_start(units):

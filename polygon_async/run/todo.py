@@ -19,17 +19,18 @@ from polygon_async.model.layout import lzo_name, unit_csv_name
 from polygon_async.model.sessions import days_back, expected_from, sessions
 from polygon_async.model.states import FetchState, OutcomeState
 from polygon_async.model.units import Outcome, Unit
-from polygon_async.run.local import Act, Local, find_history, judge, refusal
+from polygon_async.run.local import Act, Local, find_history, is_there, judge, refusal
 from polygon_async.store.lzop import link_folder
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from datetime import date
     from pathlib import Path
 
     from polygon_async.ledger.entries import Held, LocalHistory, UnitRecord
     from polygon_async.ledger.recorder import Recorder
     from polygon_async.model.tickers import AssetType, Ticker
+    from polygon_async.model.units import CsvFile
     from polygon_async.settings.settings import Settings
     from polygon_async.system.threads import Threads
 
@@ -84,7 +85,8 @@ async def what_is_left(
     held: Mapping[str, Held] = {}
     if settings.since_last:
         held = await recorder.held(adjusted=settings.adjusted, back=days_back(settings.look_back))
-    units, done = units_of(tickers, settings, held)
+    histories = await recorder.histories()
+    units, done = await offload(units_of, tickers, settings, held, there_by(histories, settings, upload=upload))
     records: dict[str, UnitRecord] = {}
     for alike in by_start(units) if not settings.force else ():
         records |= await recorder.standings(alike)
@@ -96,7 +98,6 @@ async def what_is_left(
             left.append((unit, record))
         else:
             done.append(before)
-    histories = await recorder.histories()
     keep = settings.keep_csv or not upload
     pending = await offload(partial(_placed, left, settings, histories, joins=joins, keep=keep))
     return Todo(pending=pending, done=done, has_earlier=any(ticker.symbol in held for ticker in tickers))
@@ -151,12 +152,23 @@ def by_start(units: Iterable[Unit]) -> Iterable[Sequence[Unit]]:
     """The units in groups that differ only in their ticker, as the ledger is queried."""
     groups: defaultdict[object, list[Unit]] = defaultdict(list)
     for unit in units:
-        groups[unit.start].append(unit)
+        groups[unit.start, unit.end].append(unit)
     return groups.values()
 
 
+def there_by(
+    histories: Mapping[str, Sequence[LocalHistory]], settings: Settings, *, upload: bool
+) -> Callable[[Unit, CsvFile], bool]:
+    """Whether what is held of a ticker is where it is to be: its CSV, where CSVs are all that is wanted."""
+
+    def there(unit: Unit, csv: CsvFile) -> bool:
+        return upload or is_there(unit, csv, histories.get(unit.ticker.symbol, ()), source=settings.source)
+
+    return there
+
+
 def units_of(
-    tickers: Iterable[Ticker], settings: Settings, held: Mapping[str, Held]
+    tickers: Iterable[Ticker], settings: Settings, held: Mapping[str, Held], there: Callable[[Unit, CsvFile], bool]
 ) -> tuple[list[Unit], list[Outcome]]:
     """One unit for each ticker, and the outcomes of those that already have everything.
 
@@ -164,6 +176,7 @@ def units_of(
         tickers: The universe.
         settings: What the run is asked to do.
         held: If only what is new is wanted, what is held of each ticker, by its symbol.
+        there: Whether what is held is where it is to be; if not, it is to be done again. May look at files.
     """
     units, done = [], []
     windows = _Windows(settings.look_back)
@@ -174,6 +187,9 @@ def units_of(
             units.append(Unit(ticker=ticker, start=start, end=settings.end, adjusted=settings.adjusted))
             continue
         unit = Unit(ticker=ticker, start=before.first_day, end=before.last_day, adjusted=settings.adjusted)
+        if not there(unit, before.csv):
+            units.append(unit)
+            continue
         state = OutcomeState.UPLOADED if settings.upload else OutcomeState.SAVED
         done.append(Outcome(unit=unit, state=state, csv=before.csv, receipt=before.receipt, earlier=True))
     return units, done

@@ -154,6 +154,32 @@ def test_a_file_that_somebody_touched_is_judged_by_what_it_holds(
     assert path.read_text() == truth(box, MONDAY, WEDNESDAY)
 
 
+def test_what_is_up_to_date_is_saved_only_if_its_file_is_there(
+    program: Program, sandbox: Callable[..., Sandbox]
+) -> None:
+    box, output = sandbox(), program.directory / "output"
+    nightly = ("--tickers", "QQ", "AAPL", *QQ[2:], "--no-upload", "--from", "last", "--json")
+    for ticker, first in (("QQ", MONDAY), ("AAPL", TUESDAY)):
+        assert program("--tickers", ticker, *QQ[2:], "--no-upload", *days(first, TUESDAY), box=box).code == 0
+    assert program(*nightly, "--to", f"{WEDNESDAY}", box=box).code == 0
+    box.forget_requests()
+    again = program(*nightly, "--to", f"{TUESDAY}", box=box)
+    assert (again.code, again.summary["tickers"]["earlier"], box.requests) == (0, 2, [])
+
+    (output / NAME).rename(program.directory / NAME)
+    planned = program("plan", "--offline", *nightly, "--to", f"{TUESDAY}", box=box)
+    assert planned.summary["tickers"] | {"done": 1} == planned.summary["tickers"], planned.out
+    again = program(*nightly, "--to", f"{TUESDAY}", box=box)
+    assert (again.code, again.summary["tickers"]["earlier"]) == (0, 1), again.err
+    assert {request.ticker for request in box.requests} == {"QQ"}
+    assert (output / NAME).read_text() == truth(box, WEDNESDAY, WEDNESDAY)
+
+    (output / NAME).write_text("cut")
+    box.forget_requests()
+    assert program(*nightly, "--to", f"{TUESDAY}", box=box).code == 0
+    assert (output / NAME).read_text() == truth(box, WEDNESDAY, WEDNESDAY)
+
+
 def test_status_says_what_became_of_the_only_copy(program: Program, sandbox: Callable[..., Sandbox]) -> None:
     box, output = sandbox(), program.directory / "output"
     assert program("--tickers", "QQ", "AAPL", "MSFT", *QQ[2:], "--no-upload", *days(MONDAY, MONDAY), box=box).code == 0
