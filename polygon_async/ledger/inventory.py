@@ -8,19 +8,23 @@ from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING
 
 from polygon_async.ledger.database import reading
+from polygon_async.ledger.rows import history_in
+from polygon_async.model.days import days_between, from_text
 from polygon_async.model.layout import csv_name
 from polygon_async.model.states import FetchState, UploadState
 from polygon_async.model.units import CsvFile
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-__all__ = ["RecordedUnit", "Upload", "recorded_units"]
+    from polygon_async.ledger.entries import LocalHistory
+
+__all__ = ["RecordedUnit", "Upload", "recorded_histories", "recorded_units"]
 
 _AS_THEY_ARE = ("id", "source", "run", "bars", "first", "last", "size", "sha256", "error")
-_UNIT = ", ".join((*_AS_THEY_ARE, "ticker", "doubles", "state", "first_day", "last_day", "adjusted"))
+_UNIT = ", ".join((*_AS_THEY_ARE, "ticker", "doubles", "state", "first_day", "last_day", "adjusted", "days"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,7 +69,14 @@ class RecordedUnit:
     sha256: str | None
     """The digest of the complete CSV; None until there is one."""
     error: str | None
+    kept_days: str | None = field(repr=False)
     uploads: tuple[Upload, ...] = field(default=())
+
+    @property
+    def days(self) -> int:
+        """The days that have bars (see `days`); where an older version did not note them, all of its range."""
+        known = from_text(self.kept_days)
+        return days_between(self.first_day, self.last_day) if known is None else known
 
     def csv_in(self, directory: Path, sha256: str) -> CsvFile:
         """Its CSV with this digest, as it is or was in `directory`."""
@@ -95,6 +106,21 @@ def recorded_units(directory: Path) -> tuple[RecordedUnit, ...]:
         return tuple(_unit(row, tuple(uploads.get(row["id"], ()))) for row in rows)
 
 
+def recorded_histories(directory: Path, tickers: Sequence[str]) -> Mapping[str, Sequence[LocalHistory]]:
+    """What files under these tickers' names are known to hold, by symbol; of each the newest is the last.
+
+    Raises:
+        ConfigError: there is no ledger.
+        DiskUnusable: it cannot be read.
+    """
+    found: dict[str, list[LocalHistory]] = {}
+    with reading(directory) as cursor:
+        statement = "SELECT * FROM history WHERE ticker IN (SELECT value FROM json_each(:tickers)) ORDER BY rowid"
+        for row in cursor.execute(statement, {"tickers": json.dumps(tickers)}):
+            found.setdefault(row["ticker"], []).append(history_in(row))
+    return found
+
+
 def _unit(row: sqlite3.Row, uploads: tuple[Upload, ...]) -> RecordedUnit:
     return RecordedUnit(
         **{name: row[name] for name in _AS_THEY_ARE},
@@ -104,6 +130,7 @@ def _unit(row: sqlite3.Row, uploads: tuple[Upload, ...]) -> RecordedUnit:
         first_day=date.fromisoformat(row["first_day"]),
         last_day=date.fromisoformat(row["last_day"]),
         adjusted=bool(row["adjusted"]),
+        kept_days=row["days"],
         uploads=uploads,
     )
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from polygon_async.ledger.runs import RecordedRun
 
-__all__ = ["Overview", "Total", "UnitRow", "open_overview"]
+__all__ = ["KnownFile", "Overview", "Total", "UnitRow", "known_files", "open_overview"]
 
 _WORDS: Mapping[str, str] = {
     "fetching": FetchState.FETCHING,
@@ -112,6 +112,24 @@ class UnitRow(NamedTuple):
         return None if self.kept_coverage is None else Coverage.from_text(self.kept_coverage)
 
 
+class KnownFile(NamedTuple):
+    """What a file under a ticker's name holds, or is about to hold: as plain as a unit's row."""
+
+    size: int
+    modified: int | None
+    crc: int | None
+    sha256: str | None
+    source: str
+    adjusted: int
+    first_day: str
+    last_day: str
+
+    def covers(self, row: UnitRow) -> bool:
+        """Whether the unit's bars are to be in it."""
+        same = (self.source, self.adjusted) == (row.source, row.adjusted)
+        return same and self.first_day <= row.first_day and row.last_day <= self.last_day
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Total:
     """The totals of some units."""
@@ -131,8 +149,8 @@ class Overview:
     """All of them, the oldest first."""
     totals: Mapping[OutcomeState | None, Total]
     """By how the units ended; None for those that are pending."""
-    local_sizes: Mapping[str, frozenset[int]]
-    """Bytes that the file under a ticker's name may have, by ticker: what is there now, and what was about to be."""
+    files: Mapping[str, Sequence[KnownFile]]
+    """What the file under a ticker's name may be, by ticker: what was there, and what was about to be."""
     _cursor: sqlite3.Cursor = field(repr=False)
     _values: Mapping[str, str] = field(repr=False)
 
@@ -162,19 +180,30 @@ def open_overview(directory: Path, tickers: Sequence[str] | None = None) -> Iter
         yield Overview(
             runs=runs,
             totals=dict(map(_total, totals)),
-            local_sizes=_local_sizes(cursor, values),
+            files=_files(cursor, values),
             _cursor=cursor,
             _values=values,
         )
 
 
-def _local_sizes(cursor: sqlite3.Cursor, values: Mapping[str, str]) -> dict[str, frozenset[int]]:
-    if not cursor.execute("SELECT count(*) FROM sqlite_master WHERE name = 'history'").fetchone()[0]:
-        return {}  # an older version's ledger
-    found: defaultdict[str, set[int]] = defaultdict(set)
-    for ticker, size in cursor.execute(f"SELECT ticker, size FROM history WHERE {_chosen(values)}", values):
-        found[ticker].add(size)
-    return {ticker: frozenset(sizes) for ticker, sizes in found.items()}
+def known_files(directory: Path, tickers: Sequence[str] | None = None) -> Mapping[str, Sequence[KnownFile]]:
+    """What the files under tickers' names may be by now, those of some tickers or of all, by symbol.
+
+    Raises:
+        ConfigError: there is no ledger.
+        DiskUnusable: there is one that cannot be read.
+    """
+    with reading(directory) as cursor:
+        cursor.row_factory = None
+        return _files(cursor, {} if tickers is None else {"tickers": json.dumps(tickers)})
+
+
+def _files(cursor: sqlite3.Cursor, values: Mapping[str, str]) -> dict[str, list[KnownFile]]:
+    found: defaultdict[str, list[KnownFile]] = defaultdict(list)
+    statement = f"SELECT ticker, {', '.join(KnownFile._fields)} FROM history WHERE {_chosen(values)} ORDER BY rowid"
+    for ticker, *file in cursor.execute(statement, values):
+        found[ticker].append(KnownFile._make(file))
+    return dict(found)
 
 
 def _chosen(values: Mapping[str, str]) -> str:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from polygon_async._version import __version__
-from polygon_async.bars.history import look
-from polygon_async.model.layout import csv_name
 from polygon_async.model.sessions import Coverage
 from polygon_async.model.states import OutcomeState, RunState
 from polygon_async.report.json_stream import json_pieces
+from polygon_async.report.local_files import LocalFile, LocalFiles
 from polygon_async.report.words import counted, day, duration, first_lines, moment, size
 
 if TYPE_CHECKING:
@@ -30,6 +31,14 @@ _ALL = "--all"
 """The flag that shows the rest."""
 _COLUMNS = ("ticker", "state", "bars", "first bar", "last bar", "sessions", "csv", "stored", "range")
 _TO_THE_RIGHT = frozenset({"bars", "sessions", "csv", "stored"})
+_WHOLE = frozenset({OutcomeState.UPLOADED, OutcomeState.SAVED})
+"""How units end that have all their bars."""
+_LOST = {
+    LocalFile.MISSING: "file missing",
+    LocalFile.CHANGED: "file changed",
+    LocalFile.REPLACED: "file replaced",
+    LocalFile.NONE: "no local copy",
+}
 
 
 def status_json(overview: Overview, path: Path) -> Iterator[str]:
@@ -47,12 +56,14 @@ def status_json(overview: Overview, path: Path) -> Iterator[str]:
             **{_word(state).replace(" ", "_"): _units(overview, state) for state in _STATES},
         },
         "bars": _whole(overview, "bars"),
-        "csv_bytes": _whole(overview, "csv_bytes"),
         "stored_bytes": _whole(overview, "stored_bytes"),
         "runs": [_run_json(run) for run in overview.runs],
     }
+    disk = _Disk(LocalFiles(overview, path.parent))
     return json_pieces(
-        values, {"tickers": (_unit_json(row, _on_disk(row, overview, path.parent)) for row in overview.rows())}
+        values,
+        {"tickers": (_unit_json(row, disk.file_of(row)) for row in overview.rows())},
+        lambda: {"csv_bytes": disk.csv_bytes, "files": {str(file): disk.files[file] for file in LocalFile}},
     )
 
 
@@ -60,18 +71,21 @@ def status_text(overview: Overview, path: Path, *, most: int | None = None) -> s
     """The status for a person, with at most `most` lines of failures and of units; None: all of them."""
     units = _units(overview)
     told = ", ".join(f"{count:,} {_after_number(state)}" for state in _STATES if (count := _units(overview, state)))
-    sizes = f"{size(_whole(overview, 'csv_bytes'))} of CSV, {size(_whole(overview, 'stored_bytes'))} in S3"
+    disk = _Disk(LocalFiles(overview, path.parent))
+    head, *table = _table(((row, disk.file_of(row)) for row in overview.rows()), most=most)
+    sizes = f"{size(disk.csv_bytes)} of CSV here, {size(_whole(overview, 'stored_bytes'))} in S3"
     lines = [
         f"{path}: {counted(units, 'unit')}: {told}" if units else f"{path}: no units",
         f"  bars      {_whole(overview, 'bars'):,}, {sizes}",
     ]
+    if lost := ", ".join(f"{file} for {counted(disk.files[file], 'unit')}" for file in _LOST if disk.files[file]):
+        lines.append(f"  files     {lost}")
     if overview.runs:
         lines.append(f"  runs      {len(overview.runs):,}, the last one {_run(overview.runs[-1])}")
     if failed := _units(overview, OutcomeState.FAILED):
         rows = overview.rows(state=OutcomeState.FAILED, most=most)
         lines += ["", *first_lines((f"{row.ticker}: {row.error or ''}" for row in rows), failed, most=most, rest=_ALL)]
     if units:
-        head, *table = _table((row, _on_disk(row, overview, path.parent)) for row in overview.rows(most=most))
         lines += ["", head, *first_lines(table, units, most=most, rest=_ALL)]
     return "\n".join(lines)
 
@@ -83,8 +97,27 @@ def _units(overview: Overview, *states: OutcomeState | None) -> int:
 
 def _whole(overview: Overview, name: str) -> int:
     """What the units come to that have ended with all their bars."""
-    whole = (OutcomeState.UPLOADED, OutcomeState.SAVED)
-    return sum(getattr(total, name) for state, total in overview.totals.items() if state in whole)
+    return sum(getattr(total, name) for state, total in overview.totals.items() if state in _WHOLE)
+
+
+@dataclass(slots=True)
+class _Disk:
+    """What is on the disk, counted as it is looked at."""
+
+    looks: LocalFiles
+    files: Counter[LocalFile] = field(default_factory=Counter)
+    """How many units have each state of a file."""
+    csv_bytes: int = 0
+    """Of the units that have ended with all their bars, and have them here."""
+
+    def file_of(self, row: UnitRow) -> LocalFile | None:
+        """What has become of a unit's bars on this disk."""
+        if (file := self.looks.of(row)) is None:
+            return None
+        self.files[file] += 1
+        if file is LocalFile.THERE and row.state in _WHOLE:
+            self.csv_bytes += row.size or 0
+        return file
 
 
 def _word(state: str | None) -> str:
@@ -96,7 +129,7 @@ def _after_number(state: OutcomeState | None) -> str:
     return "without data" if state is OutcomeState.NO_DATA else _word(state)
 
 
-def _unit_json(row: UnitRow, file: str | None) -> dict[str, Any]:
+def _unit_json(row: UnitRow, file: LocalFile | None) -> dict[str, Any]:
     """The unit for programs, with what became of its local file; one that is being fetched has its bars so far."""
     coverage = row.coverage
     return {
@@ -112,7 +145,7 @@ def _unit_json(row: UnitRow, file: str | None) -> dict[str, Any]:
         "bars": row.bars or 0,
         "first": None if row.first is None else moment(row.first),
         "last": None if row.last is None else moment(row.last),
-        "csv_bytes": row.size or 0,
+        "csv_bytes": _csv_bytes(row, file),
         "sessions": coverage and coverage.as_json(),
         "sha256": row.sha256,
         "stored_bytes": row.stored or 0,
@@ -121,11 +154,19 @@ def _unit_json(row: UnitRow, file: str | None) -> dict[str, Any]:
     }
 
 
-def _table(rows: Iterable[tuple[UnitRow, str | None]]) -> list[str]:
-    """The head, and a line for each unit."""
+def _csv_bytes(row: UnitRow, file: LocalFile | None) -> int:
+    """The bytes of the unit's bars on this disk; of one that is being fetched, so far."""
+    return row.size or 0 if file in {None, LocalFile.THERE} else 0
+
+
+def _table(rows: Iterable[tuple[UnitRow, LocalFile | None]], *, most: int | None) -> list[str]:
+    """The head, and a line for each of the first units; the others are looked at, too."""
     # Most units of a universe cover their range's sessions alike.
     sessions = lru_cache(_sessions)
-    cells = [_COLUMNS, *(_cells(row, file, sessions(row.kept_coverage)) for row, file in rows)]
+    cells: list[tuple[str, ...]] = [_COLUMNS]
+    for number, (row, file) in enumerate(rows):
+        if most is None or number < most:
+            cells.append(_cells(row, file, sessions(row.kept_coverage)))
     widths = [max(len(row[place]) for row in cells) for place in range(len(_COLUMNS))]
     form = "  ".join(
         f"{{:{'>' if name in _TO_THE_RIGHT else '<'}{width}}}" for name, width in zip(_COLUMNS, widths, strict=True)
@@ -133,27 +174,16 @@ def _table(rows: Iterable[tuple[UnitRow, str | None]]) -> list[str]:
     return [form.format(*row).rstrip() for row in cells]
 
 
-def _on_disk(row: UnitRow, overview: Overview, directory: Path) -> str | None:
-    """Whether the local file of a unit that is in no store is still there; None for other units."""
-    if row.state != OutcomeState.SAVED:
-        return None
-    seen = look(directory / csv_name(row.ticker))
-    if seen is None:
-        return "missing"
-    sizes = overview.local_sizes.get(row.ticker)
-    return "there" if sizes is None or seen.size in sizes else "changed"
-
-
-def _cells(row: UnitRow, file: str | None, sessions: str) -> tuple[str, ...]:
-    lost = f", file {file}" if file in {"missing", "changed"} else ""
+def _cells(row: UnitRow, file: LocalFile | None, sessions: str) -> tuple[str, ...]:
+    csv_bytes = _csv_bytes(row, file)
     return (
         row.ticker,
-        row.doing or f"{_word(row.state)}{lost}",
+        ", ".join(filter(None, (row.doing or _word(row.state), file and _LOST.get(file)))),
         f"{row.bars:,}" if row.bars else "",
         "" if row.first is None else day(row.first),
         "" if row.last is None else day(row.last),
         sessions,
-        size(row.size) if row.size else "",
+        size(csv_bytes) if csv_bytes else "",
         size(row.stored) if row.stored else "",
         f"{row.first_day} to {row.last_day}{'' if row.adjusted else ', not adjusted'}",
     )

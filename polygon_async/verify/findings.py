@@ -1,4 +1,4 @@
-"""Frozen values that describe what an object should be, and what is wrong with one."""
+"""Frozen values that describe what an object should be, and what is wrong with one, or with a local file."""
 
 from __future__ import annotations
 
@@ -10,15 +10,16 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
 
+    from polygon_async.ledger.entries import LocalHistory
     from polygon_async.ledger.inventory import RecordedUnit
     from polygon_async.model.tickers import Ticker
     from polygon_async.model.units import Unit
 
-__all__ = ["Checked", "Expected", "Finding", "Kind"]
+__all__ = ["Checked", "CheckedFile", "Expected", "Finding", "Kind"]
 
 
 class Kind(enum.StrEnum):
-    """What is wrong with an object."""
+    """What is wrong with an object, or a local file."""
 
     KEY = "key"
     MISSING = "missing"
@@ -40,6 +41,8 @@ class Kind(enum.StrEnum):
     """The first or the last bar differs."""
     ORDER = "order"
     RANGE = "range"
+    CHANGED = "changed"
+    """A local file is not as it was written."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,20 +68,23 @@ class Expected:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """One thing that is wrong with an object."""
+    """One thing that is wrong with an object, or a local file."""
 
     kind: Kind
     ticker: str
     """Empty if the key names none."""
     key: str
+    """The object's; empty for a local file."""
     text: str
     """What is wrong."""
     remedy: str
     """What to do about it."""
+    file: str = ""
+    """The path of a local file; empty for an object."""
 
     def as_line(self) -> str:
         """The finding in one line."""
-        return f"{self.ticker or '-'}  {self.key}: {self.text}; {self.remedy}"
+        return f"{self.ticker or '-'}  {self.key or self.file}: {self.text}; {self.remedy}"
 
     def as_json(self) -> dict[str, str]:
         """The finding for programs."""
@@ -86,6 +92,7 @@ class Finding:
             "kind": str(self.kind),
             "ticker": self.ticker,
             "key": self.key,
+            "file": self.file,
             "finding": self.text,
             "remedy": self.remedy,
         }
@@ -101,3 +108,14 @@ class Checked:
     findings: tuple[Finding, ...]
     size: int = 0
     """Bytes in the store."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckedFile:
+    """One local history that was looked for."""
+
+    ticker: str
+    is_there: bool
+    expected: LocalHistory | None = None
+    """What it should hold; not told of one that is right."""
+    finding: Finding | None = None

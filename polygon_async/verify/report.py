@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from polygon_async._version import __version__
 from polygon_async.model.layout import VERIFY_CSV
+from polygon_async.model.tickers import AssetType
 from polygon_async.report.lists import write_list
 from polygon_async.report.words import counted, duration, size
 
@@ -14,7 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from polygon_async.verify.findings import Checked, Finding
+    from polygon_async.ledger.entries import LocalHistory
+    from polygon_async.verify.findings import Checked, CheckedFile, Finding
 
 __all__ = ["Verification"]
 
@@ -29,7 +31,10 @@ class Verification:
     """As they are now, in the order of their keys."""
     before: Sequence[Checked]
     """As they were found."""
-    where: str
+    files: Sequence[CheckedFile]
+    """The local histories."""
+    where: str | None
+    """None if nothing was ever uploaded, so that no store was asked."""
     directory: Path
     deep: bool
     repaired: bool
@@ -44,7 +49,11 @@ class Verification:
     @property
     def findings(self) -> list[Finding]:
         """What is wrong now."""
-        return [finding for each in self.checked for finding in each.findings]
+        return [finding for each in self.checked for finding in each.findings] + self._of_files
+
+    @property
+    def _of_files(self) -> list[Finding]:
+        return [each.finding for each in self.files if each.finding]
 
     @property
     def mended(self) -> list[Finding]:
@@ -63,10 +72,17 @@ class Verification:
         lines = [f"{each.ticker or '-'}  {each.key}: {each.text}; repaired" for each in self.mended]
         lines += [finding.as_line() for finding in self.findings]
         wrong = sum(bool(each.findings) for each in self.checked)
-        verdict = f"{wrong:,} not as they should be" if wrong else "all as they should be"
+        # Nobody should read of something wrong that all is as it should be.
+        right = "all right" if self._of_files else "all as they should be"
+        verdict = f"{wrong:,} not as they should be" if wrong else right
         read = f", {size(self.bytes_read)} read" if self.deep else ""
         objects = counted(len(self.checked), "object")
-        lines.append(f"{objects} in {self.where}, {verdict}, in {duration(self.seconds)}{read}")
+        took = f"in {duration(self.seconds)}"
+        if self.where is None:
+            lines.append(f"nothing was uploaded, so that only local files were checked, {took}")
+        else:
+            lines.append(f"{objects} in {self.where}, {verdict}, {took}{read}")
+        lines += self._local()
         if self.mended:
             lines.append(f"  repaired  {counted(len({each.key for each in self.mended}), 'object')}")
         if self.elsewhere:
@@ -77,6 +93,22 @@ class Verification:
             lines.append(f"  list      {self.directory / VERIFY_CSV}")
             lines += [f"  again     {self._again}"] if self._again else []
         return "\n".join(lines)
+
+    def _local(self) -> list[str]:
+        """The line about the local histories, if there are any."""
+        if not self.files:
+            return []
+        there = counted(sum(each.is_there for each in self.files), "file")
+        wrong = len(self._of_files)
+        right = ", all as they should be" if any(each.is_there for each in self.files) else ""
+        verdict = f", {wrong:,} not as {'it' if wrong == 1 else 'they'} should be" if wrong else right
+        absent = f"; {counted(kept, 'ticker')} without a local copy" if (kept := self._without_copy) else ""
+        return [f"  local     {there} in {self.directory}{verdict}{absent}"]
+
+    @property
+    def _without_copy(self) -> int:
+        """How many tickers have no file any more, and need none."""
+        return sum(not each.is_there and each.finding is None for each in self.files)
 
     def as_json(self) -> dict[str, Any]:
         """The result as one JSON object; sizes in bytes, times in s."""
@@ -94,6 +126,12 @@ class Verification:
                 "elsewhere": self.elsewhere,
                 "pending": self.pending,
             },
+            "files": {
+                "checked": len(self.files),
+                "right": len(self.files) - len(self._of_files) - self._without_copy,
+                "wrong": len(self._of_files),
+                "without_copy": self._without_copy,
+            },
             "stored_bytes": sum(each.size for each in self.checked),
             "bytes_read": self.bytes_read,
             "seconds": round(self.seconds, 3),
@@ -104,8 +142,11 @@ class Verification:
     @property
     def _again(self) -> str:
         """The command that repairs everything at once, if there is one."""
+        rows = self._object_rows()
+        if not rows:
+            return ""
         if not any(each.expected and each.expected.recorded for each in self.checked):
-            ranges = {(row.get("from"), row.get("to"), row.get("adjusted")) for row in self._rows()}
+            ranges = {(row.get("from"), row.get("to"), row.get("adjusted")) for row in rows}
             first, last, adjusted = next(iter(ranges))
             if len(ranges) > 1 or first is None:
                 return ""
@@ -122,6 +163,11 @@ class Verification:
         write_list(self.directory / VERIFY_CSV, _COLUMNS, self._rows())
 
     def _rows(self) -> list[dict[str, str]]:
+        return self._object_rows() + [
+            _file_row(each.expected, each.finding) for each in self.files if each.finding and each.expected
+        ]
+
+    def _object_rows(self) -> list[dict[str, str]]:
         return [_row(each) for each in self.checked if each.expected and each.findings]
 
 
@@ -139,3 +185,14 @@ def _row(checked: Checked) -> dict[str, str]:
         adjusted = "true" if expected.unit.adjusted else "false"
         told |= {"from": str(expected.unit.start), "to": str(expected.unit.end), "adjusted": adjusted}
     return told
+
+
+def _file_row(expected: LocalHistory, finding: Finding) -> dict[str, str]:
+    return {
+        "ticker": finding.ticker,
+        "asset_type": str(AssetType.of(finding.ticker)),
+        "from": f"{expected.first_day}",
+        "to": f"{expected.last_day}",
+        "adjusted": "false" if expected.adjusted is False else "true",
+        "error": f"{finding.file}: {finding.text}",
+    }

@@ -1,4 +1,4 @@
-"""A verification from its checks to its report: of a ledger's objects, or a bucket's; repairs them on request."""
+"""A verification from its checks to its report: of a ledger's objects and local files, or a bucket's objects."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from polygon_async.system.machine import provide_files
 from polygon_async.system.threads import Threads
 from polygon_async.verify.expected import CLAIMED, as_recorded
 from polygon_async.verify.findings import Kind
+from polygon_async.verify.local import check_files
 from polygon_async.verify.progress import showing
 from polygon_async.verify.report import Verification
 from polygon_async.verify.verifier import Count, Verifier
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from polygon_async.ledger.inventory import RecordedUnit
     from polygon_async.settings.settings import Settings
     from polygon_async.system.redaction import Redactor
-    from polygon_async.verify.findings import Checked, Expected
+    from polygon_async.verify.findings import Checked, CheckedFile, Expected
 
 __all__ = ["Wanted", "verify"]
 
@@ -58,8 +59,22 @@ class _Subjects:
     """Units whose object an earlier verification found lost."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Objects:
+    """The objects that were checked."""
+
+    where: str | None
+    """None if there was nothing to ask a store for."""
+    subjects: _Subjects
+    checked: Sequence[Checked] = ()
+    """As they are now."""
+    before: Sequence[Checked] = ()
+    """As they were found."""
+    bytes_read: int = 0
+
+
 async def verify(wanted: Wanted, *, redact: Redactor) -> Verification:
-    """Check every object; on request repair what is wrong, and check that again.
+    """Check every object and local history; on request repair objects that are wrong, and check these again.
 
     Raises:
         RunError: the bucket, the ledger or the disk cannot be used.
@@ -75,16 +90,60 @@ async def verify(wanted: Wanted, *, redact: Redactor) -> Verification:
 
 
 async def _verify(wanted: Wanted, redact: Redactor) -> Verification:
-    settings, count = wanted.settings, Count()
+    settings = wanted.settings
     began = asyncio.get_running_loop().time()
+    async with Threads() as offload:
+        units = None
+        if wanted.prefix is None:
+            units = _chosen(await offload(recorded_units, settings.output_dir), settings.tickers)
+        if units is None or any(upload.state in CLAIMED for unit in units for upload in unit.uploads):
+            objects = await _objects(wanted, units, redact, offload)
+        else:
+            pending = sum(len(unit.uploads) for unit in units)
+            objects = _Objects(where=None, subjects=_Subjects(expected=(), elsewhere=0, pending=pending))
+        files: list[CheckedFile] = []
+        if units is not None:
+            files = await check_files(settings.output_dir, settings.tickers, deep=wanted.deep, offload=offload)
+    return Verification(
+        checked=sorted(objects.checked, key=lambda each: each.key),
+        before=sorted(objects.before, key=lambda each: each.key),
+        files=files,
+        where=objects.where,
+        directory=settings.output_dir,
+        deep=wanted.deep,
+        repaired=wanted.repair,
+        elsewhere=objects.subjects.elsewhere,
+        pending=objects.subjects.pending,
+        bytes_read=objects.bytes_read,
+        seconds=asyncio.get_running_loop().time() - began,
+    )
+
+
+def _chosen(units: Sequence[RecordedUnit], tickers: Sequence[str] | None) -> Sequence[RecordedUnit]:
+    """The units of these tickers; None: all.
+
+    Raises:
+        ConfigError: the ledger does not know one of the tickers.
+    """
+    if tickers is None:
+        return units
+    known = {unit.symbol for unit in units}
+    if unknown := [ticker for ticker in tickers if ticker not in known]:
+        raise ConfigError(f"--tickers: the ledger does not know {', '.join(unknown)}")
+    return [unit for unit in units if unit.symbol in set(tickers)]
+
+
+async def _objects(
+    wanted: Wanted, units: Sequence[RecordedUnit] | None, redact: Redactor, offload: Threads
+) -> _Objects:
+    """Check the objects of a ledger's units, or all in the bucket; repair them on request."""
+    settings, count = wanted.settings, Count()
     lzop = find_lzop() if wanted.deep or wanted.repair else None
     # A connection, or those and the pipes of the lzop that reads what comes.
     provide_files(settings.concurrency, each=5 if lzop else 1)
     async with AsyncExitStack() as stack:
-        offload = await stack.enter_async_context(Threads())
         if lzop is not None:
             await check_lzop(lzop, offload=offload)
-        units = None if wanted.prefix is not None else await offload(recorded_units, settings.output_dir)
         bucket = await stack.enter_async_context(
             open_bucket(settings.bucket, connections=settings.concurrency, on_secret=redact.add)
         )
@@ -102,7 +161,7 @@ async def _verify(wanted: Wanted, redact: Redactor) -> Verification:
         if units is None:
             checked = await verifier.alone(wanted.prefix or "")
         else:
-            subjects = _subjects(units, bucket.destination, settings.tickers)
+            subjects = _subjects(units, bucket.destination)
             checked = await verifier.recorded(_each(subjects.expected))
         if any(finding.kind is Kind.MISSING for each in checked for finding in each.findings):
             await bucket.check()  # if the bucket itself has gone, that is the error
@@ -116,27 +175,18 @@ async def _verify(wanted: Wanted, redact: Redactor) -> Verification:
                 uploader = Uploader(bucket, offload=offload)
                 await Repair(settings=settings, uploader=uploader, lzop=lzop, offload=offload, redact=redact)(todo)
                 checked = await _again(checked, todo, verifier, offload, settings)
-    return Verification(
-        checked=sorted(checked, key=lambda each: each.key),
-        before=sorted(first, key=lambda each: each.key),
+    return _Objects(
         where=f"s3://{settings.bucket}/{wanted.prefix or ''}",
-        directory=settings.output_dir,
-        deep=wanted.deep,
-        repaired=wanted.repair,
-        elsewhere=subjects.elsewhere,
-        pending=subjects.pending,
+        checked=checked,
+        before=first,
+        subjects=subjects,
         bytes_read=count.bytes_read,
-        seconds=asyncio.get_running_loop().time() - began,
     )
 
 
-def _subjects(units: Iterable[RecordedUnit], destination: str, tickers: Sequence[str] | None) -> _Subjects:
+def _subjects(units: Iterable[RecordedUnit], destination: str) -> _Subjects:
     expected, elsewhere, pending, lost = [], 0, 0, set()
-    known = set()
     for unit in units:
-        known.add(unit.symbol)
-        if tickers is not None and unit.symbol not in tickers:
-            continue
         for upload in unit.uploads:
             if upload.destination != destination:
                 elsewhere += upload.state in CLAIMED
@@ -145,8 +195,6 @@ def _subjects(units: Iterable[RecordedUnit], destination: str, tickers: Sequence
                 lost |= {unit.id} if upload.state is UploadState.LOST else set()
             else:
                 pending += 1
-    if unknown := [ticker for ticker in tickers or () if ticker not in known]:
-        raise ConfigError(f"--tickers: the ledger does not know {', '.join(unknown)}")
     return _Subjects(expected=expected, elsewhere=elsewhere, pending=pending, lost=frozenset(lost))
 
 
@@ -156,7 +204,7 @@ async def _again(
     """All objects, those that were repaired checked a second time; their keys may have changed."""
     ids = {each.expected.recorded.id for each in repaired if each.expected and each.expected.recorded}
     units = [unit for unit in await offload(recorded_units, settings.output_dir) if unit.id in ids]
-    now = _subjects(units, verifier.bucket.destination, None)
+    now = _subjects(units, verifier.bucket.destination)
     looked = await verifier.recorded(_each(now.expected))
     seen = {each.expected.recorded.id for each in looked if each.expected and each.expected.recorded}
     left = [

@@ -154,6 +154,48 @@ def test_a_file_that_somebody_touched_is_judged_by_what_it_holds(
     assert path.read_text() == truth(box, MONDAY, WEDNESDAY)
 
 
+def files_in(program: Program) -> list[tuple[str, str, int]]:
+    """What `status` says of units' files: ticker, what became of it, and the bytes that are there."""
+    return [(row["ticker"], row["file"], row["csv_bytes"]) for row in program("status", "--json").summary["tickers"]]
+
+
+def test_status_says_what_became_of_an_uploaded_file(program: Program, sandbox: Callable[..., Sandbox]) -> None:
+    box, output = sandbox(), program.directory / "output"
+    tickers = ("CUT", "EDITED", "GONE", "KEPT", "TOUCHED")
+    assert program("--tickers", *tickers, *QQ[2:], *days(MONDAY, MONDAY), box=box).code == 0
+    assert program("--tickers", "NOT_KEPT", "--no-keep-csv", *QQ[2:], *days(MONDAY, MONDAY), box=box).code == 0
+    sizes = {path.name.partition("_hist")[0]: path.stat().st_size for path in output.glob("*_historical.csv")}
+    os.truncate(output / "CUT_historical.csv", sizes["CUT"] // 2)
+    edited = output / "EDITED_historical.csv"
+    edited.write_bytes(edited.read_bytes()[::-1])
+    (output / "GONE_historical.csv").rename(output / "elsewhere.csv")
+    os.utime(output / "TOUCHED_historical.csv", (1_000_000_000, 1_000_000_000))
+
+    assert files_in(program) == [
+        ("CUT", "changed", 0), ("EDITED", "changed", 0), ("GONE", "none", 0), ("KEPT", "there", sizes["KEPT"]),
+        ("NOT_KEPT", "none", 0), ("TOUCHED", "there", sizes["TOUCHED"]),
+    ]  # fmt: skip
+    told = program("status", "--json").summary
+    assert told["csv_bytes"] == sizes["KEPT"] + sizes["TOUCHED"]
+    assert told["files"] == {"there": 2, "changed": 2, "missing": 0, "replaced": 0, "none": 2}
+    lines = program("status").out.splitlines()
+    assert "  files     changed for 2 units, none for 2 units" in lines
+    states = {line.split()[0]: line.partition("  uploaded")[2].split("  ")[0] for line in lines if "uploaded" in line}
+    assert states.items() >= {
+        "CUT": ", file changed", "GONE": ", no local copy", "NOT_KEPT": ", no local copy", "KEPT": "",
+    }.items()  # fmt: skip
+
+
+def test_status_says_which_bars_are_no_longer_in_a_file(program: Program, sandbox: Callable[..., Sandbox]) -> None:
+    box = sandbox()
+    assert program(*QQ, "--no-upload", *days(MONDAY, TUESDAY), box=box).code == 0
+    assert program(*QQ, "--no-upload", *days(WEDNESDAY, WEDNESDAY), box=box).code == 0
+    (program.directory / "output" / NAME).rename(program.directory / NAME)
+    assert program(*QQ, "--no-upload", *days(THURSDAY, THURSDAY), box=box).code == 0
+    assert [file for _, file, _ in files_in(program)] == ["replaced", "replaced", "there"]
+    assert "saved, file replaced" in program("status").out
+
+
 def test_what_is_up_to_date_is_saved_only_if_its_file_is_there(
     program: Program, sandbox: Callable[..., Sandbox]
 ) -> None:

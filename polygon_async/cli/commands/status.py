@@ -1,4 +1,4 @@
-"""The `status` command: shows what the ledger knows, without contacting the API or the store."""
+"""The `status` command: shows what the ledger and the disk know, without contacting the API or the store."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = ["DESCRIPTION", "EPILOG", "add_flags", "run"]
 
 DESCRIPTION = """\
 Show what the ledger of an output directory knows: units done, pending and failed, with reasons; bars, bytes and
-the span of each ticker. A download may be running meanwhile."""
+the span of each ticker; and which local files are missing or changed. A download may be running meanwhile."""
 EPILOG = """\
 exit codes:
   0  shown                                              2    there is no ledger, or it cannot be read

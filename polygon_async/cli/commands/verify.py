@@ -1,4 +1,4 @@
-"""The `verify` command: checks the objects in the bucket, and repairs them on request."""
+"""The `verify` command: checks the objects in the bucket and the local files, and repairs objects on request."""
 
 from __future__ import annotations
 
@@ -21,14 +21,15 @@ __all__ = ["DESCRIPTION", "EPILOG", "add_flags", "run"]
 
 DESCRIPTION = """\
 Check that every uploaded object is still in the bucket, unchanged: size, checksum, metadata and all tags; with --deep
-also the content. Findings go to standard output, and to verify.csv in the output directory."""
+also the content; and that local files are there and unchanged. Where nothing was uploaded, local files are all that
+is checked, without S3. Findings go to standard output, and to verify.csv in the output directory."""
 EPILOG = """\
 exit codes:
-  0  all objects are as they should be                  2    could not check
+  0  all objects and files are as they should be        2    could not check
   1  some are not                                       130  interrupted
 
 examples:
-  polygon-async verify                                  what the ledger in output/ calls uploaded
+  polygon-async verify                                  what the ledger in output/ calls uploaded or saved
   polygon-async verify --deep --tickers AAPL MSFT
   polygon-async verify --repair                         restore tags; upload again, or fetch again
   polygon-async verify --prefix stocks/ --deep          from the bucket alone, without a ledger
@@ -48,7 +49,9 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         " the policy must allow ListBucket",
     )
     what.add_argument(
-        "--deep", action="store_true", help="also download and decompress: digest, header, count, order, range"
+        "--deep",
+        action="store_true",
+        help="also download and decompress: digest, header, count, order, range; and read every local file",
     )
     what.add_argument(
         "--repair",
