@@ -7,7 +7,7 @@ import contextlib
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from polygon_async.errors import StorageUnusable
+from polygon_async.errors import StorageUnusable, one_line
 from polygon_async.store.credentials import Credentials
 from polygon_async.store.errors import local_trouble
 from polygon_async.system.proxies import proxy_for
@@ -38,20 +38,23 @@ async def open_client(on_secret: Callable[[str | None], object], **settings: Any
     """
     import aioboto3
     from aiobotocore.config import AioConfig
+    from aiobotocore.session import get_session
     from botocore.exceptions import BotoCoreError
 
     async with Sockets() as sockets:
         try:
-            session = aioboto3.Session()
-            credentials = None
-            if (source := await session.get_credentials()) is not None:
-                credentials = Credentials(source, on_secret)
-                await credentials.ready()
+            found = get_session()
+            session = aioboto3.Session(botocore_session=found)
+            credentials = await Credentials.of(found, on_secret)
             config = AioConfig(http_session_cls=partial(_http_session, sockets), **settings)
             opening = session.client("s3", config=config)
             client = await opening.__aenter__()
+        except StorageUnusable:
+            raise
         except (BotoCoreError, ValueError) as error:
             raise StorageUnusable(f"S3 cannot be used: {local_trouble(error)}") from error
+        except Exception as error:  # botocore reads what a profile holds without checks
+            raise StorageUnusable(f"S3 cannot be used: the AWS settings cannot be read ({one_line(error)})") from error
         for operation in ("PutObject", "UploadPart"):
             client.meta.events.register(f"before-sign.s3.{operation}", _sign_the_checksum)
         if credentials is not None:

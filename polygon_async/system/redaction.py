@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from typing import TYPE_CHECKING
 from urllib.parse import quote, quote_plus
 
@@ -35,7 +36,9 @@ class Redactor:
         """Remove `secret`, too, from now on."""
         if not secret:
             return
-        spellings = {secret, quote(secret), quote(secret, safe=""), quote_plus(secret), json.dumps(secret)[1:-1]}
+        # A variable need not be text.
+        quoted = {spell(secret, errors="surrogateescape") for spell in (quote, partial(quote, safe=""), quote_plus)}
+        spellings = {secret, *quoted, json.dumps(secret)[1:-1]}
         # The longest first: where one spelling contains another, no rest of it may stay.
         self._values = sorted({*self._values, *spellings}, key=len, reverse=True)
 

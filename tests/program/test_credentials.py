@@ -6,10 +6,13 @@ import datetime as dt
 import hashlib
 import json
 import shlex
+import subprocess
+import sys
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import pytest
+from conftest import Ended
 from door import Answered, Arrived, door, is_object_put
 from stored import RANGE, stored
 
@@ -17,12 +20,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from conftest import Ended, Program
+    from conftest import Program
 
     from polygon_async.sandbox import Sandbox
     from polygon_async.sandbox.s3 import EmbeddedS3
 
 START_URL = "https://sso.example.com/start"
+NULLS = json.dumps({"Version": 1, "AccessKeyId": None, "SecretAccessKey": None, "Expiration": "2100-01-01T00:00:00Z"})
 NO_KEYS: dict[str, str | None] = {"AWS_ACCESS_KEY_ID": None, "AWS_SECRET_ACCESS_KEY": None}
 
 
@@ -108,7 +112,7 @@ def run_until_they_end(program: Program, box: Sandbox, source: Source, how: str,
 
     def rule(asked: Arrived, forward: Callable[[], Answered]) -> Answered:
         answered = forward()
-        if asked.method == "GET" and "tagging" in asked.path and len(puts) == 2:
+        if asked.method == "HEAD" and len(puts) == 2:
             source.end(how)
         puts.extend([asked.path] if is_object_put(asked) else [])
         return answered
@@ -159,8 +163,10 @@ def test_a_role_that_may_no_longer_be_assumed_stops_a_run(
         ("echo no more of them >&2; exit 1", "no more of them"),
         ("echo rubbish; exit 0", "the S3 credentials cannot be had: "),
         ("""echo '{"Version": 1, "AccessKeyId": "half"}'; exit 0""", "SecretAccessKey"),
+        ("echo '[]'; exit 0", "the S3 credentials cannot be had: what gives them out cannot be read ("),
+        (f"echo {shlex.quote(NULLS)}; exit 0", "the S3 credentials have no access key"),
     ],
-    ids=["fails", "rubbish", "half"],
+    ids=["fails", "rubbish", "half", "list", "nulls"],
 )
 def test_a_helper_that_gives_no_more_credentials_stops_a_run(
     program: Program, sandbox: Callable[..., Sandbox], source: Source, how: str, said: str
@@ -188,3 +194,92 @@ def test_an_sso_session_that_has_ended_is_told_before_anything_is_asked(
     assert said in ended.error
     assert ended.error.endswith("log in again (aws sso login) and start again")
     assert box.requests == []
+
+
+HAD = "the S3 credentials cannot be had: "
+ROLE = ("role_arn = arn:aws:iam::123456789012:role/uploader", "source_profile = user")
+USER = ("[profile user]", "aws_access_key_id = AKIAUSER", "aws_secret_access_key = users-secret")
+WITH_DEVICE = (*ROLE, "mfa_serial = arn:aws:iam::123456789012:mfa/me", *USER)
+
+
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        (("credential_process = /nope/helper",), f"{HAD}[Errno 2] No such file or directory: '/nope/helper'; check "),
+        (("credential_process = /",), f"{HAD}[Errno 13] Permission denied: '/'; check "),
+        (("credential_process = echo []",), f"{HAD}what gives them out cannot be read ("),
+        ((f"credential_process = echo {shlex.quote(NULLS)}",), "the S3 credentials have no access key; renew"),
+        (("aws_access_key_id = AKIA",), f"{HAD}Partial credentials found in config-file, missing: aws_secret_acc"),
+        ((ROLE[0], "source_profile = nobody"), f'{HAD}The source_profile "nobody" referenced in the profile '),
+        (("s3 = often",), "S3 cannot be used: the AWS settings cannot be read ("),
+    ],
+    ids=["no helper", "no program", "list", "nulls", "half", "no profile", "no settings"],
+)
+def test_credentials_that_cannot_be_had_are_told_before_anything_is_asked(
+    program: Program, sandbox: Callable[..., Sandbox], tmp_path: Path, lines: tuple[str, ...], said: str
+) -> None:
+    box = sandbox()
+    ended = program("--tickers", "QQ", *RANGE, box=box, env=write_config(tmp_path, *lines))
+    assert (ended.code, ended.err.count("\n"), box.requests) == (2, 1, []), ended.err
+    assert ended.error.startswith(f"polygon-async: error: {said}")
+
+
+@pytest.mark.parametrize(
+    ("variables", "said"),
+    [
+        ({"AWS_CONTAINER_CREDENTIALS_FULL_URI": "http://127.0.0.1:9/"}, f"{HAD}Error when retrieving credentials from"),
+        ({"AWS_ACCESS_KEY_ID": "AKIA"}, f"{HAD}Partial credentials found in env, missing: AWS_SECRET_ACCESS_KEY; "),
+        (
+            {"AWS_ACCESS_KEY_ID": "A\nB", "AWS_SECRET_ACCESS_KEY": "a-secret"},
+            "the access key of the S3 credentials has char",
+        ),
+        ({"AWS_ACCESS_KEY_ID": "A", "AWS_SECRET_ACCESS_KEY": "a-s\udcff"}, "the secret key of the S3 credentials has "),
+    ],
+    ids=["metadata", "half", "line break", "no text"],
+)
+def test_credentials_of_variables_that_cannot_be_had_are_told_before_anything_is_asked(
+    program: Program, sandbox: Callable[..., Sandbox], variables: dict[str, str], said: str
+) -> None:
+    box = sandbox()
+    ended = program("--tickers", "QQ", *RANGE, box=box, env=NO_KEYS | variables)
+    assert (ended.code, ended.err.count("\n"), box.requests) == (2, 1, []), ended.err
+    assert ended.error.startswith(f"polygon-async: error: {said}")
+
+
+def run_without_terminal(program: Program, box: Sandbox, env: dict[str, str | None], typed: str) -> Ended:
+    """A run in a session of its own, so that it cannot ask on the terminal of whoever runs the tests."""
+    ended = subprocess.run(
+        [sys.executable, "-m", "polygon_async", "--tickers", "QQ", "--no-reference", *RANGE],
+        cwd=program.directory,
+        env=program.environment(box, env),
+        input=typed,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        start_new_session=True,
+    )
+    return Ended(ended.returncode, ended.stdout, ended.stderr)
+
+
+def test_a_code_that_nobody_can_type_is_told_before_anything_is_asked(
+    program: Program, sandbox: Callable[..., Sandbox], tmp_path: Path
+) -> None:
+    box = sandbox()
+    ended = run_without_terminal(program, box, write_config(tmp_path, *WITH_DEVICE), "")
+    assert (ended.code, ended.err.count("\n"), box.requests) == (2, 1, []), ended.err
+    assert f"{HAD}the role asks for the code of an MFA device, and there is no terminal" in ended.error
+
+
+def test_a_code_may_come_from_standard_input(program: Program, sandbox: Callable[..., Sandbox], source: Source) -> None:
+    box, bodies = sandbox(), []
+
+    def rule(asked: Arrived, forward: Callable[[], Answered]) -> Answered:
+        bodies.append(asked.body)
+        return source.sts(asked, forward)
+
+    with door("http://127.0.0.1:9", rule) as sts:
+        env = write_config(source.home, *WITH_DEVICE) | {"AWS_ENDPOINT_URL_STS": sts}
+        ended = run_without_terminal(program, box, env, "123456\n")
+    assert [b"TokenCode=123456" in body for body in bodies] == [True]
+    assert "terminal" not in ended.err
