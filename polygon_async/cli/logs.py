@@ -11,6 +11,7 @@ import re
 import stat
 import sys
 from datetime import UTC, datetime
+from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
@@ -133,8 +134,28 @@ def _check_room(number: int) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
+def _without_waiting(path: str, flags: int) -> int:
+    """Open a file; a pipe that nobody reads would keep its writer waiting for ever.
+
+    Raises:
+        OSError: it cannot be opened, or is such a pipe.
+    """
+    try:
+        number = os.open(path, flags | os.O_NONBLOCK, 0o666)
+    except OSError as error:
+        if error.errno == errno.ENXIO:
+            raise OSError(errno.ENXIO, "nobody reads this pipe", path) from error
+        raise
+    os.set_blocking(number, True)
+    return number
+
+
 class _LogFile(logging.FileHandler):
     """A log file that is given up, in one line, when it can no longer be written."""
+
+    def _open(self) -> TextIOWrapper:
+        file = open(self.baseFilename, "ab", opener=_without_waiting)  # noqa: SIM115 (it stays open)
+        return TextIOWrapper(file, encoding=self.encoding, errors=self.errors)
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 (logging's own name)
         """Go on without it: the work matters more than its log."""

@@ -7,7 +7,7 @@ import io
 from typing import TYPE_CHECKING
 
 from polygon_async.model.layout import FAILED_CSV, NO_DATA_CSV
-from polygon_async.system.files import disk_errors, replace_file
+from polygon_async.system.files import check_replaceable, disk_errors, replace_file
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -47,6 +47,7 @@ def write_list(path: Path, columns: Sequence[str], rows: Sequence[Mapping[str, s
     """
     with disk_errors(path):
         if not rows:
+            check_replaceable(path)
             path.unlink(missing_ok=True)
             return
         text = io.StringIO()

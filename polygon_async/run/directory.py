@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from polygon_async.errors import ConfigError, DiskUnusable, one_line
-from polygon_async.model.layout import csv_name
-from polygon_async.system.files import date_file, disk_errors, sync_file
+from polygon_async.model.layout import FAILED_CSV, NO_DATA_CSV, REPORT_HTML, REPORT_JSON, csv_name
+from polygon_async.system.files import check_replaceable, date_file, disk_errors, sync_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -26,6 +26,8 @@ __all__ = ["check_space", "claim", "space_needed", "watch_space"]
 
 log = logging.getLogger(__name__)
 
+_REPLACED = (FAILED_CSV, NO_DATA_CSV, REPORT_HTML, REPORT_JSON)
+"""What every run writes at its end, which would be late to learn that it cannot."""
 _FOR_THE_REST = 32 * 2**20
 _FOR_A_TICKER = 8 * 2**20
 """Bytes: a page's rows, and the compressed file of a usual ticker."""
@@ -38,7 +40,7 @@ def claim(directory: Path, tickers: Sequence[Ticker]) -> Iterator[None]:
     """Create the directory if missing, and reserve it for this run.
 
     Raises:
-        DiskUnusable: it cannot be created or written, or another run holds it.
+        DiskUnusable: it cannot be created or written, or another run holds it, or what the run will replace is no file.
         ConfigError: two tickers would share a file, as this file system ignores case.
     """
     with disk_errors(directory):
@@ -62,6 +64,9 @@ def claim(directory: Path, tickers: Sequence[Ticker]) -> Iterator[None]:
         with disk_errors(directory):
             folds = _folds_case(directory)
             _tell_what_is_refused(directory)
+        for name in _REPLACED:
+            with disk_errors(directory / name):
+                check_replaceable(directory / name)
         if folds:
             _refuse_twins(directory, tickers)
         yield

@@ -16,7 +16,15 @@ from polygon_async.errors import DiskUnusable, PolygonAsyncError, one_line
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-__all__ = ["cache_directory", "date_file", "disk_errors", "open_regular", "replace_file", "sync_file"]
+__all__ = [
+    "cache_directory",
+    "check_replaceable",
+    "date_file",
+    "disk_errors",
+    "open_regular",
+    "replace_file",
+    "sync_file",
+]
 
 _REFUSED = frozenset({errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EPERM, errno.EACCES})
 """How a file system says that it never does this; EIO and the like say that it could not."""
@@ -100,6 +108,24 @@ def open_regular(path: str | Path, flags: int = os.O_RDONLY, *, follow: bool = F
     raise OSError(errno.ENXIO, "not a regular file", str(path))
 
 
+def check_replaceable(path: Path) -> None:
+    """Check that nothing is there but a regular file: a device or a pipe would be lost if it were replaced.
+
+    Args:
+        path: The file; a link is followed.
+
+    Raises:
+        OSError: something else is there, or nothing of this name can be.
+    """
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        return
+    if not stat.S_ISREG(mode):
+        number, said = (errno.EISDIR, "Is a directory") if stat.S_ISDIR(mode) else (errno.ENXIO, "not a regular file")
+        raise OSError(number, said, str(path))
+
+
 def replace_file(path: Path, content: str | bytes, *, mode: int = 0o666, shared: bool = False) -> None:
     """Replace a file as a whole, by way of another name, so that nobody ever reads half of it.
 
@@ -110,8 +136,9 @@ def replace_file(path: Path, content: str | bytes, *, mode: int = 0o666, shared:
         shared: Whether another process may be writing the same file.
 
     Raises:
-        OSError: it cannot be written; the old content stays.
+        OSError: it cannot be written, or what is there is no regular file; the old content stays.
     """
+    check_replaceable(path)
     target = path.resolve()
     # One name for all attempts, so that the next one removes what a kill has left.
     new = target.with_name(f".{target.name}.{secrets.token_hex(4)}.new" if shared else f".{target.name}.new")

@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING
 
 from polygon_async.errors import ConfigError, RunError, first_of
 from polygon_async.ledger.inventory import recorded_units
+from polygon_async.model.layout import VERIFY_CSV
 from polygon_async.model.states import UploadState
 from polygon_async.report.words import counted, size
 from polygon_async.run.directory import claim
 from polygon_async.store.bucket import open_bucket
 from polygon_async.store.lzop import check_lzop, find_lzop
+from polygon_async.system.files import check_replaceable, disk_errors
 from polygon_async.system.machine import provide_files
 from polygon_async.system.threads import Threads
 from polygon_async.verify.expected import CLAIMED, as_recorded
@@ -79,6 +81,9 @@ async def verify(wanted: Wanted, *, redact: Redactor) -> Verification:
     Raises:
         RunError: the bucket, the ledger or the disk cannot be used.
     """
+    listed = wanted.settings.output_dir / VERIFY_CSV
+    with disk_errors(listed):
+        check_replaceable(listed)
     try:
         with ExitStack() as held:
             if wanted.repair:

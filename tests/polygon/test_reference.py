@@ -218,6 +218,7 @@ def test_the_official_client_reads_the_same_from_the_sandbox(
         (["--output", "."], "--output '.': not a file"),
         (["--output", "/dev/null"], "--output '/dev/null': not a file"),
         (["--output", ""], "--output '': not a file"),
+        (["--output", "u" * 300], f"--output '{'u' * 298}…: cannot be written (File name too long)"),
         (["--json"], "--json needs --output FILE: without it, the CSV goes to standard output"),
         (["--limit", "0"], "--limit '0': must be a whole number, 1 or more"),
         (["--patience", "x"], "--patience 'x': must be a number of seconds"),

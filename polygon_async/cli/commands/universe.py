@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import os
@@ -217,9 +218,14 @@ def _type(text: str) -> str:
 def _output(text: str) -> Path | None:
     if text == "-":
         return None
+    from polygon_async.system.files import check_replaceable
+
     path = Path(text)
-    if not text or (path.exists() and not path.is_file()):
-        raise ConfigError(f"--output {one_line(repr(text))}: not a file")
+    try:
+        check_replaceable(path)
+    except OSError as error:
+        said = "not a file" if error.errno in {errno.EISDIR, errno.ENXIO} else f"cannot be written ({error.strerror})"
+        raise ConfigError(f"--output {one_line(repr(text))}: {said}") from error
     if not path.resolve().parent.is_dir():
         raise ConfigError(f"--output {one_line(repr(text))}: its directory does not exist")
     if not os.access(path.resolve().parent, os.W_OK):
