@@ -25,6 +25,7 @@ from polygon_async.settings.values import (
     parse_sessions,
     parse_text,
 )
+from polygon_async.system.hosts import names_a_host
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -300,7 +301,7 @@ def _base_url(environment: Environment) -> str:
     parts = urlsplit("")
     try:
         parts = urlsplit(url)
-        usable = parts.scheme in {"https", "http"} and parts.hostname and parts.port != 0
+        usable = parts.scheme in {"https", "http"} and names_a_host(url)
     except ValueError:
         usable = False
     if not usable or parts.query or parts.fragment:

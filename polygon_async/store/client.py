@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from polygon_async.errors import StorageUnusable, one_line
 from polygon_async.store.credentials import Credentials
 from polygon_async.store.errors import local_trouble
+from polygon_async.system.hosts import names_a_host
 from polygon_async.system.proxies import proxy_for
 from polygon_async.system.sockets import Sockets
 
@@ -22,6 +23,11 @@ if TYPE_CHECKING:
     from polygon_async.store.session import VerifyingSession
 
 __all__ = ["limit_attempts", "open_client"]
+
+_NO_ADDRESS = (
+    "S3 cannot be used: the store's address is not like https://host:port; check AWS_ENDPOINT_URL_S3,"
+    " or endpoint_url in the AWS profile"
+)
 
 
 @contextlib.asynccontextmanager
@@ -52,6 +58,8 @@ async def open_client(on_secret: Callable[[str | None], object], **settings: Any
         except StorageUnusable:
             raise
         except (BotoCoreError, ValueError) as error:
+            if str(error).startswith("Invalid endpoint"):
+                raise StorageUnusable(_NO_ADDRESS) from error
             raise StorageUnusable(f"S3 cannot be used: {local_trouble(error)}") from error
         except Exception as error:  # botocore reads what a profile holds without checks
             raise StorageUnusable(f"S3 cannot be used: the AWS settings cannot be read ({one_line(error)})") from error
@@ -60,6 +68,8 @@ async def open_client(on_secret: Callable[[str | None], object], **settings: Any
         if credentials is not None:
             client.meta.events.register("before-sign.s3", credentials.before_signing)
         try:
+            if not names_a_host(client.meta.endpoint_url):
+                raise StorageUnusable(_NO_ADDRESS)
             # Before anything is asked: botocore takes whatever the variable holds for an HTTP proxy.
             proxy_for(client.meta.endpoint_url, by_scheme_only=True)
             yield client

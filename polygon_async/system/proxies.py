@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from polygon_async.errors import ConfigError
+from polygon_async.system.hosts import names_a_host
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -21,6 +22,10 @@ _SHORTEST_SECRET = 4
 """Letters; removing shorter secrets from every text would leave no text. As user information they are removed."""
 _OWN_WORDS = frozenset({"polygon", "massive", "stocks", "options", "indices", "forex", "crypto", "user", "proxy"})
 """User names that occur all over this program's own output, and are no secret by themselves."""
+
+
+_BEFORE_HOST = "before the host, with a colon between them and an @ behind"
+"""An example would be taken for somebody's own user and password, and be removed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +78,8 @@ class Proxy:
         """What it means that the proxy answers itself instead of passing a request on to `host`."""
         where = f"the proxy in {self.variable}"
         if status == 407:
-            what = "does not accept its user and password" if "@" in self.url else "asks for a user and a password"
-            return ProxyTrouble(f"{where} {what} (HTTP 407); write them there as http://user:password@host:port")
+            what = "does not accept its credentials" if "@" in self.url else "asks for credentials"
+            return ProxyTrouble(f"{where} {what} (HTTP 407); write them there, {_BEFORE_HOST}")
         if status in _PASSING or (status >= 500 and status != 501):
             return ProxyTrouble(f"{where} answers HTTP {status}", passes=True)
         advice = "allow it there, or name it in NO_PROXY to do without the proxy"
@@ -163,8 +168,8 @@ def _checked(variable: str, text: str, host: str) -> str:
         )
     if not _is_usable(url):
         raise ConfigError(
-            f"{variable} is not a proxy's address such as http://user:password@host:3128 (in user and password,"
-            " special characters are percent-encoded: # is %23, @ is %40)"
+            f"{variable} is not a proxy's address such as http://host:3128 (special characters before its @ are"
+            " percent-encoded: # is %23, @ is %40)"
         )
     return url
 
@@ -177,13 +182,12 @@ def _spelt_out(text: str) -> str:
 def _is_usable(url: str) -> bool:
     from yarl import URL
 
+    if not names_a_host(url) or any(letter.isspace() or not letter.isprintable() for letter in url):
+        return False
+    parts, proxy = urlsplit(url), URL(url)
     try:
-        parts = urlsplit(url)
-        port, proxy = parts.port, URL(url)
         # As HTTP clients send them.
         f"{proxy.user}{proxy.password}".encode("latin-1")
-    except ValueError:
+    except UnicodeEncodeError:
         return False
-    strange = any(letter.isspace() or not letter.isprintable() for letter in url)
-    whole = parts.hostname and proxy.host and port != 0 and parts.path in {"", "/"}
-    return bool(whole) and not strange and not parts.query and "#" not in url and ":" not in (proxy.user or "")
+    return parts.path in {"", "/"} and not parts.query and "#" not in url and ":" not in (proxy.user or "")

@@ -85,6 +85,13 @@ UNUSABLE = [
     "socks5://user:pass-w0rd@127.0.0.1:9",
     "socks5h://127.0.0.1:9",
     "ftp://user:pass-w0rd@127.0.0.1:9",
+    "http://user:password@127.0.0.1:0",
+    "http://w0rd..corp:3128",
+    "http://.w0rd:3128",
+    f"http://{'w0rd' * 16}:3128",
+    "http://xn--:1",
+    "http://127.2.3.4.5:1",
+    "http://\u2460:80",
     "   ",
 ]
 
@@ -96,6 +103,7 @@ def test_a_proxy_that_cannot_be_used_is_told_by_its_variable(program: Program, v
     assert ("SOCKS" in said) is value.startswith("socks")
     assert "w0rd" not in said
     assert "127" not in said
+    assert "[redacted]" not in said, "the advice is no secret"
 
 
 @pytest.mark.parametrize("variable", ["https_proxy", "ALL_PROXY", "all_proxy"])
@@ -155,8 +163,8 @@ def test_requests_go_through_the_proxy(
 @pytest.mark.parametrize(
     ("status", "userinfo", "said"),
     [
-        (407, "", "asks for a user and a password (HTTP 407); write them there as http://user:password@host:port"),
-        (407, "me:pass-w0rd@", "does not accept its user and password (HTTP 407); write them there as"),
+        (407, "", "asks for credentials (HTTP 407); write them there, before the host, with a colon between them and"),
+        (407, "user:password@", "does not accept its credentials (HTTP 407); write them there, before the host, with "),
         (403, "me:pass-w0rd@", "refuses to connect to {host} (HTTP 403); allow it there, or name it in NO_PROXY"),
     ],
 )
@@ -214,7 +222,7 @@ def test_a_proxy_that_cannot_be_reached_is_told_as_the_proxy(program: Program, h
 @pytest.mark.parametrize(
     ("answer", "said"),
     [
-        (refuses(407), "the proxy in HTTPS_PROXY does not accept its user and password (HTTP 407)"),
+        (refuses(407), "the proxy in HTTPS_PROXY does not accept its credentials (HTTP 407)"),
         (refuses(403), "the proxy in HTTPS_PROXY refuses to connect to the store (HTTP 403)"),
         (refuses(502), "the proxy in HTTPS_PROXY answers HTTP 502"),
         (None, "the name of the proxy in HTTPS_PROXY cannot be resolved"),

@@ -57,6 +57,20 @@ def test_unusable_credentials_are_told_before_anything_is_asked(
     assert said in refused_at_once(program, sandbox(), env={variable: value})
 
 
+@pytest.mark.parametrize("host", ["api..example", f"{'a' * 70}.example", "xn--", "1.2.3.4.5", "host:99999"])
+@pytest.mark.parametrize(
+    ("variable", "said"),
+    [
+        ("POLYGON_BASE_URL", "POLYGON_BASE_URL must be like https://"),
+        ("AWS_ENDPOINT_URL_S3", "S3 cannot be used: the store's address is not like https://host:port; check AWS_ENDP"),
+    ],
+)
+def test_a_host_that_cannot_be_looked_up_is_told_before_anything_is_asked(
+    program: Program, sandbox: Callable[..., Sandbox], variable: str, said: str, host: str
+) -> None:
+    assert refused_at_once(program, sandbox(), env={variable: f"https://{host}"}).startswith(said)
+
+
 def test_an_endpoint_that_nobody_serves_is_told(program: Program, sandbox: Callable[..., Sandbox]) -> None:
     with socket.socket() as deaf:
         deaf.bind(("127.0.0.1", 0))
