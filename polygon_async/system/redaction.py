@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote, quote_plus
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
 __all__ = ["Redactor"]
 
@@ -22,6 +22,14 @@ _TELLING = 4
 def _overlap(text: str, secret: str) -> int:
     """How many of the secret's first letters the text ends with."""
     return next((n for n in range(min(len(text), len(secret)), 0, -1) if text.endswith(secret[:n])), 0)
+
+
+def _places(text: str, value: str) -> Iterator[tuple[int, int]]:
+    """Where the text has this value: begin and end."""
+    begin = text.find(value)
+    while begin >= 0:
+        yield begin, begin + len(value)
+        begin = text.find(value, begin + 1)
 
 
 class Redactor:
@@ -39,13 +47,21 @@ class Redactor:
         # A variable need not be text.
         quoted = {spell(secret, errors="surrogateescape") for spell in (quote, partial(quote, safe=""), quote_plus)}
         spellings = {secret, *quoted, json.dumps(secret)[1:-1]}
-        # The longest first: where one spelling contains another, no rest of it may stay.
-        self._values = sorted({*self._values, *spellings}, key=len, reverse=True)
+        self._values = sorted({*self._values, *spellings})
 
     def __call__(self, text: str) -> str:
-        for value in self._values:
-            text = text.replace(value, _MASK)
+        text = self._without_whole_ones(text)
         return self._without_cut_ones(text) if _CUT in text else text
+
+    def _without_whole_ones(self, text: str) -> str:
+        """Remove all places of all spellings at once: where two overlap, no rest of either may stay."""
+        places = sorted(place for value in self._values if value in text for place in _places(text, value))
+        parts, done = [], 0
+        for begin, end in places:
+            if begin >= done:
+                parts += [text[done:begin], _MASK]
+            done = max(done, end)
+        return "".join(parts) + text[done:]
 
     def _without_cut_ones(self, text: str) -> str:
         """Remove what a shortened text still contains of a secret's beginning."""

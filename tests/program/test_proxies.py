@@ -269,6 +269,12 @@ def test_user_and_password_are_secret_however_they_are_spelt(name: str, value: s
             assert shown.endswith(" after")
 
 
+def test_no_rest_stays_where_two_secrets_overlap() -> None:
+    redact = Redactor(Environment({"HTTPS_PROXY": "http://us:pa@h"}, {}).secrets())
+    assert redact("see http://us:pa@h here") == "see http:[redacted]@h here"
+    assert Redactor(["abcabc"])("abcabcabc") == "[redacted]"
+
+
 def test_a_short_name_does_not_blot_out_every_text() -> None:
     redact = Redactor(Environment({"HTTPS_PROXY": "http://me:pass-w0rd@h"}, {}).secrets())
     assert redact("the name of some host") == "the name of some host"
