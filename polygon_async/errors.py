@@ -94,12 +94,14 @@ class Interrupted(PolygonAsyncError):
 class TickerError(PolygonAsyncError):
     """One ticker has failed; nothing of it is uploaded.
 
-    `request` is the path of the failed request, if there was one; it never contains the key.
+    `request` is the path of the failed request, if there was one; it never contains the key. `by_api` is False if
+    what failed it was a redirect, or a page that is not the API's own but a gateway's before it.
     """
 
-    def __init__(self, message: str, *, request: str | None = None) -> None:
+    def __init__(self, message: str, *, request: str | None = None, by_api: bool = True) -> None:
         super().__init__(message)
         self.request = request
+        self.by_api = by_api
 
     def __str__(self) -> str:
         return f"{self.args[0]} [GET {self.request}]" if self.request else str(self.args[0])
@@ -109,14 +111,13 @@ class Refused(TickerError):
     """The API refused the request, and would refuse it again.
 
     `status` is the HTTP status, or 403 for a NOT_AUTHORIZED inside a 200; `is_plan` says that the plan does not
-    include it, `by_api` that the API said so itself and not a gateway before it.
+    include it.
     """
 
     def __init__(self, message: str, *, status: int, is_plan: bool = False, by_api: bool = True) -> None:
-        super().__init__(message)
+        super().__init__(message, by_api=by_api)
         self.status = status
         self.is_plan = is_plan
-        self.by_api = by_api
 
 
 class WrongAnswer(TickerError):

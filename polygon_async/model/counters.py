@@ -120,6 +120,8 @@ class Counters:
     """Answers by HTTP status."""
     retries: Counter[str] = field(default_factory=Counter)
     """Retries by their reason."""
+    answered: float = -math.inf
+    """When the newest request was sent that brought what was asked for, by the loop's time."""
     pages: int = 0
     bars: int = 0
     """Bars written to files, whether or not their ticker succeeded."""

@@ -189,19 +189,21 @@ class Client:
             self._gate.tokens.succeeded(sent=sent)
             content_type = response.headers.get("Content-Type")
             try:
-                return await self._readers(
+                found = await self._readers(
                     partial(read_packed, read, body, encoding, content_type),
                     size=len(body),
                     priority=priority,
                     subject=request.path,
                 )
+                counters.answered = max(counters.answered, sent)
+                return found
             finally:
                 measures.seconds["reading"] += asyncio.get_running_loop().time() - sent - took
         try:
             said = await self._offload(error_text, body, encoding, response.headers.get("X-Request-Id"))
         except WrongAnswer as bomb:
             # The status still counts (a pause, a refused key), but such a body is not requested again.
-            meaning = self._no(response, Said(str(bomb), is_json=False), sent)
+            meaning = self._no(response, Said(str(bomb), by_api=False), sent)
             raise (bomb if isinstance(meaning, Retryable) else meaning) from None
         raise self._no(response, said, sent)
 
@@ -226,10 +228,10 @@ class Client:
             text = f"HTTP {status}: redirects are not followed; check POLYGON_BASE_URL"
             return Refused(text, status=status, by_api=False)
         if status < 300:
-            return WrongAnswer(f"HTTP {status} instead of a page: {said.text}")
-        if status == 403 and not said.is_json:
+            return WrongAnswer(f"HTTP {status} instead of a page: {said.text}", by_api=said.by_api)
+        if status == 403 and not said.by_api:
             text = f"HTTP 403 from a gateway, not from the API itself: {said.text}"
-        return Refused(text, status=status, is_plan=status == 403 and said.is_plan, by_api=said.is_json)
+        return Refused(text, status=status, is_plan=status == 403 and said.is_plan, by_api=said.by_api)
 
 
 async def _body(response: aiohttp.ClientResponse) -> bytes:

@@ -92,4 +92,5 @@ def check_head(head: Head) -> None:
         raise Refused(f"the API answers NOT_AUTHORIZED: {said}{head.said_by}", status=403, is_plan=True)
     if _TOO_FAST.search(said):
         raise Retryable(f"the answer, HTTP 200, says: {said}{head.said_by}", reason="exceeded")
-    raise Untrue(f"the answer's own status is {one_line(repr(head.status))}: {said}{head.said_by}")
+    by_api = head.status is not None or head.request_id is not None
+    raise Untrue(f"the answer's own status is {one_line(repr(head.status))}: {said}{head.said_by}", by_api=by_api)

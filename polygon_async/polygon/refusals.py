@@ -34,8 +34,9 @@ class Said(NamedTuple):
 
     text: str
     """In one line, with the request_id if there is one."""
-    is_json: bool
-    """Whether it is the API's own answer; that of a gateway or a proxy is HTML or a word."""
+    by_api: bool
+    """Whether it is the API's own answer; that of a gateway or a proxy is HTML, a word, or JSON without the API's
+    word for its status."""
     is_plan: bool = False
     """Whether it says that the plan does not include what was asked for."""
 
@@ -78,7 +79,7 @@ def broken_connection(error: Exception, host: str, proxy: Proxy | None) -> Excep
 
 def is_proxys_own(status: int, said: Said) -> bool:
     """Whether an answer that came through a proxy is the proxy's own, not the API's."""
-    return status == 407 or (status in _OF_PROXIES and not said.is_json)
+    return status == 407 or (status in _OF_PROXIES and not said.by_api)
 
 
 def said_of_proxy(trouble: ProxyTrouble) -> Exception:
@@ -93,16 +94,16 @@ def error_text(body: bytes, encoding: str, request_id: str | None) -> Said:
         WrongAnswer: it unpacks to more than any page.
     """
     text = unpack_text(body, encoding, _LONGEST_TEXT).removeprefix(codecs.BOM_UTF8)
-    is_json = True
     try:
         answer = msgspec.json.decode(text, type=_ErrorBody)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
-        answer, is_json = _ErrorBody(), False
+        answer = _ErrorBody()
         # A gateway's HTML page adds nothing to its status; a short plain text may.
         answer.message = "" if b"<" in text else text.decode(errors="replace")
     said = one_line(answer.error or answer.message or "") or "no message"
     found = answer.request_id or request_id
-    return Said(f"{said}{said_by(found)}", is_json=is_json, is_plan=answer.status == "NOT_AUTHORIZED")
+    by_api = isinstance(answer.status, str)
+    return Said(f"{said}{said_by(found)}", by_api=by_api, is_plan=answer.status == "NOT_AUTHORIZED")
 
 
 def retry_after_seconds(headers: Mapping[str, str]) -> float | None:

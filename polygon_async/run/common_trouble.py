@@ -37,11 +37,12 @@ class CommonTrouble:
 
     What the API itself refuses, it may refuse for some tickers only: a plan without indices, or one that does not
     reach back so far. So tickers from all over the universe must fail in that way, too, and none may have
-    been done by an earlier run. A redirect or a gateway's page knows no such differences.
+    been done by an earlier run. A redirect or a gateway's page knows no such differences, and may begin at any time:
+    there, what counts is that no request that was sent since then has been answered.
 
     Args:
         units: What is left to do.
-        counters: Know of every page.
+        counters: Know of every page and of the newest answer.
         some_done: Whether earlier runs have done others of the same run.
     """
 
@@ -56,6 +57,8 @@ class CommonTrouble:
         """How the last tickers failed, all in this way."""
         self._failed = 0
         """How many did."""
+        self._since = 0.0
+        """When the first of them had, by the loop's time."""
         self._last: TickerError | None = None
         self._samples: set[str] | None = None
         """Tickers from elsewhere in the universe that have not begun yet; None until they are needed."""
@@ -97,16 +100,18 @@ class CommonTrouble:
         """
         self._leave()
         if (way := _way(unit, error)) is not None:
-            if way != self._way:
+            if way != self._way or self._counters.answered > self._since:
                 self._way, self._failed, self._samples = way, 0, None
+                self._since = asyncio.get_running_loop().time()
             self._failed += 1
             self._last = error
         if not self._is_suspected():
             self._hint(unit)
         elif not self._under_way and self._last is not None:
+            which, when = ("last", " since") if self._counters.pages else ("first", "")
             raise RunError(
-                f"the first {self._failed} tickers all failed in the same way, and none was answered: {self._last};"
-                f" {_advice(unit, self._last)}"
+                f"the {which} {self._failed} tickers all failed in the same way, and none was answered{when}:"
+                f" {self._last}; {_advice(unit, self._last)}"
             ) from self._last
 
     def _leave(self) -> None:
@@ -124,11 +129,13 @@ class CommonTrouble:
 
     def _have_failed(self) -> bool:
         """Whether enough tickers have failed in one way, and nothing else was seen."""
-        return not self._counters.pages and self._failed >= max(_LEAST, min(_PROOF, len(self._units)))
+        answered = self._counters.pages if self._may_differ() else self._counters.answered > self._since
+        enough = _PROOF if self._counters.pages else max(_LEAST, min(_PROOF, len(self._units)))
+        return self._failed >= enough and not answered
 
     def _may_differ(self) -> bool:
         """Whether other tickers may fare better."""
-        return not isinstance(self._last, Refused) or self._last.by_api
+        return self._last is None or self._last.by_api
 
     def _sample(self, left: Sequence[int]) -> list[int]:
         """Some of the units that are left: one of each kind that a plan may tell apart, and some from all over."""
@@ -151,6 +158,9 @@ def _way(unit: Unit, error: TickerError) -> object:
     """How a ticker failed, the same for all that failed so; None for what may pass by itself."""
     if not isinstance(error, Refused | WrongAnswer):
         return None
+    if not error.by_api:
+        # A gateway's page has a number of its own, in whatever letters.
+        return type(error), error.status if isinstance(error, Refused) else None
     symbol = rf"(?<![A-Za-z0-9]){re.escape(unit.ticker.symbol)}(?![A-Za-z0-9])"
     return type(error), _OWN_TO_ONE.sub("#", re.sub(symbol, "*", str(error.args[0])))
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
+import re
 from typing import TYPE_CHECKING
 
 import pytest
+from door import Answered, Arrived, door
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -99,12 +102,88 @@ def test_a_plan_without_a_market_does_not_stop_the_others(program: Program, sand
     assert "1 of 151 tickers done" in ended.out
 
 
+@pytest.mark.parametrize(
+    ("trouble", "said", "advice"),
+    [
+        ("redirect", "HTTP 302: redirects are not followed; check POLYGON_BASE_URL", "check POLYGON_BASE_URL"),
+        ("status=404", "HTTP 404: 404 page not found", "check POLYGON_BASE_URL"),
+        ("blocked", "HTTP 403 from a gateway, not from the API itself", "a firewall or a gateway blocks this"),
+        ("status=202", "HTTP 202 instead of a page", "check POLYGON_BASE_URL"),
+    ],
+)
+def test_a_gateways_trouble_that_begins_in_the_middle_stops_the_run(
+    program: Program, sandbox: Callable[..., Sandbox], trouble: str, said: str, advice: str
+) -> None:
+    box = sandbox(*(f"{ticker} * {trouble}" for ticker in MANY[40:]))
+    ended = run(program, box, tickers=MANY)
+    text = stopped(ended)
+    assert re.match("the last 2[0-4] tickers all failed in the same way, and none was answered since: ", text)
+    assert said in text
+    assert f"; {advice}" in text
+    assert 60 <= len(box.requests) <= 64
+    assert f"40 of {len(MANY)} tickers done, " in ended.out
+
+
+def test_what_the_api_itself_refuses_side_by_side_never_stops_a_run_that_was_answered(
+    program: Program, sandbox: Callable[..., Sandbox]
+) -> None:
+    troubles = {"not_found": MANY[1:40], "plan403": MANY[40:80], "status=400": MANY[81:120]}
+    box = sandbox(*(f"{ticker} * {trouble}" for trouble, some in troubles.items() for ticker in some))
+    ended = run(program, box, tickers=MANY[:122])
+    assert (ended.code, len(box.requests)) == (1, 122), ended.err
+    assert "4 of 122 tickers done, 118 failed" in ended.out
+
+
+def test_a_gateway_that_refuses_some_tickers_among_others_does_not_stop_them(
+    program: Program, sandbox: Callable[..., Sandbox]
+) -> None:
+    box = sandbox(*(f"{ticker} * blocked" for number, ticker in enumerate(MANY[:90]) if number % 15))
+    ended = run(program, box, tickers=MANY[:90])
+    assert (ended.code, len(box.requests)) == (1, 90), ended.err
+    assert "6 of 90 tickers done, 84 failed" in ended.out
+
+
+REFERENCES = ("error code 1020, Ray %s", '{"message": "no route, see %s"}', "<html>Incident <b>%s</b></html>")
+
+
+@pytest.mark.parametrize("page", REFERENCES)
+@pytest.mark.parametrize(("status", "good"), [(403, 0), (404, 3)])
+def test_a_gateways_pages_are_alike_whatever_number_they_have(
+    program: Program, sandbox: Callable[..., Sandbox], page: str, status: int, good: int
+) -> None:
+    box = sandbox()
+    numbers = map("".join, itertools.permutations("ghjkmnpq"))
+    asked = []
+
+    def rule(arrived: Arrived, forward: Callable[[], Answered]) -> Answered:
+        asked.append(arrived.path)
+        if len(asked) <= good:
+            return forward()
+        body = (page % next(numbers)).encode()
+        return Answered(status, {"Content-Length": str(len(body))}, body)
+
+    with door(box.base_url, rule) as url:
+        ended = program("--tickers", *MANY, *RANGE, "--concurrency", "4", box=box, env={"POLYGON_BASE_URL": url})
+    assert f"tickers all failed in the same way, and none was answered{' since' if good else ''}: " in stopped(ended)
+    assert 20 + good <= len(asked) <= 24 + good
+
+
 def test_slow_answers_are_waited_for(program: Program, sandbox: Callable[..., Sandbox]) -> None:
     """Refusals are quick; a page of bars that is under way meanwhile says that it is not everybody's trouble."""
-    box = sandbox("T199 * latency=2", *(f"{ticker} * blocked" for ticker in MANY[:199]))
+    box = sandbox("T199 * latency=2", *(f"{ticker} * plan403" for ticker in MANY[:199]))
     ended = run(program, box, tickers=[MANY[199], *MANY[:199]])
     assert ended.code == 1, ended.err
     assert f"1 of {len(MANY)} tickers done" in ended.out
+
+
+def test_a_slow_answer_to_a_request_from_before_is_saved_and_says_nothing_of_a_gateway(
+    program: Program, sandbox: Callable[..., Sandbox]
+) -> None:
+    box = sandbox("T199 * latency=2", *(f"{ticker} * blocked" for ticker in MANY[:199]))
+    ended = run(program, box, tickers=[MANY[199], *MANY[:199]])
+    assert "HTTP 403 from a gateway" in stopped(ended)
+    assert f"1 of {len(MANY)} tickers done" in ended.out
+    assert len(box.requests) <= 26
 
 
 def test_other_failures_in_between_are_no_proof(program: Program, sandbox: Callable[..., Sandbox]) -> None:
