@@ -58,6 +58,7 @@ NO_TAGS = (
 )
 DENIED = frozenset({"AccessDenied", "403", "Forbidden"})
 """Codes of a denial by policy."""
+_NOT_ENOUGH = "the store does not know something that every upload needs; choose another, or --no-upload for CSVs only"
 
 
 @contextlib.contextmanager
@@ -74,7 +75,6 @@ def store_errors(act: str, *, has_stored: bool) -> Iterator[None]:
     except ClientError as error:
         if (advice := advice_on(error)) is not None:
             raise StorageUnusable(f"{act}: {advice} ({words_of(error)})") from error
-        # Where nothing could be stored yet, nothing can; else it is this key's own trouble.
         if code_of(error) in DENIED:
             needed = "PutObject, PutObjectTagging, GetObject, GetObjectTagging"
             text = f"{act} is denied ({words_of(error)}); the policy must allow {needed}"
@@ -82,7 +82,8 @@ def store_errors(act: str, *, has_stored: bool) -> Iterator[None]:
             raise (UploadFailed(text) if has_stored else StorageUnusable(text)) from error
         if is_about_tags(error) or is_unknown_to_store(error):
             text = f"{act} failed ({words_of(error)})"
-            raise (UploadFailed(text) if has_stored else StorageUnusable(f"{text}; {NO_TAGS}")) from error
+            needed = NO_TAGS if is_about_tags(error) else _NOT_ENOUGH
+            raise (UploadFailed(text) if has_stored else StorageUnusable(f"{text}; {needed}")) from error
         raise UploadFailed(f"{act} failed ({words_of(error)})") from error
     except NoCredentialsError as error:  # others' trouble is told before a request is signed: store/credentials.py
         raise StorageUnusable(f"{act}: {local_trouble(error)}") from error
@@ -106,8 +107,9 @@ def is_unknown_to_store(error: Any) -> bool:
 
 
 def is_about_tags(error: Any) -> bool:
-    """Whether an S3 error's message names the tags' header."""
-    return "x-amz-tagging" in words_of(error).lower()
+    """Whether an S3 error's message names the tags' header, or the store does not know requests about tags."""
+    is_request = "Tagging" in error.operation_name and is_unknown_to_store(error)
+    return is_request or "x-amz-tagging" in words_of(error).lower()
 
 
 def local_trouble(error: Exception) -> str:

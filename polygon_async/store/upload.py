@@ -29,9 +29,12 @@ __all__ = ["KeyTaken", "Uploader"]
 log = logging.getLogger(__name__)
 
 _ENOUGH = 5
-"""Uploads refused alike, before any succeeds, that prove that all will be."""
-_REFUSALS = range(400, 500)
-"""HTTP statuses."""
+"""Uploads refused alike, none in between that succeeds, that prove that all will be."""
+_REFUSALS = {*range(400, 500), 501} - {408, 409, 412, 429}
+"""HTTP statuses, without those that pass or concern one key."""
+_PASSING = frozenset({"RequestTimeout", "SlowDown", "Throttling", "ThrottlingException", "RequestLimitExceeded"})
+_OWN = frozenset({"EntityTooLarge", "413", "InvalidTag", "KeyTooLongError", "MetadataTooLarge"})
+"""Codes of what concerns some objects only, where others are stored."""
 
 
 class _Proof(NamedTuple):
@@ -69,7 +72,7 @@ class Uploader:
         self._part_sizes = part_sizes
         self._writer = Writer(bucket)
         self._refused: list[str] = []
-        """The codes of what the store refused before it took anything."""
+        """The codes of what the store has refused since it last took something, all the same."""
 
     async def store(
         self,
@@ -108,21 +111,26 @@ class Uploader:
             self._note_refusal(error)
             raise
         self.bucket.has_stored = True
+        self._refused.clear()
         return receipt
 
     def _note_refusal(self, error: UploadFailed) -> None:
-        """Stop the run where the store has refused the first few uploads alike: it would refuse all others, too.
+        """Stop the run where the store has refused a few uploads in a row alike: it would refuse all others, too.
 
-        What may pass (a lost connection, a server's own error) is no refusal.
+        What may pass (a lost connection, a server's own error, too many requests) is no refusal.
         """
         from botocore.exceptions import ClientError
 
-        refusal = error.__cause__
-        if self.bucket.has_stored or not isinstance(refusal, ClientError) or status_of(refusal) not in _REFUSALS:
+        refusal, has_stored = error.__cause__, self.bucket.has_stored
+        if not isinstance(refusal, ClientError) or status_of(refusal) not in _REFUSALS:
             return
-        self._refused.append(code_of(refusal))
-        if len(self._refused) >= _ENOUGH and len(set(self._refused)) == 1:
-            raise StorageUnusable(f"{error}; the first {_ENOUGH} uploads were all refused like this") from error
+        code = code_of(refusal)
+        if code in _PASSING or (has_stored and code in _OWN):
+            return
+        self._refused = [*(each for each in self._refused if each == code), code]
+        if len(self._refused) >= _ENOUGH:
+            which = "last" if has_stored else "first"
+            raise StorageUnusable(f"{error}; the {which} {_ENOUGH} uploads were all refused like this") from error
 
     async def _store(
         self,

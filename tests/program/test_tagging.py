@@ -232,3 +232,69 @@ def test_uploads_that_are_all_refused_alike_stop_the_run_after_a_few(
     assert ended.code == 2, ended.err
     assert ended.error.endswith("(InvalidRequest: said by the door); the first 5 uploads were all refused like this")
     assert len(box.requests) < 10
+
+
+def after_some(
+    program: Program, box: Sandbox, store: EmbeddedS3, rule: Callable[[int], Answered | None], tickers: int = 20
+) -> tuple[Ended, int]:
+    """A run, one upload after another, whose objects the store answers by their number; and how many came."""
+    written = list[str]()
+
+    def by_number(asked: Arrived, forward: Callable[[], Answered]) -> Answered:
+        if not is_object_put(asked) or PROBE_KEY in asked.path:
+            return forward()
+        # A refusal of one condition is followed by a write without it.
+        if (path := urlsplit(asked.path).path) not in written:
+            written.append(path)
+        return rule(len(written)) or forward()
+
+    with door(store.endpoint, by_number) as endpoint:
+        symbols = [f"T{number:02}" for number in range(tickers)]
+        arguments = ("--tickers", *symbols, "--concurrency", "1", *RANGE)
+        ended = program(*arguments, box=box, env={"AWS_ENDPOINT_URL_S3": endpoint})
+    return ended, len(written)
+
+
+@pytest.mark.parametrize(
+    ("status", "code"), [(403, "ServiceQuotaExceeded"), (403, "AccessDenied"), (501, "NotImplemented")]
+)
+def test_uploads_that_are_refused_alike_from_some_time_on_stop_the_run_after_a_few(
+    program: Program, sandbox: Callable[..., Sandbox], store: EmbeddedS3, status: int, code: str
+) -> None:
+    # Another refusal before proves nothing.
+    first = {2: refusal(400, "InvalidRequest")}
+
+    def rule(number: int) -> Answered | None:
+        return first.get(number, refusal(status, code) if number > 3 else None)
+
+    ended, written = after_some(program, sandbox(), store, rule)
+    assert (ended.code, written) == (2, 8), ended.err
+    assert f"{code}: said by the door" in ended.error
+    assert ended.error.endswith("; the last 5 uploads were all refused like this")
+    assert ended.out.startswith("2 of 20 tickers done, 5 failed, 13 not finished")
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "every"),
+    [(403, "AccessDenied", 5), (413, "EntityTooLarge", 99), (400, "InvalidTag", 99), (409, "OperationAborted", 99)],
+)
+def test_what_some_uploads_meet_among_others_that_are_stored_does_not_stop_them(
+    program: Program, sandbox: Callable[..., Sandbox], store: EmbeddedS3, status: int, code: str, every: int
+) -> None:
+    ended, written = after_some(
+        program, sandbox(), store, lambda number: refusal(status, code) if number % every != 1 else None, 12
+    )
+    assert (ended.code, written) == (1, 12), ended.err
+    assert ended.out.startswith("3 of 12" if every == 5 else "1 of 12")
+
+
+def test_a_store_that_knows_no_upload_is_not_said_to_lack_tags(
+    program: Program, sandbox: Callable[..., Sandbox], store: EmbeddedS3
+) -> None:
+    ended, _ = after_some(program, sandbox(), store, lambda _: refusal(501, "NotImplemented"))
+    assert ended.code == 2, ended.err
+    assert ended.error.endswith(
+        " failed (NotImplemented: said by the door); the store does not know something that every upload needs;"
+        " choose another, or --no-upload for CSVs only"
+    )
+    assert "tags" not in ended.error
