@@ -10,7 +10,7 @@ from polygon_async.bars.page import MOST_BARS, Border, Page, Table, new_rows, ne
 from polygon_async.errors import Untrue, WrongAnswer, one_line
 from polygon_async.model.days import days_of
 from polygon_async.model.tickers import AssetType
-from polygon_async.polygon.envelope import Head, check_head, decode, shapeless, unanswered
+from polygon_async.polygon.envelope import Head, check_head, check_speed, decode, shapeless, unanswered
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 __all__ = ["read_page"]
 
 _OF_NUMBERS = b"0123456789+-.eE,\n"
+_LONGEST_NOTHING = 64
+"""Bytes of an empty list, however it is spaced."""
 _TOO_MANY_BARS = 4 * MOST_BARS
 """Parsed one by one, each takes some 600 bytes; pages with a few more bars than requested do occur."""
 
@@ -63,6 +65,8 @@ def read_page(body: bytes, *, unit: Unit, border: Border) -> Page:
     answer = decode(_answers, body)
     check_head(answer)
     results = bytes(answer.results)
+    if len(results) <= _LONGEST_NOTHING and not results.strip(b"[] \t\r\n").removeprefix(b"null"):
+        check_speed(answer)
     if results == b"null" and answer.resultsCount is None:
         raise unanswered(answer)
     try:

@@ -12,10 +12,10 @@ from polygon_async.errors import Refused, Retryable, Untrue, WrongAnswer, one_li
 if TYPE_CHECKING:
     from msgspec.json import Decoder
 
-__all__ = ["Head", "check_head", "decode", "shapeless", "unanswered"]
+__all__ = ["Head", "check_head", "check_speed", "decode", "shapeless", "unanswered"]
 
 _TRUE_STATUS = frozenset({"OK", "DELAYED"})
-_TOO_FAST = re.compile(r"exceeded .*requests|too many requests", re.IGNORECASE)
+_TOO_FAST = re.compile(r"exceeded .*requests|too many requests|(exceeded|hit|reached) .*rate limit", re.IGNORECASE)
 
 
 class Head(msgspec.Struct):
@@ -90,7 +90,17 @@ def check_head(head: Head) -> None:
     said = one_line(head.error or head.message or "no message")
     if head.status == "NOT_AUTHORIZED":
         raise Refused(f"the API answers NOT_AUTHORIZED: {said}{head.said_by}", status=403, is_plan=True)
-    if _TOO_FAST.search(said):
-        raise Retryable(f"the answer, HTTP 200, says: {said}{head.said_by}", reason="exceeded")
+    check_speed(head)
     by_api = head.status is not None or head.request_id is not None
     raise Untrue(f"the answer's own status is {one_line(repr(head.status))}: {said}{head.said_by}", by_api=by_api)
+
+
+def check_speed(head: Head) -> None:
+    """Check the words of an answer that brings nothing, whatever its status: there may be more than it says.
+
+    Raises:
+        Retryable: It says that there were too many requests.
+    """
+    said = one_line(f"{head.error or ''} {head.message or ''}")
+    if _TOO_FAST.search(said):
+        raise Retryable(f"the answer, HTTP 200, says: {said}{head.said_by}", reason="exceeded")

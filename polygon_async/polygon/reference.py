@@ -15,7 +15,7 @@ import msgspec
 from polygon_async.errors import PolygonAsyncError, Refused, Untrue, WrongAnswer, one_line
 from polygon_async.model.days import plausible_day
 from polygon_async.polygon.bar_requests import own_parts
-from polygon_async.polygon.envelope import Head, check_head, decode, unanswered
+from polygon_async.polygon.envelope import Head, check_head, check_speed, decode, unanswered
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -160,6 +160,8 @@ def read_entries(body: bytes, *, asked: TickerQuery) -> EntryPage:
     """
     answer = decode(_answers, body)
     check_head(answer)
+    if not answer.results:
+        check_speed(answer)
     if answer.results is msgspec.UNSET and answer.count is None:
         raise unanswered(answer)
     entries = answer.results or []
@@ -246,9 +248,10 @@ def _read_details(body: bytes, *, ticker: str) -> Entry:
     answer = decode(_details, body)
     check_head(answer)
     if answer.results is None:
+        check_speed(answer)
         raise unanswered(answer)
     if answer.results.ticker != ticker:
-        raise WrongAnswer(f"the answer is about {one_line(repr(answer.results.ticker))}{answer.said_by}")
+        raise Untrue(f"the answer is about {one_line(repr(answer.results.ticker))}{answer.said_by}")
     return _with_true_days(answer.results)
 
 

@@ -148,6 +148,33 @@ def test_list_dates_cost_a_request_each(listing: Callable[..., Ended], sandbox: 
     assert len(box.requests) == 4 + len(dates) + 2
 
 
+@pytest.mark.parametrize("times", [1, 9])
+def test_details_of_another_ticker_are_requested_again_before_they_count(
+    listing: Callable[..., Ended], sandbox: Callable[..., Sandbox], times: int
+) -> None:
+    box, asked = sandbox(), list[str]()
+
+    def rule(arrived: Arrived, forward: Callable[[], Answered]) -> Answered:
+        if not arrived.path.startswith("/v3/reference/tickers/ROVRW"):
+            return forward()
+        asked.append(arrived.path)
+        del arrived.headers["Accept-Encoding"]
+        answered = forward()
+        body = answered.body.replace(b'"ROVRW"', b'"OTHER"') if len(asked) <= times else answered.body
+        return Answered(answered.status, answered.headers, body)
+
+    arguments = ("--list-dates", "--type", "WARRANT", "--delisted")
+    with door(box.base_url, rule) as address:
+        ended = listing(*arguments, box=box, env={"POLYGON_BASE_URL": address})
+    if times == 1:
+        assert (ended.code, len(asked)) == (0, 2), ended.err
+        assert [row["list_date"] for row in rows(ended.out)] == ["2021-08-02"]
+    else:
+        assert (ended.code, ended.out, len(asked)) == (2, "", 3), ended.err
+        assert ended.error.startswith("polygon-async: error: the answer is about 'OTHER' (request_id ")
+        assert ended.error.endswith(" [GET /v3/reference/tickers/ROVRW]")
+
+
 @pytest.mark.parametrize("told", ["0001-01-01", "0001-01-01T00:00:00Z", "9999-12-31T00:00:00Z", "elsewhere", ""])
 def test_a_day_that_cannot_be_one_is_none(
     listing: Callable[..., Ended], sandbox: Callable[..., Sandbox], told: str

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from conftest import csv_of
+from door import Answered, Arrived, door
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from trouble_cases import download
@@ -180,3 +181,26 @@ def test_impossible_values_are_kept_and_told_once(program: Program, sandbox: Cal
     told = "QQ has bars with impossible values, kept as received: 1 with high below low, 1 with negative"
     assert text.out.count(told) == 1
     assert "impossible values" in (program.directory / "output" / "report.html").read_text()
+
+
+@pytest.mark.parametrize("empty", ['"results":[],"resultsCount":0', '"results":null,"resultsCount":0', '"count":0'])
+def test_an_empty_answer_that_speaks_of_too_many_requests_is_not_believed(
+    program: Program, sandbox: Callable[..., Sandbox], empty: str
+) -> None:
+    box, asked = sandbox(), list[str]()
+    said = "You've exceeded the maximum requests per minute, please wait"
+    body = f'{{"status":"OK","request_id":"4711","message":"{said}",{empty}}}'.encode()
+
+    def rule(arrived: Arrived, forward: Callable[[], Answered]) -> Answered:
+        asked.append(arrived.path)
+        answer = Answered(200, {"Content-Type": "application/json"}, body) if len(asked) <= 2 else forward()
+        answer.headers["Content-Length"] = str(len(answer.body))
+        return answer
+
+    with door(box.base_url, rule) as url:
+        if "resultsCount" in empty:
+            ended = program(*QQ, box=box, env={"POLYGON_BASE_URL": url})
+        else:
+            ended = program("universe", "--type", "ETF", "--rate", "unlimited", box=box, env={"POLYGON_BASE_URL": url})
+    assert (ended.code, len(asked)) == (0, 3), ended.err
+    assert ended.err.count(f"the answer, HTTP 200, says: {said} (request_id 4711)") == 2
