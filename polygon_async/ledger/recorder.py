@@ -115,7 +115,7 @@ class Recorder:
     async def apply(self, event: Event) -> None:
         """Record what has happened to a unit in this run."""
         act = partial(self._ledger.apply, event, run=self.run, source=self._source, destination=self._destination)
-        await self._thread.surely(act)
+        await self._thread.surely(act, subject=f"the ledger's entry of {event.unit.ticker.symbol}")
 
     async def listings(self, *, since: float) -> dict[str, Listing]:
         """What reference data has been looked up of tickers since a moment (s UTC), by symbol."""

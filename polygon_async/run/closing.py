@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from polygon_async.report.coverage import cover
@@ -88,7 +89,8 @@ async def write_down(
     Raises:
         DiskUnusable: they cannot be written.
     """
-    await offload(write_lists, summary)
+    at = f"writing the lists and the report in {settings.output_dir}"
+    await offload.watched(partial(write_lists, summary), subject=at)
     report = await offload(lambda: redacted(report_of(summary, settings.as_json(), findings.coverage), redact))
     await recorder.reported(report)
-    await offload(write_report, report, settings.output_dir)
+    await offload.watched(partial(write_report, report, settings.output_dir), subject=at)

@@ -9,6 +9,7 @@ import logging
 import os
 import shutil
 import tempfile
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -129,5 +130,6 @@ async def watch_space(directory: Path, least: int, *, offload: Threads) -> None:
         DiskUnusable: less than `least` bytes are free; what is in progress still fits.
     """
     while True:
-        await offload(check_space, directory, least)
+        look = partial(check_space, directory, least)
+        await offload.watched(look, subject=f"looking at the free space of {directory}")
         await asyncio.sleep(_SECONDS_BETWEEN_LOOKS)

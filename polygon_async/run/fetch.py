@@ -81,7 +81,7 @@ class CsvFetcher:
                 async with contextlib.aclosing(self.source.pages(unit, start, priority=priority)) as pages:
                     async for page in pages:
                         before, placed = part.size, page.part
-                        part = await self.offload(append_rows, part, page.rows) if placed is None else placed
+                        part = await self._appended(part, page.rows) if placed is None else placed
                         progress = _after(progress, page, part, self.counters.notes.get(symbol, ()))
                         await note(progress)
                         if page.odd:
@@ -91,10 +91,11 @@ class CsvFetcher:
                         self.counters.in_flight[symbol] = f"{progress.bars:,} bars"
             if progress is None:
                 return None
-            sha256 = await self.offload(finish, part, path, modified=self.modified)
+            complete = partial(finish, part, path, modified=self.modified)
+            sha256 = await self.offload.watched(complete, subject=f"finishing {part.path}", size=part.size)
         except BaseException as error:
             if progress is None or isinstance(error, TickerError):
-                await self.offload.surely(partial(remove, part.path))
+                await self.offload.surely(partial(remove, part.path), subject=f"removing {part.path}")
             raise
         return CsvFile(
             path=path,
@@ -106,6 +107,10 @@ class CsvFetcher:
             sha256=sha256,
             days=progress.days,
         )
+
+    async def _appended(self, part: Part, rows: bytes) -> Part:
+        append = partial(append_rows, part, rows)
+        return await self.offload.watched(append, subject=f"writing {part.path}", size=len(rows))
 
 
 def _after(progress: Progress | None, page: Page, part: Part, notes: Iterable[str]) -> Progress:

@@ -15,7 +15,7 @@ from polygon_async.bars.part import remove
 from polygon_async.bars.resume import remove_csv
 from polygon_async.errors import ConfigError
 from polygon_async.model.days import ends_of, plausible_day, since, up_to
-from polygon_async.model.layout import lzo_name, unit_csv_name
+from polygon_async.model.layout import csv_name, lzo_name, unit_csv_name
 from polygon_async.model.sessions import days_back, expected_from, sessions
 from polygon_async.model.states import FetchState, OutcomeState
 from polygon_async.model.units import Outcome, Unit
@@ -99,7 +99,10 @@ async def what_is_left(
         else:
             done.append(before)
     keep = settings.keep_csv or not upload
-    pending = await offload(partial(_placed, left, settings, histories, joins=joins, keep=keep))
+    at = [""]
+    place = partial(_placed, left, settings, histories, joins=joins, keep=keep, at=at)
+    largest = max((history.size for known in histories.values() for history in known), default=0)
+    pending = await offload.watched(place, subject=lambda: f"reading {at[0]}", size=largest)
     return Todo(pending=pending, done=done, has_earlier=any(ticker.symbol in held for ticker in tickers))
 
 
@@ -110,8 +113,9 @@ def _placed(
     *,
     joins: bool,
     keep: bool,
+    at: list[str],
 ) -> list[Pending]:
-    """The units with what their bars do to the local histories.
+    """The units with what their bars do to the local histories; `at` tells which one is looked at.
 
     Raises:
         ConfigError: a unit would lose bars of one; nothing is fetched then.
@@ -119,6 +123,7 @@ def _placed(
     placed, refused = [], []
     for unit, record in left:
         local = Local(Act.LEAVE)
+        at[0] = str(settings.output_dir / csv_name(unit.ticker.symbol))
         if joins:
             history = find_history(unit.ticker, settings.output_dir, histories.get(unit.ticker.symbol, ()))
             local = judge(unit, history, source=settings.source, keep=keep, force=settings.force)
@@ -134,18 +139,20 @@ def _placed(
 
 async def tidy(todo: Todo, directory: Path, *, keep_csv: bool, offload: Threads) -> None:
     """Remove what a killed run had no time to: compressed files, and CSVs whose object is confirmed."""
+    at = [directory]
 
     def remove_all() -> None:
         for unit in (*(pending.unit for pending in todo.pending), *(outcome.unit for outcome in todo.done)):
-            target = directory / lzo_name(unit.ticker.symbol)
+            at[0] = target = directory / lzo_name(unit.ticker.symbol)
             remove(target)
             shutil.rmtree(link_folder(target), ignore_errors=True)
         for outcome in todo.done:
-            remove(directory / unit_csv_name(outcome.unit))
+            at[0] = directory / unit_csv_name(outcome.unit)
+            remove(at[0])
             if not keep_csv and outcome.csv is not None:
                 remove_csv(outcome.csv)
 
-    await offload(remove_all)
+    await offload.watched(remove_all, subject=lambda: f"removing {at[0]}")
 
 
 def by_start(units: Iterable[Unit]) -> Iterable[Sequence[Unit]]:

@@ -9,7 +9,7 @@ import logging
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from polygon_async.bars.history import bars_in, extended, holds
 from polygon_async.bars.part import remove
@@ -27,6 +27,7 @@ from polygon_async.run.todo import counts
 from polygon_async.system.files import disk_errors
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from polygon_async.bars.resume import ResumePoint
@@ -45,6 +46,8 @@ if TYPE_CHECKING:
 __all__ = ["UnitSteps"]
 
 log = logging.getLogger(__name__)
+
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,7 +101,7 @@ class UnitSteps:
             return csv
         if pending.local.act is Act.EXTEND and csv.path == self._own(unit):
             with disk_errors(csv.path):
-                await self.offload(csv.path.unlink, missing_ok=True)
+                await self._on_disk(partial(csv.path.unlink, missing_ok=True), f"removing {csv.path}")
             csv = self._in_history(unit, csv)
         return Outcome(unit=unit, state=OutcomeState.SAVED, csv=csv, earlier=earlier)
 
@@ -122,7 +125,7 @@ class UnitSteps:
         self.counters.stored_bytes += receipt.size
         if not self.keep_csv or csv.path == self._own(unit):
             with disk_errors(csv.path):
-                await self.offload(csv.path.unlink, missing_ok=True)
+                await self._on_disk(partial(csv.path.unlink, missing_ok=True), f"removing {csv.path}")
         return Outcome(unit=unit, state=OutcomeState.UPLOADED, csv=self._in_history(unit, csv), receipt=receipt)
 
     async def _found(self, pending: Pending) -> CsvFile | ResumePoint | None:
@@ -130,14 +133,18 @@ class UnitSteps:
         unit, record = pending.unit, pending.record
         if record is not None and counts(unit, record, run=self.recorder.run.id):
             if record.csv is not None:
-                if self.deliver is None and await self.offload(holds, unit, record.csv):
-                    return record.csv
-                found = await self.offload(partial(recover_csv, unit, record.csv, modified=self.modified))
+                csv, act = record.csv, f"reading {record.csv.path}"
+                if self.deliver is None and await self._on_disk(partial(holds, unit, csv), act, size=csv.size):
+                    return csv
+                recover = partial(recover_csv, unit, csv, modified=self.modified)
+                found = await self._on_disk(recover, act, size=csv.size)
                 if found is not None:
                     return found
             # Adjusted prices change with every split: a part from another day may not fit what would follow.
             if record.progress is not None and (not unit.adjusted or record.day == today()):
-                resumed = await self.offload(resumption, unit, self.directory, record.progress)
+                resume = partial(resumption, unit, self.directory, record.progress)
+                part = self.directory / part_name(unit)
+                resumed = await self._on_disk(resume, f"reading {part}", size=record.progress.size)
                 if isinstance(resumed, CsvFile) and resumed.path != self._own(unit):
                     await self.recorder.apply(Fetched(unit=unit, csv=resumed))
                 elif resumed is not None and not isinstance(resumed, CsvFile):
@@ -146,7 +153,8 @@ class UnitSteps:
                 if resumed is not None:
                     return resumed
         await self.recorder.apply(Begun(unit=unit, day=today()))
-        await self.offload(remove, self.directory / part_name(unit))
+        part = self.directory / part_name(unit)
+        await self._on_disk(partial(remove, part), f"removing {part}")
         return None
 
     async def _settled(self, unit: Unit, csv: CsvFile, local: Local) -> CsvFile:
@@ -164,7 +172,7 @@ class UnitSteps:
                 await self._check_replacement(unit, csv, local)
                 return await self._replaced(unit, csv, local)
         except TickerError:
-            await self.offload.surely(partial(remove, csv.path))
+            await self.offload.surely(partial(remove, csv.path), subject=f"removing {csv.path}")
             raise
         await self.recorder.apply(Fetched(unit=unit, csv=csv))
         return csv
@@ -173,20 +181,21 @@ class UnitSteps:
         history = await self._history(unit, csv.path, bars=csv.bars, sha256=csv.sha256, days=csv.days)
         await self.recorder.apply(Fetched(unit=unit, csv=csv, history=history, before=local.history))
         with disk_errors(self._whole(unit), name=TickerError):
-            await self.offload(csv.path.replace, self._whole(unit))
+            await self._on_disk(partial(csv.path.replace, self._whole(unit)), f"renaming {csv.path}")
         return replace(csv, path=self._whole(unit))
 
     async def _extended(self, unit: Unit, csv: CsvFile, local: Local) -> CsvFile:
         before, whole = local.history, self._whole(unit)
         assert before is not None  # noqa: S101 (for the type checker; nothing is extended where nothing is)
         new = whole.with_name(f".{whole.name}.new")
-        ends = await self.offload(partial(extended, whole, csv.path, new, modified=self.modified))
+        extend = partial(extended, whole, csv.path, new, modified=self.modified)
+        ends = await self._on_disk(extend, f"extending {whole}", size=before.size + csv.size)
         days = None if before.days is None or csv.days is None else before.days | csv.days
         history = await self._history(unit, new, bars=ends.bars, crc=ends.crc, days=days)
         history = replace(history, first_day=before.first_day)
         await self.recorder.apply(Fetched(unit=unit, csv=csv, history=history, before=before))
         with disk_errors(whole, name=TickerError):
-            await self.offload(new.replace, whole)
+            await self._on_disk(partial(new.replace, whole), f"renaming {new}")
         return csv
 
     async def _check_replacement(self, unit: Unit, csv: CsvFile, local: Local) -> None:
@@ -222,7 +231,7 @@ class UnitSteps:
     ) -> LocalHistory:
         """What the file at `path` will be when it has the ticker's name."""
         with disk_errors(path):
-            found = await self.offload(path.stat)
+            found = await self._on_disk(path.stat, f"looking at {path}")
         return LocalHistory(
             source=self.recorder.source,
             adjusted=unit.adjusted,
@@ -235,6 +244,10 @@ class UnitSteps:
             sha256=sha256,
             days=days,
         )
+
+    async def _on_disk(self, step: Callable[[], _T], act: str, *, size: int = 0) -> _T:
+        """The result of a step over a file of so many bytes; the log tells if it takes too long."""
+        return await self.offload.watched(step, subject=act, size=size)
 
     def _own(self, unit: Unit) -> Path:
         return self.directory / unit_csv_name(unit)

@@ -10,6 +10,7 @@ import contextlib
 import hashlib
 import io
 import os
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Literal
 
@@ -105,7 +106,9 @@ class FileDigests:
             if isinstance(self._source, bytes):
                 found = [hashlib.new(algorithm, self._source, usedforsecurity=False).digest()]
             else:
-                found = await self._offload(_digests_of, self._source, algorithm, part_size)
+                work = partial(_digests_of, self._source, algorithm, part_size)
+                # It is told when it takes too long: whoever gives up waiting waits for the thread.
+                found = await self._offload.watched(work, subject=f"hashing {self._source}", size=self.size)
             self._known[algorithm, part_size] = found
         return found
 

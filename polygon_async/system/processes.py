@@ -109,7 +109,7 @@ class Processes:
         """
         seconds = seconds_for(size)
         if not self._most or size < self._WORTH_SENDING:
-            return await self._in_thread(work, seconds, subject)
+            return await self._offload.watched(work, subject=f"parsing {subject}", size=size)
         self._has_seen_large = True
         self._start(max(1, self._under_way))
         for _ in range(2):
@@ -117,22 +117,12 @@ class Processes:
                 async with self._turns.taken(priority):
                     return await self._in_process(work, seconds)
             except _NoProcesses:
-                return await self._in_thread(work, seconds, subject)
+                return await self._offload.watched(work, subject=f"parsing {subject}", size=size)
             except TookTooLong:
                 log.warning("parsing %s took longer than %.0f s; its process was killed", subject, seconds)
             except Lost as error:
                 raise Retryable("the process that was parsing the body died", reason="reader died") from error
         raise TickerError(f"parsing the answer took longer than {seconds:.0f} s, twice; the processes were killed")
-
-    async def _in_thread(self, work: Callable[[], _T], seconds: float, subject: str) -> _T:
-        """A thread cannot be killed, so the time limit only makes the log say what is going on."""
-        loop = asyncio.get_running_loop()
-        told = "parsing %s has taken %.0f s so far, in a thread, which cannot be killed; does the disk hang?"
-        alarm = loop.call_later(seconds, log.warning, told, subject, seconds)
-        try:
-            return await self._offload(work)
-        finally:
-            alarm.cancel()
 
     async def _in_process(self, work: Callable[[], _T], seconds: float) -> _T:
         job = _Job(work, seconds)

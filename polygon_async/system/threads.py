@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import logging
 import os
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
 
 from polygon_async.errors import MachineUnusable
+from polygon_async.system.limits import seconds_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
 __all__ = ["USUAL_THREADS", "Threads", "result_of"]
 
 USUAL_THREADS = min(32, (os.cpu_count() or 1) + 4)
+
+log = logging.getLogger(__name__)
 
 _AT_ONCE = 500
 _P = ParamSpec("_P")
@@ -42,7 +46,8 @@ class Threads:
     """A pool of threads whose work is never abandoned.
 
     A thread cannot be cancelled. A caller that is cancelled while waiting still waits for the thread's end,
-    so that no file is written after its owner has cleaned up.
+    so that no file is written after its owner has cleaned up. Nor can it be killed: work over a file, which takes
+    for ever where a disk hangs, is watched, so that the log says what everybody waits for.
     """
 
     def __init__(self, threads: int = USUAL_THREADS) -> None:
@@ -70,18 +75,77 @@ class Threads:
         for start in range(0, len(items), _AT_ONCE):
             await self(do, items[start : start + _AT_ONCE])
 
-    async def surely(self, work: Callable[[], _T]) -> _T:
-        """The result of `work()`, which cleans up: it runs even if its turn comes after a cancellation."""
-        future = asyncio.wrap_future(self._threads.submit(work))
-        try:
-            return await asyncio.shield(future)
-        except asyncio.CancelledError:
-            await _ended(future)
-            raise
+    async def surely(self, work: Callable[[], _T], *, subject: str | None = None) -> _T:
+        """The result of `work()`, which cleans up: it runs even if its turn comes after a cancellation.
+
+        With a `subject`, it is watched.
+        """
+        with _Watch(work, subject, 0) as watch:
+            future = asyncio.wrap_future(self._threads.submit(watch.work))
+            try:
+                return await asyncio.shield(future)
+            except asyncio.CancelledError:
+                await _ended(future)
+                raise
 
     async def until_done(self, work: Callable[[], _T], *, hurry: Callable[[], object] = lambda: None) -> _T:
         """The result of `work()`; on cancellation `hurry` is called, which should make it end soon."""
         return await result_of(self._threads.submit(work), hurry=hurry)
+
+    async def watched(self, work: Callable[[], _T], *, subject: str | Callable[[], str], size: int = 0) -> _T:
+        """The result of `work()`; a warning names what takes longer than a step over so many bytes may.
+
+        Args:
+            work: A step over a file, or over many.
+            subject: What the log calls it; of many files, what it is at when it is asked.
+            size: Bytes of the file, or of the largest.
+        """
+        with _Watch(work, subject, size) as watch:
+            return await self.until_done(watch.work)
+
+
+class _Watch(Generic[_T]):
+    """Says once, while the context lasts, that work takes too long in its thread; the wait for one does not count."""
+
+    def __init__(self, work: Callable[[], _T], subject: str | Callable[[], str] | None, size: int) -> None:
+        self._work = work
+        self._subject = subject
+        self._seconds = seconds_for(size)
+        self._loop = asyncio.get_running_loop()
+        self._at = ""
+        """What it was at when it was last looked at."""
+        self._since: float | None = None
+        """Since when, or a little earlier; None until the work begins."""
+        self._alarm: asyncio.TimerHandle | None = None
+
+    def work(self) -> _T:
+        """The work itself, in its thread."""
+        self._since = self._loop.time()
+        return self._work()
+
+    def __enter__(self) -> _Watch[_T]:
+        if self._subject is not None:
+            self._at = self._told()
+            self._alarm = self._loop.call_later(self._seconds, self._look)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._alarm is not None:
+            self._alarm.cancel()
+
+    def _told(self) -> str:
+        return self._subject() if callable(self._subject) else self._subject or ""
+
+    def _look(self) -> None:
+        at, now = self._told(), self._loop.time()
+        if at != self._at:
+            self._at, self._since = at, now
+        left = self._seconds if self._since is None else self._since + self._seconds - now
+        if self._since is None or left > 0:
+            self._alarm = self._loop.call_later(left, self._look)
+            return
+        told = "%s has taken %.0f s so far, in a thread, which cannot be killed; does the disk hang?"
+        log.warning(told, at, self._seconds)
 
 
 async def result_of(running: Future[_T], *, hurry: Callable[[], object] = lambda: None) -> _T:

@@ -136,7 +136,8 @@ class Repair:
             return None
         csv = recorded.csv_in(self.settings.output_dir, recorded.sha256)
         modified = expected.collected.replace(second=0).timestamp()
-        return await self.offload(partial(recover_csv, _unit(expected), csv, modified=modified))
+        recover = partial(recover_csv, _unit(expected), csv, modified=modified)
+        return await self.offload.watched(recover, subject=f"reading {csv.path}", size=csv.size)
 
     async def _fetch(self, settings: Settings, absent: Sequence[Expected], recorder: Recorder) -> dict[str, CsvFile]:
         """Fetch units again; returns the CSVs of those that succeeded, by their object's key."""
@@ -201,7 +202,7 @@ class Repair:
         await recorder.apply(Uploaded(unit=unit, receipt=receipt, tags=description.tags))
         log.info("%s uploaded again, %s", unit.ticker.symbol, receipt.key)
         if not self.settings.keep_csv or csv.path.name != csv_name(unit.ticker.symbol):
-            await self.offload(remove_csv, csv)
+            await self.offload.watched(partial(remove_csv, csv), subject=f"removing {csv.path}", size=csv.size)
 
 
 def _is_broken(checked: Checked) -> bool:

@@ -15,9 +15,11 @@ from conftest import csv_of
 from stored import LZOP, decompressed, stored
 from trouble_cases import download
 
+from polygon_async.run import fetch, todo, unit
 from polygon_async.settings.environment import Environment
 from polygon_async.settings.settings import settings_from
-from polygon_async.system import limits
+from polygon_async.store import digests
+from polygon_async.system import limits, threads
 from polygon_async.system.redaction import Redactor
 from polygon_async.verify.run import Wanted, verify
 
@@ -151,3 +153,48 @@ async def test_an_lzop_that_hangs_over_an_object_is_a_finding(
     (finding,) = found.findings
     assert (str(finding.kind), finding.text) == ("unreadable", "it could not be read within 3 s")
     assert len(found.checked) == len(SYMBOLS)
+
+
+@pytest.mark.parametrize(
+    ("module", "step", "told"),
+    [
+        (todo, "find_history", "reading {}/QQ_historical.csv has taken"),
+        (fetch, "finish", "finishing {}/QQ_2026-03-04_2026-03-04_adjusted.csv.part has taken"),
+        (unit, "extended", "extending {}/QQ_historical.csv has taken"),
+        (digests, "_digests_of", "hashing {}/QQ_historical.csv.lzo has taken"),
+        (unit, "holds", "reading {}/QQ_historical.csv has taken"),
+    ],
+)
+async def test_a_disk_that_hangs_is_told_with_the_file(
+    sandbox: Callable[..., Sandbox],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    module: Any,
+    step: str,
+    told: str,
+) -> None:
+    """Each step goes on when it was told, and not before."""
+    box, directory, event = sandbox(), tmp_path / "output", threading.Event()
+    for name, value in box.environment.items():
+        monkeypatch.setenv(name, value)
+    assert (await download(box, ["QQ"], directory)).exit_code == 0
+    real, begin = getattr(module, step), told.format(directory)
+
+    def hang(*arguments: Any, **more: Any) -> Any:
+        assert event.wait(30), begin
+        return real(*arguments, **more)
+
+    monkeypatch.setattr(module, step, hang)
+    monkeypatch.setattr(threads, "seconds_for", lambda _: 0.0)
+    monkeypatch.setattr(
+        threads.log, "warning", lambda text, *facts: event.set() if (text % facts).startswith(begin) else None
+    )
+    following: dict[str, Any] = {
+        "from": "2026-03-04",
+        "to": "2026-03-04",
+        "upload": True,
+        "bucket": box.bucket,
+        "keep_csv": True,
+    }
+    summary = await download(box, ["QQ"], directory, **({} if step == "holds" else following), patience="30")
+    assert (summary.exit_code, event.is_set()) == (0, True)

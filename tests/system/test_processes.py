@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from polygon_async.errors import Retryable, TickerError
-from polygon_async.system import limits, processes
+from polygon_async.system import limits, processes, threads
 from polygon_async.system.processes import Processes
 from polygon_async.system.threads import Threads
 
@@ -193,6 +193,6 @@ async def test_a_process_that_hangs_at_its_start_is_replaced_once(
 async def test_a_thread_that_hangs_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "_LEAST_SECONDS", 0.0)
     may_end = threading.Event()
-    monkeypatch.setattr(processes.log, "warning", lambda *_: may_end.set())
+    monkeypatch.setattr(threads.log, "warning", lambda *_: may_end.set())
     async with Threads(2) as offload, Processes(0, offload=offload) as readers:
         assert await readers(partial(may_end.wait, 30), size=10, subject="/v2/aggs")

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from functools import partial
 
 import pytest
 
+from polygon_async.system import limits, threads
 from polygon_async.system.threads import Threads
 
 
@@ -73,3 +75,78 @@ async def test_what_cleans_up_is_done_even_where_its_turn_had_not_come() -> None
             await second
         await first
     assert done == [1]
+
+
+# What takes too long is told
+
+
+@pytest.fixture
+def told(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The warnings; each step may take no time."""
+    monkeypatch.setattr(limits, "_LEAST_SECONDS", 0.0)
+    return []
+
+
+def wait_until_told(told: list[str], monkeypatch: pytest.MonkeyPatch) -> threading.Event:
+    """An event that is set by the first warning."""
+    event = threading.Event()
+
+    def warn(text: str, *facts: object) -> None:
+        told.append(text % facts)
+        event.set()
+
+    monkeypatch.setattr(threads.log, "warning", warn)
+    return event
+
+
+@pytest.mark.parametrize("way", ["watched", "surely"])
+async def test_work_that_hangs_is_told_once_by_its_name(
+    told: list[str], monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    event = wait_until_told(told, monkeypatch)
+    async with Threads(1) as offload:
+        assert await getattr(offload, way)(partial(event.wait, 30), subject="reading A.csv")
+        await offload(int)
+    assert told == ["reading A.csv has taken 0 s so far, in a thread, which cannot be killed; does the disk hang?"]
+
+
+async def test_of_many_files_the_one_is_told_that_hangs(told: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    event, at = wait_until_told(told, monkeypatch), ["A"]
+
+    def read_all() -> bool:
+        at[0] = "B"
+        return event.wait(30)
+
+    async with Threads(1) as offload:
+        assert await offload.watched(read_all, subject=lambda: at[0])
+    assert [text.split()[0] for text in told] == ["B"]
+
+
+async def test_what_waits_for_a_thread_does_not_hang(told: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    event = wait_until_told(told, monkeypatch)
+    async with Threads(1) as offload:
+        first = asyncio.create_task(offload.watched(partial(event.wait, 30), subject="first"))
+        second = asyncio.create_task(offload.watched(int, subject="second", size=10**9))
+        assert await first
+        await second
+    assert [text.split()[0] for text in told] == ["first"]
+
+
+async def test_who_gives_up_waiting_is_told_what_is_waited_for(
+    told: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    event, begun = wait_until_told(told, monkeypatch), threading.Event()
+
+    def work() -> None:
+        begun.set()
+        event.wait(30)
+
+    monkeypatch.setattr(limits, "_LEAST_SECONDS", 0.05)
+    async with Threads(2) as offload:
+        task = asyncio.create_task(offload.watched(work, subject="hashing A.lzo"))
+        await asyncio.to_thread(begun.wait, 10)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+    assert event.is_set()
+    assert [text.split()[:2] for text in told] == [["hashing", "A.lzo"]]
