@@ -9,12 +9,14 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from polygon_async.errors import UploadFailed
 from polygon_async.model.layout import lzo_name, metadata, object_key, tags
+from polygon_async.store.digests import is_verified
 from polygon_async.store.lzop import Compression
 from polygon_async.store.objects import ObjectDescription
+from polygon_async.store.packing import MOST_BYTES, Packer
 from polygon_async.store.upload import KeyTaken
 from polygon_async.system.files import disk_errors
 from polygon_async.system.limits import seconds_for
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
     from polygon_async.store.upload import Uploader
     from polygon_async.system.threads import Threads
 
-__all__ = ["Delivery"]
+__all__ = ["Deliver", "Delivery"]
 
 _MINUTES_TO_TRY = 60
 
@@ -37,6 +39,15 @@ def _describe(unit: Unit, csv: CsvFile, collected: datetime) -> ObjectDescriptio
     return ObjectDescription(
         key=object_key(unit.ticker, collected), tags=tags(unit.ticker, collected), metadata=metadata(unit, csv)
     )
+
+
+class Deliver(Protocol):
+    """What takes CSVs into the store: here, or in other processes."""
+
+    async def __call__(
+        self, unit: Unit, csv: CsvFile, *, collected: datetime, on_stage: Callable[[str], object]
+    ) -> tuple[Receipt, ObjectDescription]:
+        """Store one CSV as an object, and read that back."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +65,11 @@ class Delivery:
     """The least time that an upload may take, in s."""
     seconds: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
     """Time spent on `lzop` and on `upload`, for all CSVs together."""
+    pack: Packer = field(init=False)
+    """Compresses small CSVs that wait at the same time together."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "pack", Packer(self.lzop, offload=self.offload))
 
     async def __call__(
         self, unit: Unit, csv: CsvFile, *, collected: datetime, on_stage: Callable[[str], object]
@@ -70,6 +86,14 @@ class Delivery:
             TickerError, RunError: the object is not stored, or not confirmed.
         """
         target = self.directory / lzo_name(unit.ticker.symbol)
+        if csv.size <= MOST_BYTES:
+            on_stage("lzop")
+            with self._spent_on("lzop"):
+                content = await self.pack(csv.path.absolute(), target.absolute())
+            if content is not None:
+                on_stage("uploading")
+                with self._spent_on("upload"):
+                    return await self._stored(unit, csv, content, collected, is_verified)
         compression = Compression(self.lzop, csv.path, target)
         try:
             on_stage("lzop")
@@ -109,10 +133,14 @@ class Delivery:
                 test.exception()  # retrieved, so that asyncio does not log it as lost
 
     async def _stored(
-        self, unit: Unit, csv: CsvFile, file: Path, collected: datetime, verified: Callable[[], Awaitable[None]]
+        self, unit: Unit, csv: CsvFile, file: Path | bytes, collected: datetime, verified: Callable[[], Awaitable[None]]
     ) -> tuple[Receipt, ObjectDescription]:
-        with disk_errors(file):
-            size = (await self.offload(file.stat)).st_size
+        """Store the compressed file, or the content of a small one."""
+        if isinstance(file, bytes):
+            size = len(file)
+        else:
+            with disk_errors(file):
+                size = (await self.offload(file.stat)).st_size
         deadline = seconds_for(size, at_least=self.patience)
         for minute in range(_MINUTES_TO_TRY):
             description = _describe(unit, csv, collected + timedelta(minutes=minute))

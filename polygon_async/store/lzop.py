@@ -25,7 +25,18 @@ if TYPE_CHECKING:
 
     from polygon_async.system.threads import Threads
 
-__all__ = ["Compression", "check_lzop", "decompress", "end_children", "find_lzop", "link_folder"]
+__all__ = [
+    "Compression",
+    "Lzop",
+    "check_lzop",
+    "check_magic",
+    "check_written",
+    "decompress",
+    "end_children",
+    "find_lzop",
+    "link_folder",
+    "linked",
+]
 
 log = logging.getLogger(__name__)
 
@@ -126,12 +137,9 @@ class Compression:
     """One run of lzop, and one of its test on the result; both can be stopped from another thread."""
 
     def __init__(self, lzop: str, source: Path, target: Path) -> None:
-        self._lzop = lzop
+        self._lzop = Lzop(lzop)
         self._source = source.absolute()
         self._target = target.absolute()
-        self._lock = threading.Lock()
-        self._process: subprocess.Popen[bytes] | None = None
-        self._stopped = False
 
     def compress(self) -> None:
         """Write the target, replacing any earlier file.
@@ -143,31 +151,9 @@ class Compression:
         # A link that somebody planted there would lead lzop to another file.
         with contextlib.suppress(OSError):
             self._target.unlink()
-        with self._under_its_name() as source:
+        with linked(self._source, self._target) as source:
             self._call("compressing", self._source, "-f", "-o", str(self._target), "--", str(source))
-        if not self._target.is_file():
-            raise CompressionFailed(f"lzop did not write {self._target.name}")
-
-    @contextlib.contextmanager
-    def _under_its_name(self) -> Iterator[Path]:
-        """The source under the target's name: lzop keeps the name, and the same bars are to give the same object.
-
-        Where the file system has no links, its own name has to do.
-        """
-        name, folder = self._target.name.removesuffix(".lzo"), link_folder(self._target)
-        if self._source.name == name:
-            yield self._source
-            return
-        shutil.rmtree(folder, ignore_errors=True)
-        try:
-            source = self._source
-            with contextlib.suppress(OSError):
-                folder.mkdir()
-                os.link(self._source, folder / name)
-                source = folder / name
-            yield source
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
+        check_written(self._target)
 
     def test(self) -> None:
         """Check that the target is good.
@@ -176,7 +162,75 @@ class Compression:
             CompressionFailed: it does not pass `lzop -t`, or the test was killed or hung twice.
         """
         self._call("testing", self._target, "-t", "--", str(self._target))
-        self._check_magic()
+        with disk_errors(self._target), self._target.open("rb") as file:
+            check_magic(self._target, file.read(len(_MAGIC)))
+
+    def stop(self) -> None:
+        """Kill lzop; whoever waits for it then fails soon."""
+        self._lzop.stop()
+
+    def _call(self, act: str, file: Path, *arguments: str) -> None:
+        """Run lzop over a file, with a time limit that grows with it; if it hangs, run it once more."""
+        size = file.stat().st_size if file.is_file() else 0
+        self._lzop.run(*arguments, act=f"{act} {self._source.name}", size=size, target=self._target, attempts=2)
+
+
+def check_written(*targets: Path) -> None:
+    """Check that lzop has written its targets.
+
+    Raises:
+        CompressionFailed: one is not there.
+    """
+    for target in targets:
+        if not target.is_file():
+            raise CompressionFailed(f"lzop did not write {target.name}")
+
+
+def check_magic(target: Path, content: bytes) -> None:
+    """Check how a compressed file begins: a wrapper that does nothing passes its own test, too.
+
+    Raises:
+        CompressionFailed: not as one.
+    """
+    if not content.startswith(_MAGIC):
+        raise CompressionFailed(f"{target.name} is not an lzop file; is lzop the real one?")
+
+
+@contextlib.contextmanager
+def linked(source: Path, target: Path) -> Iterator[Path]:
+    """The source under the target's name: lzop keeps the name, and the same bars are to give the same object.
+
+    Where the file system has no links, its own name has to do.
+    """
+    name, folder = target.name.removesuffix(".lzo"), link_folder(target)
+    if source.name == name:
+        yield source
+        return
+    shutil.rmtree(folder, ignore_errors=True)
+    try:
+        link = source
+        with contextlib.suppress(OSError):
+            folder.mkdir()
+            os.link(source, folder / name)
+            link = folder / name
+        yield link
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+class Lzop:
+    """Runs of the program, one after another; all can be stopped from another thread. Blocking."""
+
+    def __init__(self, lzop: str) -> None:
+        self._lzop = lzop
+        self._lock = threading.Lock()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._stopped = False
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether somebody has stopped it."""
+        return self._stopped
 
     def stop(self) -> None:
         """Kill lzop; whoever waits for it then fails soon."""
@@ -185,33 +239,38 @@ class Compression:
             if self._process is not None and self._process.poll() is None:
                 _kill(self._process)
 
-    def _check_magic(self) -> None:
-        """A wrapper that does nothing passes its own test, too."""
-        with disk_errors(self._target), self._target.open("rb") as file:
-            magic = file.read(len(_MAGIC))
-        if magic != _MAGIC:
-            raise CompressionFailed(f"{self._target.name} is not an lzop file; is lzop the real one?")
+    def run(self, *arguments: str, act: str, size: int, target: Path, attempts: int) -> None:
+        """Run it once; if it hangs, it is killed and run again.
 
-    def _call(self, act: str, file: Path, *arguments: str) -> None:
-        """Run lzop over a file, with a time limit that grows with it; if it hangs, kill it and run it once more."""
-        seconds = seconds_for(file.stat().st_size if file.is_file() else 0)
-        for _ in range(2):
+        Args:
+            arguments: The program's.
+            act: What it does, for messages.
+            size: Bytes that it reads; its time limit grows with them.
+            target: What it writes or reads.
+            attempts: How often it may hang.
+
+        Raises:
+            CompressionFailed: it failed, was killed, or hung too often.
+            DiskUnusable: the disk is full.
+        """
+        seconds = seconds_for(size)
+        for _ in range(attempts):
             process = self._started(act, *arguments)
             try:
                 _, said = process.communicate(timeout=seconds)
             except subprocess.TimeoutExpired:
                 _kill(process)
                 _bury(process)
-                log.warning("lzop took longer than %.0f s while %s %s, and was killed", seconds, act, self._source.name)
+                log.warning("lzop took longer than %.0f s while %s, and was killed", seconds, act)
             else:
-                self._check_end(act, process.returncode, said)
+                _check_end(act, process.returncode, said, target)
                 return
-        raise CompressionFailed(f"lzop took longer than {seconds:.0f} s while {act} {self._source.name}, twice")
+        raise CompressionFailed(f"lzop took longer than {seconds:.0f} s while {act}, twice")
 
     def _started(self, act: str, *arguments: str) -> subprocess.Popen[bytes]:
         with self._lock:
             if self._stopped:
-                raise CompressionFailed(f"{act} {self._source.name} was stopped")
+                raise CompressionFailed(f"{act} was stopped")
             try:
                 with starting():
                     self._process = subprocess.Popen(
@@ -227,14 +286,15 @@ class Compression:
                 raise CompressionFailed(f"lzop cannot be started ({one_line(error.strerror or error)})") from error
             return self._process
 
-    def _check_end(self, act: str, code: int, said: bytes) -> None:
-        if code == 0:
-            return
-        words = one_line(said.decode(errors="replace")) or "no message"
-        if "No space left" in words:
-            raise DiskUnusable(f"the disk is full ({self._target}); free some space and start again")
-        ended = f"was killed by signal {-code}" if code < 0 else f"failed with exit code {code}"
-        raise CompressionFailed(f"lzop {ended} while {act} {self._source.name}: {words}")
+
+def _check_end(act: str, code: int, said: bytes, target: Path) -> None:
+    if code == 0:
+        return
+    words = one_line(said.decode(errors="replace")) or "no message"
+    if "No space left" in words:
+        raise DiskUnusable(f"the disk is full ({target}); free some space and start again")
+    ended = f"was killed by signal {-code}" if code < 0 else f"failed with exit code {code}"
+    raise CompressionFailed(f"lzop {ended} while {act}: {words}")
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import multiprocessing
 import os
 import signal
+import subprocess
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,9 +20,11 @@ from trouble_cases import download
 from polygon_async.run import fetch, todo, unit
 from polygon_async.settings.environment import Environment
 from polygon_async.settings.settings import settings_from
-from polygon_async.store import digests
+from polygon_async.store import delivery, digests
+from polygon_async.store.packing import Packer
 from polygon_async.system import limits, threads
 from polygon_async.system.redaction import Redactor
+from polygon_async.system.threads import Threads
 from polygon_async.verify.run import Wanted, verify
 
 if TYPE_CHECKING:
@@ -121,7 +125,7 @@ async def test_an_lzop_that_hangs_is_killed_and_run_once_more(
     box = sandbox()
     for name, value in box.environment.items():
         monkeypatch.setenv(name, value)
-    flags: dict[str, Any] = {"upload": True, "bucket": box.bucket, "patience": "30", "concurrency": "2"}
+    flags: dict[str, Any] = {"upload": True, "bucket": box.bucket, "patience": "30", "concurrency": "1"}
     summary = await download(box, SYMBOLS, tmp_path / "output", **flags)
     killed = f"lzop took longer than 3 s while {act} AAPL_historical.csv, and was killed"
     assert [message for message in caplog.messages if message.startswith("lzop took")] == [killed] * times
@@ -135,6 +139,30 @@ async def test_an_lzop_that_hangs_is_killed_and_run_once_more(
         assert told == {"AAPL": f"lzop took longer than 3 s while {act} AAPL_historical.csv, twice"}
     assert not list((tmp_path / "output").glob("*.lzo"))
     assert not living() & {mark.name for mark in (tmp_path / "bin" / "hung").iterdir()}
+
+
+async def test_an_lzop_that_hangs_over_many_files_holds_up_none_of_them(
+    sandbox: Callable[..., Sandbox], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(limits, "_LEAST_SECONDS", 3.0)
+    install_lzop(tmp_path / "bin", '"-f -p"*', 1, monkeypatch)
+    sources = {name: tmp_path / f"{name}_historical.csv" for name in ("A", "B", "C")}
+    for name, source in sources.items():
+        source.write_text(f"{name}\n" * 1000)
+    async with Threads(4) as offload:
+        pack = Packer(str(tmp_path / "bin" / "lzop"), offload=offload)
+        targets = {name: source.with_name(f"{source.name}.lzo") for name, source in sources.items()}
+        both = await asyncio.gather(*(pack(sources[name], targets[name]) for name in sources))
+        again = await asyncio.gather(*(pack(sources[name], targets[name]) for name in sources))
+    assert both == [None, None, None]
+    killed = "lzop took longer than 3 s while compressing A_historical.csv and others, and was killed"
+    assert [message for message in caplog.messages if message.startswith("lzop took")] == [killed]
+    assert [content and unpacked(content) for content in again] == [source.read_bytes() for source in sources.values()]
+    assert not list(tmp_path.glob("*.lzo"))
+
+
+def unpacked(content: bytes) -> bytes:
+    return subprocess.run([LZOP, "-dc"], input=content, capture_output=True, check=True).stdout
 
 
 async def test_an_lzop_that_hangs_over_an_object_is_a_finding(
@@ -186,6 +214,7 @@ async def test_a_disk_that_hangs_is_told_with_the_file(
 
     monkeypatch.setattr(module, step, hang)
     monkeypatch.setattr(threads, "seconds_for", lambda _: 0.0)
+    monkeypatch.setattr(delivery, "MOST_BYTES", 0)  # what is compressed together with others is hashed in memory
     monkeypatch.setattr(
         threads.log, "warning", lambda text, *facts: event.set() if (text % facts).startswith(begin) else None
     )

@@ -160,7 +160,7 @@ def test_a_broken_lzop_fails_its_ticker_and_leaves_nothing(program: Program, san
     command.parent.mkdir()
     cases = "".join(f"*/{ticker}_*) {script};;\n" for ticker, (script, _) in BROKEN_LZOPS.items())
     real = f'LZOP={shlex.quote(LZOP)}\nif [ "$1" = -t ]; then exec "$LZOP" "$@"; fi'
-    command.write_text(f'#!/bin/sh\n{real}\ncase "$3" in\n{cases}*) exec "$LZOP" "$@";;\nesac\n')
+    command.write_text(f'#!/bin/sh\n{real}\ncase "$*" in\n{cases}*) exec "$LZOP" "$@";;\nesac\n')
     command.chmod(0o755)
     path = f"{command.parent}:{os.environ['PATH']}"
     ended = program("--tickers", *BROKEN_LZOPS, "QQ", "--json", *RANGE, box=box, env={"PATH": path})

@@ -221,8 +221,9 @@ async def test_the_program_calls_nothing_uploaded_that_is_not(
 
 EVERYTHING_IN_PARTS = """
 import sys
-from polygon_async.store import upload
+from polygon_async.store import delivery, upload
 from polygon_async.__main__ import main
+delivery.MOST_BYTES = 0
 upload.Uploader.__init__.__kwdefaults__["part_sizes"] = upload.PartSizes(threshold=1)
 sys.exit(main())
 """

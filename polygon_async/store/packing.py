@@ -1,0 +1,164 @@
+"""Small CSVs in, their compressed and tested content out: those that wait at the same time share one run of lzop.
+
+Starting lzop costs ten times what a small file takes in it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from functools import partial
+from typing import TYPE_CHECKING
+
+from polygon_async.errors import CompressionFailed, DiskUnusable
+from polygon_async.store.lzop import Lzop, check_magic, check_written, linked
+from polygon_async.system.files import disk_errors
+from polygon_async.system.threads import ended
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+    from polygon_async.system.threads import Threads
+
+__all__ = ["MOST_BYTES", "Packer"]
+
+MOST_BYTES = 2**20
+"""Of a CSV that is small."""
+_MOST_FILES = 50
+"""For one run of lzop."""
+_AT_ONCE = 2
+"""Runs of lzop; meanwhile further files gather for the next."""
+
+
+class Packer:
+    """Compresses small CSVs, as many as are waiting at once.
+
+    Args:
+        lzop: The program.
+        offload: The threads that wait for it.
+    """
+
+    def __init__(self, lzop: str, *, offload: Threads) -> None:
+        self._lzop = lzop
+        self._offload = offload
+        self._slots = asyncio.Semaphore(_AT_ONCE)
+        self._next: _Batch | None = None
+        """Gathers files until it runs."""
+
+    async def __call__(self, source: Path, target: Path) -> bytes | None:
+        """The content of `source`, compressed, as lzop would write it to `target`, of which nothing is left.
+
+        None if it was compressed together with others and one of them failed. Whoever gets None compresses the file
+        by itself, and learns whether it was that one.
+
+        Raises:
+            CompressionFailed, DiskUnusable: as `Compression`.
+        """
+        while True:
+            batch = self._joined(source, target)
+            running = batch.running
+            assert running is not None  # noqa: S101 (for the type checker; it is set as soon as there is a batch)
+            try:
+                await asyncio.shield(running)
+            except asyncio.CancelledError:
+                # The others of the batch start again.
+                batch.stop()
+                await ended(running)
+                raise
+            if not batch.is_stopped:
+                return batch.packed.get(target)
+
+    def _joined(self, source: Path, target: Path) -> _Batch:
+        batch = self._next
+        if batch is None:
+            batch = self._next = _Batch(self._lzop)
+            batch.running = asyncio.ensure_future(self._run(batch))
+        batch.files[target] = source
+        if len(batch.files) == _MOST_FILES:
+            self._next = None
+        return batch
+
+    async def _run(self, batch: _Batch) -> None:
+        async with self._slots:
+            if self._next is batch:
+                self._next = None
+            await self._offload.watched(batch.pack, subject=batch.subject, size=_MOST_FILES * MOST_BYTES)
+
+
+class _Batch:
+    """Files for one run of lzop, and what it makes of them."""
+
+    def __init__(self, lzop: str) -> None:
+        self._lzop = Lzop(lzop)
+        self.files: dict[Path, Path] = {}
+        """Sources by target."""
+        self.packed: dict[Path, bytes] = {}
+        """Contents by target; nothing of those that failed."""
+        self.running: asyncio.Future[None] | None = None
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether somebody has stopped it."""
+        return self._lzop.is_stopped
+
+    def subject(self) -> str:
+        """What is worked on, for the log."""
+        return f"compressing {_name(self.files)}"
+
+    def stop(self) -> None:
+        """Kill lzop, from any thread."""
+        self._lzop.stop()
+
+    def pack(self) -> None:
+        """Compress and test all files, and read what they became. Blocking.
+
+        Raises:
+            CompressionFailed, DiskUnusable: the only file failed.
+        """
+        if len(self.files) == 1:
+            self._pack(attempts=2)
+        else:
+            with contextlib.suppress(CompressionFailed, DiskUnusable):
+                self._pack(attempts=1)
+
+    def _pack(self, attempts: int) -> None:
+        target, name = next(iter(self.files)), _name(self.files)
+        with contextlib.ExitStack() as stack, disk_errors(target):
+            sources = [stack.enter_context(_in_place(source, target)) for target, source in self.files.items()]
+            size = sum(source.stat().st_size for source in sources)
+            run = partial(self._lzop.run, size=size, target=target, attempts=attempts)
+            place = ["-o", str(target)] if len(sources) == 1 else [f"-p{target.parent}"]
+            run("-f", *place, "--", *map(str, sources), act=f"compressing {name}")
+            check_written(*self.files)
+            run("-t", "--", *map(str, self.files), act=f"testing {name}")
+            contents = {target: target.read_bytes() for target in self.files}
+        for target, content in contents.items():
+            check_magic(target, content)
+        self.packed = contents
+
+
+def _name(files: Mapping[Path, Path]) -> str:
+    """The files (sources by target), in a few words."""
+    first = next(iter(files.values()), None)
+    return "nothing" if first is None else first.name + " and others" * (len(files) > 1)
+
+
+@contextlib.contextmanager
+def _in_place(source: Path, target: Path) -> Iterator[Path]:
+    """The source under the target's name, while the target may be written.
+
+    Raises:
+        CompressionFailed: it cannot have that name here.
+    """
+    with linked(source, target) as link:
+        if f"{link.name}.lzo" != target.name:
+            raise CompressionFailed(f"{source.name} cannot be linked to")
+        # A link that somebody planted there would lead lzop to another file.
+        with contextlib.suppress(OSError):
+            target.unlink()
+        try:
+            yield link
+        finally:
+            with contextlib.suppress(OSError):
+                target.unlink()
