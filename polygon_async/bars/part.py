@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from io import BufferedIOBase
     from pathlib import Path
 
-__all__ = ["Digests", "Part", "append_rows", "digests", "finish", "remove"]
+__all__ = ["Digests", "Finished", "Part", "append_rows", "digests", "finish", "remove"]
 
 _CHUNK = 2**20
 
@@ -44,6 +44,15 @@ class Digests(NamedTuple):
     """CRC-32."""
     sha256: str
     """In hex."""
+
+
+class Finished(NamedTuple):
+    """A complete file."""
+
+    sha256: str
+    """In hex."""
+    modified: int
+    """Its date, ns since 1970, as the file system keeps it."""
 
 
 def append_rows(part: Part, rows: bytes) -> Part:
@@ -72,8 +81,8 @@ def append_rows(part: Part, rows: bytes) -> Part:
     return Part(path=part.path, size=part.size + len(data), crc=isal_zlib.crc32(data, part.crc))
 
 
-def finish(part: Part, whole: Path, *, modified: float) -> str:
-    """Make the part the final file, dated `modified` (s UTC); returns its sha256 (hex).
+def finish(part: Part, whole: Path, *, modified: float) -> Finished:
+    """Make the part the final file, dated `modified` (s UTC).
 
     It is read once more and synced to disk before it gets its final name: a file under that name is always complete.
 
@@ -93,8 +102,9 @@ def finish(part: Part, whole: Path, *, modified: float) -> str:
             sync_file(file.fileno())
         # lzop stores its input's time; with a fixed time, the same bars give the same object.
         date_file(part.path, modified)
+        dated = part.path.stat().st_mtime_ns
         part.path.replace(whole)
-    return found.sha256
+    return Finished(found.sha256, dated)
 
 
 def digests(file: BufferedIOBase, size: int) -> Digests | None:

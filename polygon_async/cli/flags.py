@@ -64,7 +64,7 @@ _SHARED: Mapping[str, Mapping[str, Any]] = {
     },
     "--processes": {
         "metavar": "N",
-        "help": "most processes that parse large pages; 0 uses threads"
+        "help": "most processes that parse large pages, and that upload; 0 uses threads"
         f" (default: {DEFAULTS['processes']}, one for each core that may be used) [POLYGON_PROCESSES]",
     },
     "--patience": {

@@ -96,6 +96,8 @@ class CsvFile:
     """Hex digest of the whole file."""
     days: int | None = field(default=None, repr=False)
     """The days that have bars (see `days`); None: unknown."""
+    modified: int | None = None
+    """The file's date, ns since 1970; None: it was not looked at."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -92,7 +92,7 @@ class CsvFetcher:
             if progress is None:
                 return None
             complete = partial(finish, part, path, modified=self.modified)
-            sha256 = await self.offload.watched(complete, subject=f"finishing {part.path}", size=part.size)
+            finished = await self.offload.watched(complete, subject=f"finishing {part.path}", size=part.size)
         except BaseException as error:
             if progress is None or isinstance(error, TickerError):
                 await self.offload.surely(partial(remove, part.path), subject=f"removing {part.path}")
@@ -104,8 +104,9 @@ class CsvFetcher:
             last=progress.last,
             duplicates=progress.duplicates,
             size=part.size,
-            sha256=sha256,
+            sha256=finished.sha256,
             days=progress.days,
+            modified=finished.modified,
         )
 
     async def _appended(self, part: Part, rows: bytes) -> Part:

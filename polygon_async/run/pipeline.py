@@ -32,6 +32,7 @@ from polygon_async.run.unit import UnitSteps
 from polygon_async.run.workers import run_units
 from polygon_async.store.bucket import open_bucket
 from polygon_async.store.delivery import Delivery
+from polygon_async.store.delivery_pool import DeliveryPool
 from polygon_async.store.lzop import check_lzop, find_lzop
 from polygon_async.store.tagging import check_tagging
 from polygon_async.store.upload import Uploader
@@ -56,6 +57,8 @@ log = logging.getLogger(__name__)
 
 _AT_ONCE = 500
 """Outcomes that are noted in one go."""
+_MOST_UPLOADING = 4
+"""Processes that upload; one takes some 200 small objects a second."""
 
 
 async def download(
@@ -231,20 +234,31 @@ async def do(
         offload=offload,
         counters=counters,
     )
-    steps = UnitSteps(
-        directory=settings.output_dir,
-        keep_csv=settings.keep_csv,
-        force=settings.force,
-        modified=modified,
-        fetch_csv=fetch_csv,
-        slots=slots,
-        recorder=recorder,
-        tags=TagLookup(tagged, day=settings.end, client=client, recorder=recorder),
-        deliver=deliver,
-        offload=offload,
-        counters=counters,
-    )
-    await run_units(todo.pending, steps, outcomes, concurrency=settings.concurrency, some_done=bool(todo.done))
+    async with contextlib.AsyncExitStack() as stack:
+        many = None
+        if deliver is not None:
+            pool = DeliveryPool(
+                deliver,
+                most=min(settings.processes, _MOST_UPLOADING),
+                expected=len(todo.pending),
+                connections=settings.concurrency,
+                on_secret=outcomes.redact.add,
+            )
+            many = await stack.enter_async_context(pool)
+        steps = UnitSteps(
+            directory=settings.output_dir,
+            keep_csv=settings.keep_csv,
+            force=settings.force,
+            modified=modified,
+            fetch_csv=fetch_csv,
+            slots=slots,
+            recorder=recorder,
+            tags=TagLookup(tagged, day=settings.end, client=client, recorder=recorder),
+            deliver=many,
+            offload=offload,
+            counters=counters,
+        )
+        await run_units(todo.pending, steps, outcomes, concurrency=settings.concurrency, some_done=bool(todo.done))
 
 
 async def _summed_up(run: _Run, done: _Done, densities: Awaitable[Mapping[str, float]], stop: asyncio.Event) -> Summary:

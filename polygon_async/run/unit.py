@@ -28,6 +28,7 @@ from polygon_async.system.files import disk_errors
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from os import stat_result
     from pathlib import Path
 
     from polygon_async.bars.resume import ResumePoint
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
     from polygon_async.run.local import Local
     from polygon_async.run.tags import TagLookup
     from polygon_async.run.todo import Pending
-    from polygon_async.store.delivery import Delivery
+    from polygon_async.store.delivery import Deliver
     from polygon_async.system.threads import Threads
 
 __all__ = ["UnitSteps"]
@@ -67,7 +68,7 @@ class UnitSteps:
     """Counts the units that wait and those that are being fetched."""
     recorder: Recorder
     tags: TagLookup
-    deliver: Delivery | None
+    deliver: Deliver | None
     """None: the CSVs are all that is wanted."""
     offload: Threads
     counters: Counters
@@ -94,6 +95,8 @@ class UnitSteps:
             else:
                 csv = await self.fetch_csv(unit, priority=priority, resumed=found, note=note)
         if csv is None:
+            part = self.directory / part_name(unit)
+            await self._on_disk(partial(remove, part), f"removing {part}")  # an earlier run may have left it
             await self.recorder.apply(Empty(unit=unit))
             return Outcome(unit=unit, state=OutcomeState.NO_DATA)
         csv = await self._settled(unit, csv, pending.local)
@@ -153,8 +156,6 @@ class UnitSteps:
                 if resumed is not None:
                     return resumed
         await self.recorder.apply(Begun(unit=unit, day=today()))
-        part = self.directory / part_name(unit)
-        await self._on_disk(partial(remove, part), f"removing {part}")
         return None
 
     async def _settled(self, unit: Unit, csv: CsvFile, local: Local) -> CsvFile:
@@ -178,7 +179,8 @@ class UnitSteps:
         return csv
 
     async def _replaced(self, unit: Unit, csv: CsvFile, local: Local) -> CsvFile:
-        history = await self._history(unit, csv.path, bars=csv.bars, sha256=csv.sha256, days=csv.days)
+        modified = csv.modified or (await self._look(csv.path)).st_mtime_ns
+        history = self._history(unit, size=csv.size, modified=modified, bars=csv.bars, sha256=csv.sha256, days=csv.days)
         await self.recorder.apply(Fetched(unit=unit, csv=csv, history=history, before=local.history))
         with disk_errors(self._whole(unit), name=TickerError):
             await self._on_disk(partial(csv.path.replace, self._whole(unit)), f"renaming {csv.path}")
@@ -191,7 +193,10 @@ class UnitSteps:
         extend = partial(extended, whole, csv.path, new, modified=self.modified)
         ends = await self._on_disk(extend, f"extending {whole}", size=before.size + csv.size)
         days = None if before.days is None or csv.days is None else before.days | csv.days
-        history = await self._history(unit, new, bars=ends.bars, crc=ends.crc, days=days)
+        found = await self._look(new)
+        history = self._history(
+            unit, size=found.st_size, modified=found.st_mtime_ns, bars=ends.bars, crc=ends.crc, days=days
+        )
         history = replace(history, first_day=before.first_day)
         await self.recorder.apply(Fetched(unit=unit, csv=csv, history=history, before=before))
         with disk_errors(whole, name=TickerError):
@@ -226,20 +231,30 @@ class UnitSteps:
         """The unit's CSV as later runs look for it: its bars are in the local history, where they are kept."""
         return replace(csv, path=self._whole(unit))
 
-    async def _history(
-        self, unit: Unit, path: Path, *, bars: int, days: int | None, crc: int | None = None, sha256: str | None = None
-    ) -> LocalHistory:
-        """What the file at `path` will be when it has the ticker's name."""
+    async def _look(self, path: Path) -> stat_result:
         with disk_errors(path):
-            found = await self._on_disk(path.stat, f"looking at {path}")
+            return await self._on_disk(path.stat, f"looking at {path}")
+
+    def _history(
+        self,
+        unit: Unit,
+        *,
+        size: int,
+        modified: int,
+        bars: int,
+        days: int | None,
+        crc: int | None = None,
+        sha256: str | None = None,
+    ) -> LocalHistory:
+        """What a file will be as the ticker's local history."""
         return LocalHistory(
             source=self.recorder.source,
             adjusted=unit.adjusted,
             first_day=unit.start,
             last_day=unit.end,
             bars=bars,
-            size=found.st_size,
-            modified=found.st_mtime_ns,
+            size=size,
+            modified=modified,
             crc=crc,
             sha256=sha256,
             days=days,

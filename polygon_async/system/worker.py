@@ -20,7 +20,7 @@ from polygon_async.errors import PolygonAsyncError, one_line
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["Lost", "TookTooLong", "Worker", "get_ready"]
+__all__ = ["Child", "Lost", "TookTooLong", "Worker", "end_with_parent", "get_ready"]
 
 _LENGTH = 8
 """Bytes for the length of a message."""
@@ -43,6 +43,42 @@ class TookTooLong(Exception):
     """The process did not answer in time; it may continue until it is killed."""
 
 
+class Child:
+    """A process of this program's own, which runs `work` and ends with its parent if that calls `end_with_parent`.
+
+    Args:
+        work: What it does; it and its arguments can be pickled.
+        arguments: The arguments.
+
+    Raises:
+        OSError: no process can be started.
+    """
+
+    def __init__(self, work: Callable[..., None], *arguments: object) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._process = context.Process(target=work, args=arguments, daemon=True)
+        # Ctrl-C in the terminal, or a service manager's signal to all, is for this process to handle: its children
+        # inherit the blocked signals. The tracker comes first, as starting it would undo that.
+        resource_tracker.ensure_running()
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+        try:
+            self._process.start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+    def interrupt(self) -> None:
+        """Kill it, from any thread."""
+        with contextlib.suppress(ValueError):  # it is gone already
+            self._process.kill()
+
+    def end(self) -> None:
+        """Kill it and wait for its end; one that the system cannot kill (the disk hangs) is abandoned."""
+        self.interrupt()
+        with contextlib.suppress(ValueError):
+            self._process.join(_SECONDS_TO_DIE)
+            self._process.close()
+
+
 class Worker:
     """A process that was just started; one thread at a time talks to it.
 
@@ -56,16 +92,7 @@ class Worker:
     def __init__(self, preload: str | None) -> None:
         ours, theirs = socket.socketpair()
         try:
-            context = multiprocessing.get_context("spawn")
-            self._process = context.Process(target=_serve, args=(theirs, preload), daemon=True)
-            # A Ctrl-C in the terminal is for this process to handle: its children inherit the blocked signal.
-            # The tracker comes first, as starting it would undo that.
-            resource_tracker.ensure_running()
-            before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-            try:
-                self._process.start()
-            finally:
-                signal.pthread_sigmask(signal.SIG_SETMASK, before)
+            self._child = Child(_serve, theirs, preload)
         except BaseException:
             ours.close()
             raise
@@ -100,16 +127,13 @@ class Worker:
 
     def interrupt(self) -> None:
         """Kill it, from any thread."""
-        with contextlib.suppress(ValueError):  # it is gone already
-            self._process.kill()
+        self._child.interrupt()
 
     def end(self) -> None:
         """Kill it and wait for its end; one that the system cannot kill (the disk hangs) is abandoned."""
         self.interrupt()
         self._socket.close()
-        with contextlib.suppress(ValueError):
-            self._process.join(_SECONDS_TO_DIE)
-            self._process.close()
+        self._child.end()
 
     def _receive(self, left: Callable[[], float]) -> bytearray:
         length = self._exactly(_LENGTH, left)
@@ -164,7 +188,7 @@ def _outcome(told: bytes) -> bytes:
 
 def get_ready(preload: str | None) -> None:
     """What a process does first: make sure that it does not outlive its parent, and import what is slow."""
-    threading.Thread(target=_die_with_parent, daemon=True).start()
+    end_with_parent()
     _keep_memory()
     if preload is not None:
         importlib.import_module(preload)  # now, while nobody is waiting
@@ -184,6 +208,11 @@ def _keep_memory() -> None:
         return  # another C library, with other ways
     mallopt(_M_MMAP_THRESHOLD, _LARGEST_ON_HEAP)
     mallopt(_M_TRIM_THRESHOLD, _MOST_KEPT)
+
+
+def end_with_parent() -> None:
+    """Let this process end with the one that started it, however that ends."""
+    threading.Thread(target=_die_with_parent, daemon=True).start()
 
 
 def _die_with_parent() -> None:

@@ -29,7 +29,7 @@ def test_what_was_written_twice_from_one_place_is_there_once(tmp_path: Path) -> 
     begun = append_rows(Part(path=tmp_path / "AAPL.part"), b"1,\n")
     append_rows(begun, b"2,\n3,\n4,\n")
     place = append_rows(begun, b"2,\n")
-    sha256 = finish(place, tmp_path / "AAPL.csv", modified=60.0)
+    sha256 = finish(place, tmp_path / "AAPL.csv", modified=60.0).sha256
     whole = (tmp_path / "AAPL.csv").read_bytes()
     assert whole == CSV_HEADER + b"1,\n2,\n"
     assert sha256 == hashlib.sha256(whole).hexdigest()
