@@ -235,15 +235,21 @@ class Ledger:
         )
         return {row["ticker"]: row["bars"] / row["sessions"] for row in rows if row["sessions"]}
 
-    def apply(self, event: Event, *, run: Run, source: str, destination: str) -> None:
-        """Record what has happened to a unit.
+    def apply(self, events: Iterable[Event], *, run: Run, source: str, destination: str) -> None:
+        """Record what has happened to units, in one transaction.
 
         Args:
-            event: What has happened.
+            events: What has happened, in this order.
             run: The run in which it happened.
-            source: Where the unit's bars come from.
+            source: Where the units' bars come from.
             destination: Where the run's objects go.
         """
+        with said_of(self._path), self._connection:
+            self._connection.execute("BEGIN")
+            for event in events:
+                self._apply(event, run=run, source=source, destination=destination)
+
+    def _apply(self, event: Event, *, run: Run, source: str, destination: str) -> None:
         match event:
             case Begun():
                 self._begin_unit(event, source, run)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from functools import partial
 from typing import TYPE_CHECKING
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING
 from polygon_async.errors import ConfigError, Interrupted
 from polygon_async.ledger.ledger import open_ledger
 from polygon_async.model.states import RunState
-from polygon_async.system.threads import Threads
+from polygon_async.system.threads import Threads, ended
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
@@ -78,6 +79,9 @@ class Recorder:
         self._source = source
         self._destination = destination or ""
         self.run = run
+        self._waiting: list[tuple[Event, asyncio.Future[None]]] = []
+        """Entries for the next transaction."""
+        self._writing: asyncio.Task[None] | None = None
         self.ended = RunState.DONE
         """How the run has ended, when it has."""
 
@@ -113,9 +117,34 @@ class Recorder:
         return await self._thread(self._ledger.densities, source=self._source)
 
     async def apply(self, event: Event) -> None:
-        """Record what has happened to a unit in this run."""
-        act = partial(self._ledger.apply, event, run=self.run, source=self._source, destination=self._destination)
-        await self._thread.surely(act, subject=f"the ledger's entry of {event.unit.ticker.symbol}")
+        """Record what has happened to a unit in this run; what comes meanwhile shares the next transaction."""
+        recorded = asyncio.get_running_loop().create_future()
+        self._waiting.append((event, recorded))
+        if self._writing is None:
+            self._writing = asyncio.create_task(self._write_all())
+        try:
+            await asyncio.shield(recorded)
+        except asyncio.CancelledError:
+            await ended(recorded)
+            raise
+
+    async def _write_all(self) -> None:
+        """Write what is waiting, until nothing is."""
+        while self._waiting:
+            some, self._waiting = self._waiting, []
+            try:
+                await self._write([event for event, _ in some])
+            except Exception as error:  # noqa: BLE001 (each caller's)
+                for _, recorded in some:
+                    recorded.set_exception(error)
+            else:
+                for _, recorded in some:
+                    recorded.set_result(None)
+        self._writing = None
+
+    async def _write(self, events: Sequence[Event]) -> None:
+        act = partial(self._ledger.apply, events, run=self.run, source=self._source, destination=self._destination)
+        await self._thread.surely(act, subject=f"the ledger's entry of {events[0].unit.ticker.symbol}")
 
     async def listings(self, *, since: float) -> dict[str, Listing]:
         """What reference data has been looked up of tickers since a moment (s UTC), by symbol."""

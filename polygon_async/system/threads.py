@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
     from types import TracebackType
 
-__all__ = ["USUAL_THREADS", "Threads", "result_of"]
+__all__ = ["USUAL_THREADS", "Threads", "ended", "result_of"]
 
 USUAL_THREADS = min(32, (os.cpu_count() or 1) + 4)
 
@@ -85,7 +85,7 @@ class Threads:
             try:
                 return await asyncio.shield(future)
             except asyncio.CancelledError:
-                await _ended(future)
+                await ended(future)
                 raise
 
     async def until_done(self, work: Callable[[], _T], *, hurry: Callable[[], object] = lambda: None) -> _T:
@@ -157,11 +157,11 @@ async def result_of(running: Future[_T], *, hurry: Callable[[], object] = lambda
         # Only work that has not begun can be cancelled; the future of running work must not say that it was.
         if not running.cancel():
             hurry()
-            await _ended(future)
+            await ended(future)
         raise
 
 
-async def _ended(future: asyncio.Future[Any]) -> None:
+async def ended(future: asyncio.Future[Any]) -> None:
     """Wait for the end of an executor's work, however often the wait is cancelled; its owner is already leaving."""
     while not future.done():
         with contextlib.suppress(asyncio.CancelledError):

@@ -67,7 +67,7 @@ def begin(ledger: Ledger, order: RunRequest = ORDER, *, now: dt.datetime = NOW, 
 
 
 def apply(ledger: Ledger, run: Run, event: Event) -> None:
-    ledger.apply(event, run=run, source=SOURCE, destination=DESTINATION)
+    ledger.apply([event], run=run, source=SOURCE, destination=DESTINATION)
 
 
 def standing(ledger: Ledger, unit: Unit = UNIT, destination: str | None = DESTINATION) -> UnitRecord | None:

@@ -100,11 +100,11 @@ def directory(tmp_path: Path) -> Path:
         run = ledger.begin(order, now=NOW, force=False)
         for symbol, (history, _) in HISTORIES.items():
             for event in history(units[symbol]):
-                ledger.apply(event, run=run, source=SOURCE, destination=HERE)
+                ledger.apply([event], run=run, source=SOURCE, destination=HERE)
         ledger.lost(units["LOST"], source=SOURCE, destination=HERE, collected=NOW, error="it is gone")
         for symbol, again in (("MOVED", uploaded), ("NOT_MOVED", refused)):
             for event in again(units[symbol])[2:]:
-                ledger.apply(event, run=run, source=SOURCE, destination=ELSEWHERE)
+                ledger.apply([event], run=run, source=SOURCE, destination=ELSEWHERE)
     with sqlite3.connect(tmp_path / LEDGER) as connection:
         # The clock may not have moved meanwhile.
         connection.execute("UPDATE upload SET began = began + (destination = ?)", (ELSEWHERE,))

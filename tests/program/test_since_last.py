@@ -118,7 +118,7 @@ def test_only_what_is_where_it_was_to_go_and_was_over_is_held(tmp_path: Path) ->
                 receipt = Receipt(bucket="b", key="k", size=1, confirmed_by="etag", existed=False, checksum="c")
                 events.append(Uploaded(unit=unit, receipt=receipt, tags={}))
             for event in events:
-                ledger.apply(event, run=run, source="polygon", destination="s3://b")
+                ledger.apply([event], run=run, source="polygon", destination="s3://b")
 
         def until(destination: str | None) -> dt.date | None:
             held = ledger.held(source="polygon", destination=destination, adjusted=True, back=30)

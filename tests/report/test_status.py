@@ -122,8 +122,8 @@ def test_many_units_are_shown_in_little_memory(tmp_path: Path) -> None:
     with open_ledger(tmp_path) as ledger:
         run = ledger.begin(order, now=dt.datetime(2026, 11, 25, tzinfo=dt.UTC), force=False)
         for unit in units:
-            ledger.apply(Begun(unit=unit, day=last), run=run, source="s", destination="")
-            ledger.apply(Fetched(unit=unit, csv=csv), run=run, source="s", destination="")
+            events = Begun(unit=unit, day=last), Fetched(unit=unit, csv=csv)
+            ledger.apply(events, run=run, source="s", destination="")
         ledger.covered([(unit, found) for unit in units], source="s")
     path = tmp_path / LEDGER
     assert path.stat().st_size < 2_000_000
