@@ -112,7 +112,7 @@ def _table(results: bytes, unit: Unit) -> tuple[Table, dict[str, int]]:
     import numpy as np
 
     from polygon_async.polygon.fast_pages import plain_rows
-    from polygon_async.polygon.oddities import found_in_rows
+    from polygon_async.polygon.oddities import found_in_bars
 
     if (plain := plain_rows(results)) is not None:
         rows, stamps, odd = plain
@@ -131,7 +131,7 @@ def _table(results: bytes, unit: Unit) -> tuple[Table, dict[str, int]]:
         _check_range(min(bar.t for bar in bars), max(bar.t for bar in bars), unit)
     lines = _rows(bars, index=unit.ticker.market is AssetType.INDICES)
     stamps = np.array([bar.t for bar in bars], dtype=np.int64)
-    odd = found_in_rows((line.split(b",") for line in lines), stamps)
+    odd = found_in_bars(bars, stamps, has_signs=b"-" in results)
     return Table(b"\n".join((*lines, b"")), stamps), odd
 
 

@@ -6,18 +6,19 @@ as reading the page.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
 from polygon_async.model.units import MINUTE_MS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator, Sequence
 
+    from _typeshed import ReadableBuffer as Buffer
     from numpy.typing import NDArray
 
-__all__ = ["found_in_letters", "found_in_rows"]
+__all__ = ["Bar", "found_in_bars", "found_in_letters"]
 
 _STARTS = "starts within a minute"
 _HIGH = "high below low"
@@ -37,6 +38,7 @@ _KEPT = np.array([2**64 - 2 ** (8 * (_WORD - length)) for length in range(_WORD 
 _ENDS = np.array([*(ord(".") << 8 * (_WORD - 1 - length) for length in range(_WORD)), 0], dtype=np.uint64)
 """A point behind a number, by the number's length."""
 _MINUS = ord("-")
+_ABSENT = (b"", b"null")
 
 
 def found_in_letters(
@@ -79,16 +81,35 @@ def found_in_letters(
     return {name: count for name, count in found.items() if count}
 
 
-def found_in_rows(rows: Iterable[list[bytes]], stamps: NDArray[np.int64]) -> dict[str, int]:
-    """The same, of bars that are cells already: as the CSV has them; an absent one is empty."""
-    found = dict.fromkeys((_STARTS, _HIGH, _NEGATIVE, _TRADES), 0)
-    found[_STARTS] = int(np.count_nonzero(stamps % MINUTE_MS))
-    for row in rows:
-        numbers = [float(cell or b"0") for cell in row[: _VOLUME + 1]]
-        found[_HIGH] += numbers[_HIGH_AT] < numbers[_LOW_AT]
-        found[_NEGATIVE] += any(number < 0 for number in numbers)
-        found[_TRADES] += not row[_TRADES_AT].lstrip(b"-").isdigit() if row[_TRADES_AT] else 0
+class Bar(Protocol):
+    """One bar: its numbers as they are spelt, in whatever holds bytes; an absent one is empty or null."""
+
+    o: Buffer
+    h: Buffer
+    l: Buffer  # noqa: E741 (the API's own name)
+    c: Buffer
+    v: Buffer
+    n: Buffer
+
+
+def found_in_bars(bars: Sequence[Bar], stamps: NDArray[np.int64], *, has_signs: bool) -> dict[str, int]:
+    """The same, of bars that were taken apart one by one."""
+    trades = [bytes(bar.n) for bar in bars]
+    found = {
+        _STARTS: int(np.count_nonzero(stamps % MINUTE_MS)),
+        _HIGH: sum(float(bar.h) < float(bar.l) for bar in bars),
+        _NEGATIVE: sum(map(_is_negative, bars)) if has_signs else 0,
+        # Most pages have whole numbers only.
+        _TRADES: 0
+        if b"".join(trades).isdigit()
+        else sum(not number.lstrip(b"-").isdigit() for number in trades if number not in _ABSENT),
+    }
     return {name: count for name, count in found.items() if count}
+
+
+def _is_negative(bar: Bar) -> bool:
+    amounts = map(bytes, (bar.o, bar.h, bar.l, bar.c, bar.v))
+    return any(float(amount) < 0 for amount in amounts if amount not in _ABSENT)
 
 
 def _count_less(letters: NDArray[np.uint8], starts: NDArray[np.int32], lengths: NDArray[np.int32]) -> int:
