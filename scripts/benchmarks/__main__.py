@@ -32,7 +32,7 @@ _FULL = Size(
     share_pages=(4, 12),
     memory_pages=(4, 100),
     wide_pages=4,
-    small_tickers=1000,
+    small_tickers=3000,
     units=100_000,
 )
 _QUICK = Size(
@@ -42,7 +42,7 @@ _QUICK = Size(
     share_pages=(2, 6),
     memory_pages=(1, 4),
     wide_pages=1,
-    small_tickers=100,
+    small_tickers=300,
     units=10_000,
 )
 

@@ -84,6 +84,7 @@ class Bench:
         prefix: Sequence[str] = (),
         memory: bool = False,
         watched: bool = False,
+        light: bool = False,
         output: str | None = None,
     ) -> ToolRun:
         """Run the tool over a job whose pages are all warm, in whatever pieces it asks for them.
@@ -91,10 +92,11 @@ class Bench:
         Args:
             job: What to download.
             flags: More flags.
-            latency: Of every page, seconds.
+            latency: Of every page, and of a light store's every answer, seconds.
             prefix: What stands before the command, such as taskset.
             memory: Sample the memory of its process tree.
             watched: Watch its event loop.
+            light: Upload to the store that costs next to nothing.
             output: Keep its files in this directory of the scratch.
 
         Raises:
@@ -105,7 +107,14 @@ class Bench:
         attempts = 1
         while True:
             done = self._tool(
-                job, *flags, latency=latency, prefix=prefix, memory=memory, watched=watched, output=output
+                job,
+                *flags,
+                latency=latency,
+                prefix=prefix,
+                memory=memory,
+                watched=watched,
+                light=light,
+                output=output,
             )
             # A range may be asked for in other pieces than the warming did; their pages are warm the next time.
             if memory or not done.use.cold or attempts == _MOST_ATTEMPTS:
@@ -120,22 +129,25 @@ class Bench:
         prefix: Sequence[str],
         memory: bool,
         watched: bool,
+        light: bool,
         output: str | None,
     ) -> ToolRun:
         directory, report = self.scratch / (output or "tool"), self.scratch / "report.json"
         start = [str(HERE / "watched.py"), str(report)] if watched else ["-m", "polygon_async"]
-        command = [*prefix, sys.executable, *start, *_over(job, directory), "--force", "--json"]
+        command = [*prefix, sys.executable, *start, *_over(job, directory), "--json"]
+        # Replacing costs a look at what is there.
+        command += [] if light else ["--force"]
         command += ["--log-level", "warning", *self.flags, *flags]
         for flag, usual in (("--concurrency", "8"), ("--rate", "unlimited")):
             command += [] if flag in command else [flag, usual]
-        self.servers.reset(latency=latency)
+        self.servers.reset(latency=latency, light=light)
         try:
             run = programs.run(command, self.environment, cwd=self.scratch, memory=memory)
         finally:
             if output is None:
                 shutil.rmtree(directory, ignore_errors=True)
         # Whoever stands before the command, a profiler for one, may say something, too.
-        said = run.output[run.output.index("{") : run.output.rindex("}") + 1]
+        said = run.output[run.output.index('{"version"') : run.output.rindex("}") + 1]
         use, summary = self.servers.use(), json.loads(said)
         found = {ticker["ticker"]: ticker["bars"] for ticker in summary["done"]}
         if found != self.bars[job]:
@@ -147,19 +159,19 @@ class Bench:
         told = json.loads(report.read_text()) if watched else {}
         return ToolRun(seconds=run.seconds, cpu=run.cpu, memory=run.memory, summary=summary, report=told, use=use)
 
-    def holding(self, job: Job) -> float | None:
+    def holding(self, job: Job, *flags: str, light: bool = False) -> float | None:
         """Seconds of a run for which its main process holds the interpreter; None without py-spy, which samples it."""
         profiler, stacks = shutil.which("py-spy", path=str(Path(sys.executable).parent)), self.scratch / "stacks.txt"
         if profiler is None:
             return None
         options = ["record", "--gil", "--nonblocking", "--rate", str(_SAMPLES), "--format", "raw", "--output"]
         try:
-            self.tool(job, prefix=[profiler, *options, str(stacks), "--"])
+            self.tool(job, *flags, light=light, prefix=[profiler, *options, str(stacks), "--"])
         except ProgramFailed:
             return None  # not everybody may look into another process
         return sum(int(line.rpartition(" ")[2]) for line in stacks.read_text().splitlines()) / _SAMPLES
 
-    def script(self, job: Job, *, latency: float = 0, output: str | None = None) -> programs.Run:
+    def script(self, job: Job, *, latency: float = 0, light: bool = False, output: str | None = None) -> programs.Run:
         """Run the script over a job.
 
         Raises:
@@ -168,7 +180,7 @@ class Bench:
         """
         self.warm(job)
         directory = self.scratch / (output or "script")
-        self.servers.reset(latency=latency)
+        self.servers.reset(latency=latency, light=light)
         try:
             command = [sys.executable, str(HERE / "script.py"), *_over(job, directory)]
             run = programs.run(command, self.environment, cwd=self.scratch)

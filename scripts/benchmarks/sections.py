@@ -12,6 +12,7 @@ from bench import WrongResult, cpu, median_of, seconds
 from cores import cores
 from figures import Figure, Section
 from ledgers import write_ledger
+from small import small_tickers
 from workload import PAGE, almost_nothing, full_pages, one_day
 
 if TYPE_CHECKING:
@@ -182,30 +183,6 @@ def start(bench: Bench, size: Size) -> Section:  # noqa: ARG001 (all sections ar
         bench.started(flag)
         taken = median(bench.started(flag).seconds for _ in range(5))
         section.figures.append(Figure(name=flag, value=taken, unit="s", at_most=limit))
-    return section
-
-
-def small_tickers(bench: Bench, size: Size) -> Section:
-    """Many tickers of one small page each."""
-    job = one_day(size.small_tickers)
-    count = len(job.tickers)
-    bench.warm(job)
-    bars = sum(bench.bars[job].values())
-    section = Section(f"Many small tickers: {count:,} tickers, {bars / count:.0f} bars each on average, no latency")
-    for name, flags in (("with upload", ()), ("--no-upload", ("--no-upload",))):
-        runs = [bench.tool(job, *flags) for _ in range(bench.repeat)]
-        shares = {
-            "tool": median_of(runs, cpu),
-            "API server": median_of(runs, lambda run: run.use.api_cpu),
-            "S3 server": 0 if flags else median_of(runs, lambda run: run.use.s3_cpu),
-        }
-        spent = ", ".join(f"{who} {seconds / count * 1000:.1f} ms" for who, seconds in shares.items())
-        section.figures += [
-            Figure(name=f"{name}: time", value=median_of(runs, seconds), unit="s"),
-            Figure(
-                name=name, value=count / median_of(runs, seconds), unit="tickers/s", note=f"CPU per ticker: {spent}"
-            ),
-        ]
     return section
 
 

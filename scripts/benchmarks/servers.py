@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import urlsplit
 
 from isal import igzip
+from store import LightStore
 
 from polygon_async.sandbox.market import Market
 from polygon_async.sandbox.pages import Pages
@@ -130,6 +131,34 @@ def _serve_s3(pipe: Connection) -> None:
         _answer(pipe, found, {"reset": reset, "use": use, "pin": _pin})
 
 
+def _serve_light_s3(pipe: Connection) -> None:
+    store = LightStore()
+    port = store.start()
+    cpu = 0.0
+
+    def reset() -> int:
+        nonlocal cpu
+        store.objects.clear()
+        cpu = time.process_time()
+        return _peak_memory()
+
+    def use() -> dict[str, float]:
+        return {"objects": len(store.objects), "s3_cpu": time.process_time() - cpu}
+
+    def latency(seconds: float) -> None:
+        store.latency = seconds
+
+    found = {
+        "AWS_ENDPOINT_URL_S3": f"http://127.0.0.1:{port}",
+        "AWS_ACCESS_KEY_ID": "light",
+        "AWS_SECRET_ACCESS_KEY": secrets.token_urlsafe(24),
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_REGION": "us-east-1",
+        "S3_BUCKET": "light",
+    }
+    _answer(pipe, found, {"reset": reset, "use": use, "pin": _pin, "latency": latency})
+
+
 def _answer(pipe: Connection, found: dict[str, str], acts: dict[str, Callable[..., object]]) -> None:
     """Say where the server is found, then do what is asked until nobody asks any more."""
     pipe.send(found)
@@ -185,6 +214,9 @@ class Servers:
             stack.callback(self._api.stop)
             self._s3 = _Server(_serve_s3)
             stack.callback(self._stop_store)
+            self._light_s3 = _Server(_serve_light_s3)
+            stack.callback(self._light_s3.stop)
+            self._is_light = False
             self._stack = stack.pop_all()
 
     def __enter__(self) -> Self:
@@ -202,12 +234,23 @@ class Servers:
     @property
     def environment(self) -> dict[str, str]:
         """Variables with which a program finds them; a reset may change the store's."""
-        return {**self._api.found, **self._s3.found}
+        return {**self._api.found, **self._store.found}
 
-    def reset(self, *, latency: float) -> None:
-        """Empty the bucket, begin counting anew, and answer every page `latency` seconds late."""
+    @property
+    def _store(self) -> _Server:
+        return self._light_s3 if self._is_light else self._s3
+
+    def reset(self, *, latency: float, light: bool = False) -> None:
+        """Empty the bucket, begin counting anew, and answer every page `latency` seconds late.
+
+        With `light`, the store is the one that costs next to nothing, and it is as late as the API.
+        """
+        self._is_light = light
+        self._light_s3.ask("latency", latency)
+        if light:
+            self._light_s3.ask("reset")
         # The store gives back little of what deleted objects took.
-        if self._s3.ask("reset") > _STORE_BYTES:
+        elif self._s3.ask("reset") > _STORE_BYTES:
             self._s3.stop()
             self._s3 = _Server(_serve_s3)
             self._s3.ask("reset")
@@ -216,7 +259,7 @@ class Servers:
 
     def use(self) -> Use:
         """What was asked since the last reset."""
-        return Use(**self._api.ask("use"), **self._s3.ask("use"))
+        return Use(**self._api.ask("use"), **self._store.ask("use"))
 
     def arrivals(self) -> list[float]:
         """When the API's requests since the last reset arrived, in seconds of its own clock."""
@@ -225,7 +268,7 @@ class Servers:
 
     def pin(self, cores: Sequence[int]) -> None:
         """Have both servers run on these cores only; Linux only."""
-        for server in (self._api, self._s3):
+        for server in (self._api, self._s3, self._light_s3):
             server.ask("pin", cores)
 
     def first_page(self, job: Job) -> bytes:
