@@ -117,11 +117,11 @@ def run_until(work: Callable[[asyncio.Event], Coroutine[Any, Any, _T]]) -> _T:
 
 def _leave_at_once() -> NoReturn:
     """Quit immediately, and end the child processes; the ledger already holds all that was done."""
-    from polygon_async.store.lzop import end_children
+    from polygon_async.system.descendants import end_descendants
 
     with contextlib.suppress(OSError):
         print(f"polygon-async: interrupted, quitting immediately; {RESUME}", file=sys.stderr, flush=True)
-    end_children()
+    end_descendants()
     os._exit(INTERRUPTED)
 
 

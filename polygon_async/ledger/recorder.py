@@ -130,17 +130,22 @@ class Recorder:
 
     async def _write_all(self) -> None:
         """Write what is waiting, until nothing is."""
-        while self._waiting:
-            some, self._waiting = self._waiting, []
-            try:
-                await self._write([event for event, _ in some])
-            except Exception as error:  # noqa: BLE001 (each caller's)
-                for _, recorded in some:
-                    recorded.set_exception(error)
-            else:
-                for _, recorded in some:
-                    recorded.set_result(None)
-        self._writing = None
+        try:
+            while self._waiting:
+                some, self._waiting = self._waiting, []
+                try:
+                    await self._write([event for event, _ in some])
+                except BaseException as error:
+                    for _, recorded in (*some, *self._waiting):
+                        recorded.set_exception(error)
+                    self._waiting = []
+                    if not isinstance(error, Exception):
+                        raise
+                else:
+                    for _, recorded in some:
+                        recorded.set_result(None)
+        finally:
+            self._writing = None
 
     async def _write(self, events: Sequence[Event]) -> None:
         act = partial(self._ledger.apply, events, run=self.run, source=self._source, destination=self._destination)

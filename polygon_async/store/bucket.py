@@ -41,7 +41,7 @@ _CHUNK = 2**20
 
 @contextlib.asynccontextmanager
 async def open_bucket(
-    name: str, *, connections: int, on_secret: Callable[[str | None], object] = lambda _: None
+    name: str, *, connections: int, on_secret: Callable[[str | None], object] = lambda _: None, may_ask: bool = True
 ) -> AsyncIterator[Bucket]:
     """A bucket of the store that botocore's own settings (environment, profiles, roles) point at.
 
@@ -49,11 +49,13 @@ async def open_bucket(
         name: The bucket's name.
         connections: Most uploads at once.
         on_secret: Called with the secrets of a profile or a role, so that no log shows them.
+        may_ask: Whether the code of an MFA device may be asked for.
 
     Raises:
         StorageUnusable: the settings or credentials cannot be used.
     """
-    async with open_client(on_secret, max_pool_connections=max(10, connections + PARTS_IN_FLIGHT)) as client:
+    most = max(10, connections + PARTS_IN_FLIGHT)
+    async with open_client(on_secret, may_ask=may_ask, max_pool_connections=most) as client:
         yield Bucket(client, name)
 
 

@@ -31,11 +31,14 @@ _NO_ADDRESS = (
 
 
 @contextlib.asynccontextmanager
-async def open_client(on_secret: Callable[[str | None], object], **settings: Any) -> AsyncIterator[S3Client]:
+async def open_client(
+    on_secret: Callable[[str | None], object], *, may_ask: bool = True, **settings: Any
+) -> AsyncIterator[S3Client]:
     """A client configured by botocore's own settings (environment, profiles, roles).
 
     Args:
         on_secret: Told the secrets, wherever they come from, now and when they are renewed, so that no log shows them.
+        may_ask: Whether the code of an MFA device may be asked for.
         settings: botocore's, as its Config takes them.
 
     Raises:
@@ -51,7 +54,7 @@ async def open_client(on_secret: Callable[[str | None], object], **settings: Any
         try:
             found = get_session()
             session = aioboto3.Session(botocore_session=found)
-            credentials = await Credentials.of(found, on_secret)
+            credentials = await Credentials.of(found, on_secret, may_ask=may_ask)
             # What this program sends has the right types; looking at each costs a tenth of a small request.
             config = AioConfig(http_session_cls=partial(_http_session, sockets), parameter_validation=False, **settings)
             opening = session.client("s3", config=config)

@@ -36,14 +36,19 @@ class Credentials:
         self._known: object = None
 
     @classmethod
-    async def of(cls, session: AioSession, on_secret: Callable[[str | None], object]) -> Credentials | None:
+    async def of(
+        cls, session: AioSession, on_secret: Callable[[str | None], object], *, may_ask: bool
+    ) -> Credentials | None:
         """The credentials that a session finds, ready; None if the settings name none.
+
+        With `may_ask`, the code of an MFA device may be asked for.
 
         Raises:
             StorageUnusable: the settings name some, and they cannot be had.
         """
+        ask = _code_of_device if may_ask else _nobody
         with _told():
-            session.get_component("credential_provider").get_provider("assume-role")._prompter = _code_of_device  # noqa: SLF001
+            session.get_component("credential_provider").get_provider("assume-role")._prompter = ask  # noqa: SLF001
             source = await session.get_credentials()
         if source is None:
             return None
@@ -87,6 +92,15 @@ def _check(ready: Any) -> None:
             raise StorageUnusable(f"the S3 credentials have no {name}; renew them and start again")
         if value is not None and not (isinstance(value, str) and value.isprintable()):
             raise StorageUnusable(f"the {name} of the S3 credentials has characters that none has; copy it again")
+
+
+def _nobody(prompt: str) -> str:
+    """Nobody is asked.
+
+    Raises:
+        EOFError: always.
+    """
+    raise EOFError(prompt)
 
 
 def _code_of_device(prompt: str) -> str:

@@ -11,7 +11,7 @@ import socket
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
-from polygon_async.errors import PolygonAsyncError, UploadFailed, one_line
+from polygon_async.errors import one_line
 from polygon_async.store.delivery_process import (
     Cancel,
     Channel,
@@ -19,6 +19,7 @@ from polygon_async.store.delivery_process import (
     Ended,
     Job,
     Logged,
+    NotReady,
     Ready,
     Secret,
     Setup,
@@ -50,8 +51,12 @@ _JOBS_FOR_ONE = 32
 _SECONDS_TO_START = 60.0
 _SECONDS_OF_SILENCE = 60.0
 _SECONDS_BETWEEN_LOOKS = 10.0
-_SECONDS_TO_STOP = 3.0
+_SECONDS_TO_STOP = 12.0
+"""For a job that is given up, and for a process: an upload in parts is taken back first."""
 _ATTEMPTS = 2
+"""In processes; then it is done here."""
+_MOST_LOST = 3
+"""Processes that end unasked before no more are started."""
 _MOST_TOLD = 1000
 
 
@@ -85,6 +90,7 @@ class DeliveryPool:
         """When the last deliveries began here."""
         self._processes: list[_Process] = []
         self._told: set[tuple[str, str]] = set()
+        self._lost = 0
 
     async def __aenter__(self) -> DeliveryPool:
         return self
@@ -111,7 +117,7 @@ class DeliveryPool:
             else:
                 self._local.uploader.bucket.has_stored = True
                 return found
-        raise UploadFailed(f"the process that was uploading {unit.ticker.symbol} ended, twice; is there memory left?")
+        return await self._local(unit, csv, collected=collected, on_stage=on_stage)
 
     def _chosen(self) -> _Process | None:
         """The process that has least to do; None if it is to be done here."""
@@ -149,7 +155,7 @@ class DeliveryPool:
             directory=local.directory.absolute(),
             replace=local.replace,
             patience=local.patience,
-            log_level=logging.getLogger().getEffectiveLevel(),
+            log_level=logging.getLogger("polygon_async").getEffectiveLevel(),
         )
 
     @property
@@ -169,12 +175,20 @@ class DeliveryPool:
     def log(self, record: dict[str, Any]) -> None:
         """Log what a process says; what several of them find out about the store is said once."""
         line = logging.makeLogRecord(record)
+        if not logging.getLogger(line.name).isEnabledFor(line.levelno):
+            return
         told = (line.name, line.getMessage())
         if line.levelno <= logging.INFO and told in self._told:
             return
         if len(self._told) < _MOST_TOLD:
             self._told.add(told)
         logging.getLogger(line.name).handle(line)
+
+    def lose(self) -> None:
+        """A process has ended unasked."""
+        self._lost += 1
+        if self._lost >= _MOST_LOST:
+            self.give_up("too many have ended; is there memory left?")
 
     def give_up(self, why: str) -> None:
         """Start no more processes."""
@@ -193,6 +207,7 @@ class _Process:
         self._channel: Channel | None = None
         self._child: Child | None = None
         self._heard = self._looked = asyncio.get_running_loop().time()
+        self._is_closing = False
         self._running = asyncio.create_task(self._run(setup))
         self.has_started = asyncio.Event()
         """It is ready, or never will be."""
@@ -232,43 +247,50 @@ class _Process:
 
     async def close(self) -> None:
         """End it; it has no jobs any more, or may not finish them."""
-        if self._channel is not None:
+        self._is_closing = True
+        if self._channel is not None and self.is_ready:
             self._channel.send(Close())
-        await asyncio.wait([self._running], timeout=_SECONDS_TO_STOP)
+            await asyncio.wait([self._running], timeout=_SECONDS_TO_STOP)
         self._running.cancel()
         await asyncio.wait([self._running])
 
     async def _run(self, setup: Setup) -> None:
-        ours, theirs = socket.socketpair()
         try:
-            with theirs:
-                # Starting it is a matter of some milliseconds.
-                self._child = await asyncio.to_thread(Child, serve, theirs, setup)
+            ours, theirs = socket.socketpair()
             self._channel = await Channel.over(ours)
+            # It takes some milliseconds; the descriptor is closed when it has been passed on, however that ends.
+            await asyncio.shield(asyncio.to_thread(self._start, theirs, setup))
             await self._wait_until_ready(self._channel)
             self.is_ready = True
             self.has_started.set()
             await self._listen(self._channel)
-        except (OSError, RuntimeError, _Lost, TimeoutError, PolygonAsyncError) as error:
+            if not self._is_closing:
+                self._pool.lose()
+        except Exception as error:  # noqa: BLE001 (whatever it is, all can be done here)
             self._pool.give_up(one_line(error) or "it ends")
         finally:
             self.is_alive = self.is_ready = False
             self.has_started.set()
+            if self._channel is not None:
+                self._channel.close()
+            if self._child is not None:
+                # Before its jobs are done again: nothing may write the same files at the same time.
+                await asyncio.shield(asyncio.to_thread(self._child.end))
             for ended, _ in self._jobs.values():
                 if not ended.done():
                     ended.set_exception(_Lost())
-            if self._channel is not None:
-                self._channel.close()
-            else:
-                ours.close()
-            if self._child is not None:
-                await asyncio.shield(asyncio.to_thread(self._child.end))
+
+    def _start(self, theirs: socket.socket, setup: Setup) -> None:
+        with theirs:
+            self._child = Child(serve, theirs, setup, leads_session=True)
 
     async def _wait_until_ready(self, channel: Channel) -> None:
         async with asyncio.timeout(_SECONDS_TO_START):
             while not isinstance(message := await channel.receive(), Ready):
                 if message is None:
                     raise _Lost
+                if isinstance(message, NotReady):
+                    raise _Lost(message.why)
                 self._take(message)
 
     async def _listen(self, channel: Channel) -> None:
@@ -292,6 +314,7 @@ class _Process:
         if now - self._heard > _SECONDS_OF_SILENCE and self._child is not None:
             log.warning("a process that uploads has said nothing for %.0f s; it is killed", now - self._heard)
             self._child.interrupt()
+            return
         self._looking = loop.call_later(_SECONDS_BETWEEN_LOOKS, self._look)
 
     def _take(self, message: object) -> None:
@@ -306,7 +329,8 @@ class _Process:
                 elif message.result is not None:
                     ended.set_result(message.result)
                 else:
-                    ended.cancel()
+                    # Nobody waits for it any more, or nobody here has stopped it: then it is done again.
+                    ended.set_exception(_Lost())
             case Stage():
                 with contextlib.suppress(KeyError):
                     self._jobs[message.number][1](message.stage)

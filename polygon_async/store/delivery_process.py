@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import logging.handlers
 import os
@@ -17,7 +18,7 @@ from polygon_async.store.delivery import Delivery
 from polygon_async.store.packing import MOST_BYTES
 from polygon_async.store.upload import Uploader
 from polygon_async.system.threads import Threads
-from polygon_async.system.worker import end_with_parent
+from polygon_async.system.worker import end_with_parent, leave_at_once
 
 if TYPE_CHECKING:
     import socket
@@ -28,11 +29,27 @@ if TYPE_CHECKING:
     from polygon_async.model.units import CsvFile, Receipt, Unit
     from polygon_async.store.objects import ObjectDescription
 
-__all__ = ["Beat", "Cancel", "Channel", "Close", "Ended", "Job", "Logged", "Ready", "Secret", "Setup", "Stage", "serve"]
+__all__ = [
+    "Beat",
+    "Cancel",
+    "Channel",
+    "Close",
+    "Ended",
+    "Job",
+    "Logged",
+    "NotReady",
+    "Ready",
+    "Secret",
+    "Setup",
+    "Stage",
+    "serve",
+]
 
 _LENGTH = 4
 """Bytes for the length of a message."""
 _SECONDS_BETWEEN_BEATS = 5.0
+_OWN = "polygon_async"
+"""The logger of all that is this program's."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,6 +93,13 @@ class Close:
 @dataclass(frozen=True, slots=True)
 class Ready:
     """Jobs may come."""
+
+
+@dataclass(frozen=True, slots=True)
+class NotReady:
+    """No jobs can be done."""
+
+    why: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,9 +172,15 @@ class Channel:
         """Close this end."""
         self._writer.close()
 
+    async def drained(self) -> None:
+        """Wait until all messages are on their way."""
+        with contextlib.suppress(OSError):
+            await self._writer.drain()
+
 
 def serve(connection: socket.socket, setup: Setup) -> None:
     """What the process does, until its parent closes the channel or is gone."""
+    os.setsid()
     end_with_parent()
     asyncio.run(_serve(connection, setup))
 
@@ -163,20 +193,25 @@ async def _serve(connection: socket.socket, setup: Setup) -> None:
         if value:
             channel.send(Secret(value))
 
-    async with (
-        Threads() as offload,
-        open_bucket(setup.bucket, connections=setup.connections, on_secret=keep_secret) as bucket,
-    ):
-        deliver = Delivery(
-            uploader=Uploader(bucket, offload=offload),
-            lzop=setup.lzop,
-            directory=setup.directory,
-            offload=offload,
-            replace=setup.replace,
-            patience=setup.patience,
-        )
-        channel.send(Ready())
-        await _Jobs(channel, deliver)()
+    try:
+        async with (
+            Threads() as offload,
+            # Nobody can be asked for the code of a device twice.
+            open_bucket(setup.bucket, connections=setup.connections, on_secret=keep_secret, may_ask=False) as bucket,
+        ):
+            deliver = Delivery(
+                uploader=Uploader(bucket, offload=offload),
+                lzop=setup.lzop,
+                directory=setup.directory,
+                offload=offload,
+                replace=setup.replace,
+                patience=setup.patience,
+            )
+            channel.send(Ready())
+            await _Jobs(channel, deliver)()
+    except Exception as error:  # noqa: BLE001 (the parent says it, without secrets)
+        channel.send(NotReady(one_line(error) or type(error).__name__))
+        await channel.drained()
 
 
 class _Jobs:
@@ -195,11 +230,12 @@ class _Jobs:
                 match message:
                     case Job():
                         self._tasks[message.number] = tasks.create_task(self._do(message))
+                        await asyncio.sleep(0)  # it has begun before it can be cancelled, and so says that it ends
                     case Cancel() if message.number in self._tasks:
                         self._tasks[message.number].cancel()
                     case None:
                         # The parent is gone; the next run must not find two at work in its directory.
-                        os._exit(1)
+                        leave_at_once()
             beating.cancel()
 
     async def _beat(self) -> None:
@@ -233,7 +269,7 @@ class _Jobs:
 def _portable(error: Exception) -> Exception:
     """The error as it can be sent: without its cause, and what cannot be pickled as its text."""
     try:
-        pickle.dumps(error)
+        pickle.loads(pickle.dumps(error))  # noqa: S301 (our own)
     except Exception:  # noqa: BLE001 (whatever an error holds)
         return RuntimeError(one_line(repr(error)))
     if not isinstance(error, PolygonAsyncError):
@@ -251,6 +287,5 @@ def _log_to(channel: Channel, level: int) -> None:
         def enqueue(self, record: logging.LogRecord) -> None:
             loop.call_soon_threadsafe(channel.send, Logged(record.__dict__))
 
-    root = logging.getLogger()
-    root.addHandler(_ToParent(None))  # type: ignore[arg-type]  # it has no queue
-    root.setLevel(level)
+    logging.getLogger().addHandler(_ToParent(None))  # type: ignore[arg-type]  # it has no queue
+    logging.getLogger(_OWN).setLevel(level)

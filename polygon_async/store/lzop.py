@@ -32,7 +32,6 @@ __all__ = [
     "check_magic",
     "check_written",
     "decompress",
-    "end_children",
     "find_lzop",
     "link_folder",
     "linked",
@@ -112,20 +111,6 @@ async def _check_in(directory: Path, lzop: str, offload: Threads) -> None:
 def _environment() -> dict[str, str]:
     """This process's, but for the variable LZOP, which would add options of the user's own."""
     return {name: value for name, value in os.environ.items() if name != "LZOP"}
-
-
-def end_children() -> None:
-    """Kill all child processes that are still running, on systems that list them (Linux).
-
-    lzop has its own process group, which would outlive this process.
-    """
-    for task in Path("/proc/self/task").glob("*/children"):
-        with contextlib.suppress(OSError):
-            for pid in map(int, task.read_text().split()):
-                with contextlib.suppress(OSError):
-                    os.killpg(pid, signal.SIGKILL)
-                with contextlib.suppress(OSError):
-                    os.kill(pid, signal.SIGKILL)
 
 
 def link_folder(target: Path) -> Path:

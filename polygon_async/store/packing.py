@@ -125,14 +125,21 @@ class _Batch:
     def _pack(self, attempts: int) -> None:
         target, name = next(iter(self.files)), _name(self.files)
         with contextlib.ExitStack() as stack, disk_errors(target):
-            sources = [stack.enter_context(_in_place(source, target)) for target, source in self.files.items()]
-            size = sum(source.stat().st_size for source in sources)
+            is_alone = len(self.files) == 1
+            sources = [
+                stack.enter_context(_in_place(source, target, has_place=is_alone))
+                for target, source in self.files.items()
+            ]
+            size = sum(source.stat().st_size for source in sources if source.is_file())
             run = partial(self._lzop.run, size=size, target=target, attempts=attempts)
-            place = ["-o", str(target)] if len(sources) == 1 else [f"-p{target.parent}"]
+            place = ["-o", str(target)] if is_alone else [f"-p{target.parent}"]
             run("-f", *place, "--", *map(str, sources), act=f"compressing {name}")
             check_written(*self.files)
-            run("-t", "--", *map(str, self.files), act=f"testing {name}")
             contents = {target: target.read_bytes() for target in self.files}
+            read = [_marks(target) for target in self.files]
+            run("-t", "--", *map(str, self.files), act=f"testing {name}")
+            if read != [_marks(target) for target in self.files]:
+                raise CompressionFailed(f"somebody else has written {name}, compressed")
         for target, content in contents.items():
             check_magic(target, content)
         self.packed = contents
@@ -144,15 +151,23 @@ def _name(files: Mapping[Path, Path]) -> str:
     return "nothing" if first is None else first.name + " and others" * (len(files) > 1)
 
 
+def _marks(file: Path) -> tuple[int, int, int]:
+    """What changes when somebody writes a file."""
+    found = file.stat()
+    return found.st_ino, found.st_size, found.st_mtime_ns
+
+
 @contextlib.contextmanager
-def _in_place(source: Path, target: Path) -> Iterator[Path]:
+def _in_place(source: Path, target: Path, *, has_place: bool) -> Iterator[Path]:
     """The source under the target's name, while the target may be written.
+
+    `has_place`: lzop is told where to write; else the name decides.
 
     Raises:
         CompressionFailed: it cannot have that name here.
     """
     with linked(source, target) as link:
-        if f"{link.name}.lzo" != target.name:
+        if not has_place and f"{link.name}.lzo" != target.name:
             raise CompressionFailed(f"{source.name} cannot be linked to")
         # A link that somebody planted there would lead lzop to another file.
         with contextlib.suppress(OSError):

@@ -13,14 +13,15 @@ import threading
 import traceback
 from functools import partial
 from multiprocessing import resource_tracker
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from polygon_async.errors import PolygonAsyncError, one_line
+from polygon_async.system.descendants import end_descendants, end_session, kill_tree
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["Child", "Lost", "TookTooLong", "Worker", "end_with_parent", "get_ready"]
+__all__ = ["Child", "Lost", "TookTooLong", "Worker", "end_with_parent", "get_ready", "leave_at_once"]
 
 _LENGTH = 8
 """Bytes for the length of a message."""
@@ -49,12 +50,15 @@ class Child:
     Args:
         work: What it does; it and its arguments can be pickled.
         arguments: The arguments.
+        leads_session: Whether it calls `os.setsid` first: then what it has started ends with it, whoever killed it.
 
     Raises:
         OSError: no process can be started.
     """
 
-    def __init__(self, work: Callable[..., None], *arguments: object) -> None:
+    def __init__(self, work: Callable[..., None], *arguments: object, leads_session: bool = False) -> None:
+        self._leads_session = leads_session
+        self._is_over = False
         context = multiprocessing.get_context("spawn")
         self._process = context.Process(target=work, args=arguments, daemon=True)
         # Ctrl-C in the terminal, or a service manager's signal to all, is for this process to handle: its children
@@ -67,8 +71,14 @@ class Child:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
     def interrupt(self) -> None:
-        """Kill it, from any thread."""
+        """Kill it and all that it has started, from any thread."""
         with contextlib.suppress(ValueError):  # it is gone already
+            pid, is_running = self._process.pid, self._process.exitcode is None
+            if pid is not None and is_running:
+                kill_tree(pid)
+            if pid is not None and self._leads_session and not self._is_over:
+                end_session(pid)
+            self._is_over = not is_running
             self._process.kill()
 
     def end(self) -> None:
@@ -219,4 +229,10 @@ def _die_with_parent() -> None:
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()
-        os._exit(1)
+        leave_at_once()
+
+
+def leave_at_once() -> NoReturn:
+    """End this process and all that it has started."""
+    end_descendants()
+    os._exit(1)

@@ -7,7 +7,9 @@ import contextlib
 import hashlib
 import os
 import signal
+import sys
 from datetime import UTC, date, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -27,7 +29,6 @@ from polygon_async.system.threads import Threads
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
-    from pathlib import Path
 
     from polygon_async.model.units import Receipt
     from polygon_async.sandbox import Sandbox
@@ -67,11 +68,11 @@ def csv_of(directory: Path, name: str) -> tuple[Unit, CsvFile]:
 
 
 @contextlib.asynccontextmanager
-async def pool_for(box: Sandbox, directory: Path, *, most: int = 1) -> AsyncIterator[DeliveryPool]:
+async def pool_for(box: Sandbox, directory: Path, *, most: int = 1, lzop: str = LZOP) -> AsyncIterator[DeliveryPool]:
     async with Threads(4) as offload, open_bucket(box.bucket, connections=8) as bucket:
         local = Delivery(
             uploader=Uploader(bucket, offload=offload),
-            lzop=LZOP,
+            lzop=lzop,
             directory=directory,
             offload=offload,
             replace=False,
@@ -145,6 +146,61 @@ async def test_a_process_that_says_nothing_is_killed(
     assert "a process that was uploading AAPL has ended; it is uploaded again" in caplog.text
 
 
+def is_over(pid: int) -> bool:
+    """Whether a process has ended, buried or not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "ZX"
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+
+
+async def test_lzop_ends_with_the_process_that_has_started_it(
+    box: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else it would write the file that is compressed once more meanwhile."""
+    command, told = tmp_path / "lzop", tmp_path / "told"
+    os.mkfifo(told)
+    waits = (
+        f'case "$*" in *AAPL*) mkdir {tmp_path}/first 2>/dev/null && {{ echo $$ > {told}; exec sleep 1000; }};; esac'
+    )
+    command.write_text(f'#!/bin/sh\n{waits}\nexec {LZOP} "$@"\n')
+    command.chmod(0o755)
+    monkeypatch.setattr(delivery_pool, "_MOST_LOST", 1)
+    async with pool_for(box, tmp_path, lzop=str(command)) as pool, Threads(1) as thread:
+        number = await started(pool, tmp_path)
+        delivery = asyncio.create_task(deliver(pool, tmp_path, "AAPL"))
+        lzop = int(await thread(told.read_text))
+        os.kill(number, signal.SIGKILL)
+        await delivery
+        if sys.platform == "linux":
+            assert is_over(lzop)
+        assert not pool._most, "one process was lost, and no more are started"
+        await deliver(pool, tmp_path, "QQ")
+    assert {item.tags["symbol"] for item in stored(box)} == {"FIRST", "AAPL", "QQ"}
+    assert not list(tmp_path.glob("*.lzo"))
+
+
+async def test_a_process_that_gets_no_credentials_says_so_in_one_line(
+    box: Sandbox,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    caplog.set_level("INFO")
+    async with pool_for(box, tmp_path) as pool:
+        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+            monkeypatch.delenv(name)
+        monkeypatch.setenv("AWS_PROFILE", "nobody")
+        await deliver(pool, tmp_path, "A")
+        [process] = pool._processes
+        await process.has_started.wait()
+        await deliver(pool, tmp_path, "B")
+    assert "uploading from this process, as no other can be started (" in caplog.text
+    assert "Traceback" not in capfd.readouterr().err
+    assert {item.tags["symbol"] for item in stored(box)} == {"A", "B"}
+
+
 async def test_what_is_given_up_leaves_nothing(box: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fault = Fault(where=rb"PUT [^ ]*AAPL", stall_after=100, times=1000)
     async with proxy(box.environment["AWS_ENDPOINT_URL_S3"], fault) as endpoint:
@@ -195,7 +251,7 @@ async def test_without_a_process_all_is_delivered_here(
 ) -> None:
     caplog.set_level("INFO")
 
-    def refuse(*_: object) -> None:
+    def refuse(*_: object, **__: object) -> None:
         raise OSError("no more processes")
 
     monkeypatch.setattr(delivery_pool, "Child", refuse)
