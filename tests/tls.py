@@ -30,7 +30,18 @@ class Authority:
         self._directory = directory
         self._key = ec.generate_private_key(ec.SECP256R1())
         self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "A test's own CA")])
-        own = self._signed(self._name, self._key.public_key(), x509.BasicConstraints(ca=True, path_length=None))
+        signs = x509.KeyUsage(
+            key_cert_sign=True,
+            crl_sign=True,
+            digital_signature=False,
+            content_commitment=False,
+            key_encipherment=False,
+            data_encipherment=False,
+            key_agreement=False,
+            encipher_only=False,
+            decipher_only=False,
+        )
+        own = self._signed(self._name, self._key.public_key(), x509.BasicConstraints(ca=True, path_length=None), signs)
         self.bundle = directory / "ca.pem"
         """What clients are given."""
         self.bundle.write_bytes(own.public_bytes(serialization.Encoding.PEM))
@@ -50,8 +61,9 @@ class Authority:
         return context
 
     def _signed(
-        self, name: x509.Name, key: ec.EllipticCurvePublicKey, extension: x509.ExtensionType
+        self, name: x509.Name, key: ec.EllipticCurvePublicKey, *critical: x509.ExtensionType
     ) -> x509.Certificate:
+        """A certificate with all that Python 3.13 and later ask for."""
         builder = (
             x509.CertificateBuilder()
             .subject_name(name)
@@ -60,8 +72,11 @@ class Authority:
             .serial_number(x509.random_serial_number())
             .not_valid_before(_NOW - dt.timedelta(days=1))
             .not_valid_after(_NOW + dt.timedelta(days=1))
-            .add_extension(extension, critical=True)
+            .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
+            .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()), critical=False)
         )
+        for extension in critical:
+            builder = builder.add_extension(extension, critical=True)
         return builder.sign(self._key, hashes.SHA256())
 
 

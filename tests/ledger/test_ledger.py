@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import pickle
 import signal
@@ -254,7 +255,7 @@ def opened(directory: Path) -> None:
 
 def test_a_newer_ledger_is_refused(tmp_path: Path) -> None:
     opened(tmp_path)
-    with sqlite3.connect(tmp_path / LEDGER) as connection:
+    with contextlib.closing(sqlite3.connect(tmp_path / LEDGER)) as connection, connection:
         connection.execute("PRAGMA user_version = 99")
     connection.close()
     with pytest.raises(DiskUnusable, match="newer polygon-async"):
@@ -262,7 +263,7 @@ def test_a_newer_ledger_is_refused(tmp_path: Path) -> None:
 
 
 def test_another_programs_file_is_refused_and_left_alone(tmp_path: Path) -> None:
-    with sqlite3.connect(tmp_path / LEDGER) as connection:
+    with contextlib.closing(sqlite3.connect(tmp_path / LEDGER)) as connection, connection:
         connection.execute("CREATE TABLE cookies (name)")
     connection.close()
     before = (tmp_path / LEDGER).read_bytes()
@@ -284,7 +285,7 @@ def test_a_damaged_ledger_is_told_with_the_remedy(tmp_path: Path, content: bytes
 def test_a_value_that_this_version_does_not_know_is_told(tmp_path: Path, change: str) -> None:
     with open_ledger(tmp_path) as ledger:
         apply(ledger, begin(ledger), Begun(unit=UNIT, day=DAY))
-    with sqlite3.connect(tmp_path / LEDGER) as connection:
+    with contextlib.closing(sqlite3.connect(tmp_path / LEDGER)) as connection, connection:
         connection.execute(change)
     connection.close()
     told = r"contains what this version cannot read \(.*\); use the version that wrote it"
@@ -311,7 +312,7 @@ def test_a_state_that_this_version_does_not_know_is_told_by_the_overview(
             Uploading(unit=UNIT, csv=csv, collected=NOW),
         ):
             apply(ledger, run, event)
-    with sqlite3.connect(tmp_path / LEDGER) as connection:
+    with contextlib.closing(sqlite3.connect(tmp_path / LEDGER)) as connection, connection:
         connection.execute(change)
     connection.close()
     with pytest.raises(DiskUnusable, match=f"'elsewhere' is not a valid {said}"), open_overview(tmp_path):

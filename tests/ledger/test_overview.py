@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import sqlite3
 from dataclasses import replace
@@ -105,7 +106,7 @@ def directory(tmp_path: Path) -> Path:
         for symbol, again in (("MOVED", uploaded), ("NOT_MOVED", refused)):
             for event in again(units[symbol])[2:]:
                 ledger.apply([event], run=run, source=SOURCE, destination=ELSEWHERE)
-    with sqlite3.connect(tmp_path / LEDGER) as connection:
+    with contextlib.closing(sqlite3.connect(tmp_path / LEDGER)) as connection, connection:
         # The clock may not have moved meanwhile.
         connection.execute("UPDATE upload SET began = began + (destination = ?)", (ELSEWHERE,))
     connection.close()
@@ -154,7 +155,7 @@ def test_a_ledger_of_the_version_before_is_read_as_it_is_and_then_brought_up_to_
 
     newest = version()
     assert newest == (newest[0], True)
-    with sqlite3.connect(directory / LEDGER) as connection:
+    with contextlib.closing(sqlite3.connect(directory / LEDGER)) as connection, connection:
         later = "DROP INDEX unit_in_order; DROP TABLE history; ALTER TABLE unit DROP COLUMN remarks;"
         connection.executescript(f"{later} PRAGMA user_version = 3")
     connection.close()
