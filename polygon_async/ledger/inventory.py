@@ -8,8 +8,7 @@ from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING
 
 from polygon_async.ledger.database import reading
-from polygon_async.ledger.rows import history_in
-from polygon_async.model.days import days_between, from_text
+from polygon_async.ledger.rows import history_in, noted_days
 from polygon_async.model.layout import csv_name
 from polygon_async.model.states import FetchState, UploadState
 from polygon_async.model.units import CsvFile
@@ -75,8 +74,7 @@ class RecordedUnit:
     @property
     def days(self) -> int:
         """The days that have bars (see `days`); where an older version did not note them, all of its range."""
-        known = from_text(self.kept_days)
-        return days_between(self.first_day, self.last_day) if known is None else known
+        return noted_days(self.kept_days, self.first_day, self.last_day)
 
     def csv_in(self, directory: Path, sha256: str) -> CsvFile:
         """Its CSV with this digest, as it is or was in `directory`."""

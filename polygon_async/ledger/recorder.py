@@ -96,7 +96,7 @@ class Recorder:
         return await self._thread(ask)
 
     async def lives(self, *, adjusted: bool) -> dict[str, Life]:
-        """The starts of the first and the last bar that were fetched of each ticker (ms UTC), by symbol."""
+        """What is known of each ticker's life, by symbol."""
         return await self._thread(partial(self._ledger.lives, source=self._source, adjusted=adjusted))
 
     async def histories(self) -> dict[str, list[LocalHistory]]:

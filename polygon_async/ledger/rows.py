@@ -29,6 +29,7 @@ __all__ = [
     "history_columns",
     "history_in",
     "life_in",
+    "noted_days",
     "progress_columns",
     "receipt_columns",
     "record_in",
@@ -148,9 +149,13 @@ def life_in(row: sqlite3.Row) -> Life:
 
 
 def days_in(row: sqlite3.Row) -> int:
-    """The days of a unit that have bars; where an older version did not note them, all of its range."""
-    known = from_text(row["days"])
-    first, last = (date.fromisoformat(row[name]) for name in ("first_day", "last_day"))
+    """The days of a unit that have bars, of a row with its range."""
+    return noted_days(row["days"], *(date.fromisoformat(row[name]) for name in ("first_day", "last_day")))
+
+
+def noted_days(text: str | None, first: date, last: date) -> int:
+    """The days that have bars (see `days`); where an older version did not note them, all of the range."""
+    known = from_text(text)
     return days_between(first, last) if known is None else known
 
 

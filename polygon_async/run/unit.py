@@ -213,7 +213,7 @@ class UnitSteps:
         if self.force or before is None:
             return
         same = replace(unit, start=before.first_day, end=before.last_day)
-        bars = await self.offload(bars_in, same, csv.path)
+        bars = await self._on_disk(partial(bars_in, same, csv.path), f"reading {csv.path}", size=csv.size)
         lost = 0 if before.days is None or csv.days is None else before.days & ~csv.days
         if bars >= before.bars and not lost:
             return

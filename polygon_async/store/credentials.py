@@ -132,7 +132,7 @@ def _told() -> Iterator[None]:
     """
     try:
         yield
-    except Exception as error:
+    except Exception as error:  # foreign code: whatever it raises
         raise StorageUnusable(f"the S3 credentials cannot be had: {_advice(error)}") from error
 
 

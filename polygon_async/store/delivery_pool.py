@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from polygon_async.errors import one_line
 from polygon_async.store.delivery_process import (
+    OWN_LOGGER,
     Cancel,
     Channel,
     Close,
@@ -30,7 +31,7 @@ from polygon_async.store.packing import MOST_BYTES
 from polygon_async.system.worker import Child
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from datetime import datetime
     from types import TracebackType
 
@@ -128,9 +129,9 @@ class DeliveryPool:
         return min(ready, key=lambda process: process.jobs, default=None)
 
     async def _replaced(self) -> _Process | None:
-        """A process for a delivery that one was lost with; it may be to blame, so that it is not done here."""
+        """A process for a delivery that one was lost with, which may be to blame: it is done here only at last."""
         if not any(process.is_alive for process in self._processes) and self._most:
-            self._processes.append(_Process(self._setup(), self))
+            self._start_one()
         for process in self._processes:
             await process.has_started.wait()
         return self._chosen()
@@ -144,26 +145,27 @@ class DeliveryPool:
         else:
             is_busy = len(self._recent) == _MANY and asyncio.get_running_loop().time() - self._recent[0] <= 1
         if is_busy:
-            self._processes.append(_Process(self._setup(), self))
+            self._start_one()
 
-    def _setup(self) -> Setup:
+    def _start_one(self) -> None:
         local = self._local
-        return Setup(
+        setup = Setup(
             bucket=local.uploader.bucket.name,
             connections=self._connections,
             lzop=local.lzop,
             directory=local.directory.absolute(),
             replace=local.replace,
             patience=local.patience,
-            log_level=logging.getLogger("polygon_async").getEffectiveLevel(),
+            log_level=logging.getLogger(OWN_LOGGER).getEffectiveLevel(),
         )
+        self._processes.append(_Process(setup, self))
 
     @property
     def has_stored(self) -> bool:
         """Whether the run has stored anything."""
         return self._local.uploader.bucket.has_stored
 
-    def spent(self, seconds: dict[str, float]) -> None:
+    def spent(self, seconds: Mapping[str, float]) -> None:
         """Count time that a process has spent."""
         for what, taken in seconds.items():
             self._local.seconds[what] += taken
@@ -175,14 +177,15 @@ class DeliveryPool:
     def log(self, record: dict[str, Any]) -> None:
         """Log what a process says; what several of them find out about the store is said once."""
         line = logging.makeLogRecord(record)
-        if not logging.getLogger(line.name).isEnabledFor(line.levelno):
+        logger = logging.getLogger(line.name)
+        if not logger.isEnabledFor(line.levelno):
             return
         told = (line.name, line.getMessage())
         if line.levelno <= logging.INFO and told in self._told:
             return
         if len(self._told) < _MOST_TOLD:
             self._told.add(told)
-        logging.getLogger(line.name).handle(line)
+        logger.handle(line)
 
     def lose(self) -> None:
         """A process has ended unasked."""
@@ -206,7 +209,6 @@ class _Process:
         self._jobs: dict[int, tuple[asyncio.Future[tuple[Receipt, ObjectDescription]], Callable[[str], object]]] = {}
         self._channel: Channel | None = None
         self._child: Child | None = None
-        self._heard = self._looked = asyncio.get_running_loop().time()
         self._is_closing = False
         self._running = asyncio.create_task(self._run(setup))
         self.has_started = asyncio.Event()
@@ -239,7 +241,7 @@ class _Process:
         except asyncio.CancelledError:
             channel.send(Cancel(number))
             await asyncio.wait([ended], timeout=_SECONDS_TO_STOP)
-            if ended.done() and not ended.cancelled():
+            if ended.done():
                 ended.exception()  # retrieved, so that asyncio does not log it as lost
             raise
         finally:
@@ -320,7 +322,7 @@ class _Process:
     def _take(self, message: object) -> None:
         match message:
             case Ended():
-                self._pool.spent(dict(message.seconds))
+                self._pool.spent(message.seconds)
                 ended, _ = self._jobs.get(message.number, (None, None))
                 if ended is None or ended.done():
                     return

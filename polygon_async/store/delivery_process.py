@@ -12,13 +12,13 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from polygon_async.errors import PolygonAsyncError, one_line
+from polygon_async.errors import one_line
 from polygon_async.store.bucket import open_bucket
 from polygon_async.store.delivery import Delivery
 from polygon_async.store.packing import MOST_BYTES
 from polygon_async.store.upload import Uploader
 from polygon_async.system.threads import Threads
-from polygon_async.system.worker import end_with_parent, leave_at_once
+from polygon_async.system.worker import end_with_parent, leave_at_once, portable
 
 if TYPE_CHECKING:
     import socket
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from polygon_async.store.objects import ObjectDescription
 
 __all__ = [
+    "OWN_LOGGER",
     "Beat",
     "Cancel",
     "Channel",
@@ -48,7 +49,7 @@ __all__ = [
 _LENGTH = 4
 """Bytes for the length of a message."""
 _SECONDS_BETWEEN_BEATS = 5.0
-_OWN = "polygon_async"
+OWN_LOGGER = "polygon_async"
 """The logger of all that is this program's."""
 
 
@@ -254,7 +255,7 @@ class _Jobs:
         except asyncio.CancelledError:
             pass  # by the parent, which is told that it is over
         except Exception as error:  # noqa: BLE001 (the parent's)
-            failure = _portable(error)
+            failure = portable(error)
         finally:
             del self._tasks[number]
             seconds = dict(self._deliver.seconds)
@@ -266,19 +267,6 @@ class _Jobs:
             self._channel.send(Stage(job.number, stage))
 
 
-def _portable(error: Exception) -> Exception:
-    """The error as it can be sent: without its cause, and what cannot be pickled as its text."""
-    try:
-        pickle.loads(pickle.dumps(error))  # noqa: S301 (our own)
-    except Exception:  # noqa: BLE001 (whatever an error holds)
-        return RuntimeError(one_line(repr(error)))
-    if not isinstance(error, PolygonAsyncError):
-        import traceback
-
-        error.add_note("".join(traceback.format_exception(error)))
-    return error
-
-
 def _log_to(channel: Channel, level: int) -> None:
     """Send all log lines of this process to its parent."""
     loop = asyncio.get_running_loop()
@@ -288,4 +276,4 @@ def _log_to(channel: Channel, level: int) -> None:
             loop.call_soon_threadsafe(channel.send, Logged(record.__dict__))
 
     logging.getLogger().addHandler(_ToParent(None))  # type: ignore[arg-type]  # it has no queue
-    logging.getLogger(_OWN).setLevel(level)
+    logging.getLogger(OWN_LOGGER).setLevel(level)

@@ -210,17 +210,13 @@ class Lzop:
         self._lzop = lzop
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
-        self._stopped = False
-
-    @property
-    def is_stopped(self) -> bool:
+        self.is_stopped = False
         """Whether somebody has stopped it."""
-        return self._stopped
 
     def stop(self) -> None:
         """Kill lzop; whoever waits for it then fails soon."""
         with self._lock:
-            self._stopped = True
+            self.is_stopped = True
             if self._process is not None and self._process.poll() is None:
                 _kill(self._process)
 
@@ -254,7 +250,7 @@ class Lzop:
 
     def _started(self, act: str, *arguments: str) -> subprocess.Popen[bytes]:
         with self._lock:
-            if self._stopped:
+            if self.is_stopped:
                 raise CompressionFailed(f"{act} was stopped")
             try:
                 with starting():

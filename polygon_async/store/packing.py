@@ -16,7 +16,7 @@ from polygon_async.system.files import disk_errors
 from polygon_async.system.threads import ended
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Coroutine, Iterator, Mapping
     from pathlib import Path
 
     from polygon_async.system.threads import Threads
@@ -57,14 +57,12 @@ class Packer:
         """
         while True:
             batch = self._joined(source, target)
-            running = batch.running
-            assert running is not None  # noqa: S101 (for the type checker; it is set as soon as there is a batch)
             try:
-                await asyncio.shield(running)
+                await asyncio.shield(batch.running)
             except asyncio.CancelledError:
                 # The others of the batch start again.
                 batch.stop()
-                await ended(running)
+                await ended(batch.running)
                 raise
             if not batch.is_stopped:
                 return batch.packed.get(target)
@@ -72,8 +70,7 @@ class Packer:
     def _joined(self, source: Path, target: Path) -> _Batch:
         batch = self._next
         if batch is None:
-            batch = self._next = _Batch(self._lzop)
-            batch.running = asyncio.ensure_future(self._run(batch))
+            batch = self._next = _Batch(self._lzop, self._run)
         batch.files[target] = source
         if len(batch.files) == _MOST_FILES:
             self._next = None
@@ -87,15 +84,15 @@ class Packer:
 
 
 class _Batch:
-    """Files for one run of lzop, and what it makes of them."""
+    """Files for one run of lzop, and what it makes of them; `run` waits for its turn, and packs."""
 
-    def __init__(self, lzop: str) -> None:
+    def __init__(self, lzop: str, run: Callable[[_Batch], Coroutine[None, None, None]]) -> None:
         self._lzop = Lzop(lzop)
         self.files: dict[Path, Path] = {}
         """Sources by target."""
         self.packed: dict[Path, bytes] = {}
         """Contents by target; nothing of those that failed."""
-        self.running: asyncio.Future[None] | None = None
+        self.running = asyncio.ensure_future(run(self))
 
     @property
     def is_stopped(self) -> bool:
@@ -147,8 +144,7 @@ class _Batch:
 
 def _name(files: Mapping[Path, Path]) -> str:
     """The files (sources by target), in a few words."""
-    first = next(iter(files.values()), None)
-    return "nothing" if first is None else first.name + " and others" * (len(files) > 1)
+    return next(iter(files.values())).name + " and others" * (len(files) > 1)
 
 
 def _marks(file: Path) -> tuple[int, int, int]:

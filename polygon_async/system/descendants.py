@@ -7,21 +7,23 @@ import os
 import signal
 from pathlib import Path
 
-__all__ = ["end_descendants", "end_session", "kill_tree"]
+__all__ = ["end_descendants", "end_session"]
 
 _PROC = Path("/proc")
 
 
-def end_descendants(pid: int | None = None) -> None:
-    """Kill all descendants of a process (this one by default) that are still running.
+def end_descendants() -> None:
+    """Kill all descendants of this process that are still running.
 
     lzop has its own process group, which would outlive its owner.
     """
-    _kill(_descendants("self" if pid is None else str(pid)))
+    _kill(_descendants("self"))
 
 
 def end_session(leader: int) -> None:
-    """Kill what is left of the session of a process that has ended."""
+    """Kill a session: its leader, if that is still running, and what it has started."""
+    with contextlib.suppress(OSError):
+        os.kill(leader, signal.SIGSTOP)  # so that it starts no more meanwhile
     found = []
     with contextlib.suppress(OSError):
         for entry in _PROC.iterdir():
@@ -30,15 +32,6 @@ def end_session(leader: int) -> None:
                 fields = (entry / "stat").read_text(errors="replace").rpartition(")")[2].split()
                 found += [int(entry.name)] if int(fields[3]) == leader else []
     _kill(found)
-
-
-def kill_tree(pid: int) -> None:
-    """Kill a process and its descendants; it is stopped first, so that it starts no more."""
-    with contextlib.suppress(OSError):
-        os.kill(pid, signal.SIGSTOP)
-    end_descendants(pid)
-    with contextlib.suppress(OSError):
-        os.kill(pid, signal.SIGKILL)
 
 
 def _kill(pids: list[int]) -> None:

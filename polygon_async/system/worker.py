@@ -16,12 +16,12 @@ from multiprocessing import resource_tracker
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from polygon_async.errors import PolygonAsyncError, one_line
-from polygon_async.system.descendants import end_descendants, end_session, kill_tree
+from polygon_async.system.descendants import end_descendants, end_session
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["Child", "Lost", "TookTooLong", "Worker", "end_with_parent", "get_ready", "leave_at_once"]
+__all__ = ["Child", "Lost", "TookTooLong", "Worker", "end_with_parent", "get_ready", "leave_at_once", "portable"]
 
 _LENGTH = 8
 """Bytes for the length of a message."""
@@ -71,14 +71,12 @@ class Child:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
     def interrupt(self) -> None:
-        """Kill it and all that it has started, from any thread."""
+        """Kill it, and all that it has started if it leads a session, from any thread."""
         with contextlib.suppress(ValueError):  # it is gone already
-            pid, is_running = self._process.pid, self._process.exitcode is None
-            if pid is not None and is_running:
-                kill_tree(pid)
-            if pid is not None and self._leads_session and not self._is_over:
-                end_session(pid)
-            self._is_over = not is_running
+            if self._leads_session and not self._is_over and self._process.pid is not None:
+                # Once it is buried, its number may become another's.
+                self._is_over = self._process.exitcode is not None
+                end_session(self._process.pid)
             self._process.kill()
 
     def end(self) -> None:
@@ -188,12 +186,18 @@ def _outcome(told: bytes) -> bytes:
     try:
         return pickle.dumps((True, pickle.loads(told)()))  # noqa: S301 (from our own process)
     except Exception as error:  # noqa: BLE001 (passed on)
-        if not isinstance(error, PolygonAsyncError):
-            error.add_note(traceback.format_exc())
-        try:
-            return pickle.dumps((False, error))
-        except Exception:  # noqa: BLE001 (whatever an error holds)
-            return pickle.dumps((False, RuntimeError(one_line(repr(error)))))
+        return pickle.dumps((False, portable(error)))
+
+
+def portable(error: Exception) -> Exception:
+    """The error as another process can take it: without its cause, and what cannot be pickled as its text."""
+    if not isinstance(error, PolygonAsyncError):
+        error.add_note("".join(traceback.format_exception(error)))
+    try:
+        pickle.loads(pickle.dumps(error))  # noqa: S301 (our own)
+    except Exception:  # noqa: BLE001 (whatever an error holds)
+        return RuntimeError(one_line(repr(error)))
+    return error
 
 
 def get_ready(preload: str | None) -> None:
