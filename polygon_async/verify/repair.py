@@ -172,17 +172,7 @@ class Repair:
 
     async def _upload_all(self, todo: Sequence[tuple[Expected, CsvFile]], recorder: Recorder) -> None:
         slots = asyncio.Semaphore(self.settings.concurrency)
-
-        async def upload(expected: Expected, csv: CsvFile) -> None:
-            async with slots:
-                await self._upload(expected, csv, recorder)
-
-        async with asyncio.TaskGroup() as tasks:
-            for expected, csv in todo:
-                tasks.create_task(upload(expected, csv))
-
-    async def _upload(self, expected: Expected, csv: CsvFile, recorder: Recorder) -> None:
-        """Upload under the same key, unless another unit's object has it by now."""
+        # One for all, so that small CSVs share a run of lzop.
         deliver = Delivery(
             uploader=self.uploader,
             lzop=self.lzop,
@@ -191,6 +181,17 @@ class Repair:
             replace=True,
             patience=self.settings.patience,
         )
+
+        async def upload(expected: Expected, csv: CsvFile) -> None:
+            async with slots:
+                await self._upload(expected, csv, deliver, recorder)
+
+        async with asyncio.TaskGroup() as tasks:
+            for expected, csv in todo:
+                tasks.create_task(upload(expected, csv))
+
+    async def _upload(self, expected: Expected, csv: CsvFile, deliver: Delivery, recorder: Recorder) -> None:
+        """Upload under the same key, unless another unit's object has it by now."""
         unit = _unit(expected)
         try:
             if csv.sha256 != expected.metadata[CSV_SHA256]:
