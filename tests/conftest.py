@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from prepared import Prepared, prepared
 from recording import RecordingLoop
 
 from polygon_async.model.exchange_calendar import trading_days
@@ -75,6 +76,7 @@ class Program:
     """The command line, run in `directory` with the variables of a sandbox."""
 
     directory: Path
+    prepared: Prepared
 
     def environment(self, box: Sandbox | None, extra: Mapping[str, str | None]) -> dict[str, str]:
         """This process's variables, then the sandbox's, then `extra` (None takes one away)."""
@@ -90,10 +92,16 @@ class Program:
     ) -> Ended:
         """Run it to its end."""
         arguments = self.with_defaults(arguments)
+        environment = self.environment(box, env or {})
+        if self.prepared.fits(environment):
+            code, *said = self.prepared.run(
+                arguments, directory=self.directory, environment=environment, timeout=timeout
+            )
+            return Ended(code, *(text.decode() for text in said))
         ended = subprocess.run(
             [sys.executable, "-m", "polygon_async", *arguments],
             cwd=self.directory,
-            env=self.environment(box, env or {}),
+            env=environment,
             capture_output=True,
             text=True,
             timeout=timeout,
@@ -155,14 +163,22 @@ def calendar(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return file
 
 
+def own_variables() -> dict[str, str]:
+    """This process's variables, without the developer's own."""
+    # The program is compiled once, and not at every start.
+    foreign = (*_FOREIGN, "PYTHONDONTWRITEBYTECODE")
+    kept = {name: value for name, value in os.environ.items() if not name.upper().startswith(foreign)}
+    # The package is found from anywhere, also where it is not installed.
+    return {**kept, "PYTHONPATH": str(Path(__file__).parent.parent)}
+
+
 @pytest.fixture(autouse=True)
 def own_environment(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, calendar: Path
 ) -> None:
     """No variable, file or directory of the developer's reaches a test."""
-    for name in os.environ:
-        if name.upper().startswith(_FOREIGN):
-            monkeypatch.delenv(name)
+    for name in set(os.environ) - set(own_variables()):
+        monkeypatch.delenv(name)
     monkeypatch.setenv("AWS_CONFIG_FILE", os.devnull)
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", os.devnull)
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
@@ -171,17 +187,21 @@ def own_environment(
     monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
     (cache / "polygon_async").mkdir()
     shutil.copy(calendar, cache / "polygon_async")
-    # Compiled once and not at every start of the program.
-    monkeypatch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
-    # The package is found from anywhere, also where it is not installed.
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent.parent))
+    monkeypatch.setenv("PYTHONPATH", own_variables()["PYTHONPATH"])
     monkeypatch.chdir(tmp_path)
 
 
 @pytest.fixture
-def program(tmp_path: Path) -> Program:
+def program(tmp_path: Path, forked: Prepared) -> Program:
     """The command line, in the test's own directory."""
-    return Program(tmp_path)
+    return Program(tmp_path, forked)
+
+
+@pytest.fixture(scope="session")
+def forked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prepared]:
+    """The process of which the programs of all tests are forks."""
+    with prepared(tmp_path_factory.mktemp("prepared"), own_variables()) as process:
+        yield process
 
 
 @pytest.fixture(scope="session")

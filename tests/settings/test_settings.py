@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import date
 from typing import TYPE_CHECKING, Any
 
@@ -293,7 +294,7 @@ def test_dotenv_of_the_working_directory_fills_the_gaps(program: Program, sandbo
 def test_no_other_dotenv_is_read(program: Program, tmp_path: Path) -> None:
     (tmp_path / ".env").write_text("POLYGON_API_KEY=from-the-parent\n")
     (tmp_path / "sub").mkdir()
-    ended = type(program)(tmp_path / "sub")("--tickers", "QQ")
+    ended = replace(program, directory=tmp_path / "sub")("--tickers", "QQ")
     assert ended.code == 2
     assert ended.err == (
         "polygon-async: error: POLYGON_API_KEY is not set; export it, or put it into .env (see .env.example)\n"
