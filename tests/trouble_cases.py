@@ -217,6 +217,9 @@ LINES = [
     benign(f"late={DAY - dt.timedelta(days=30)}"),
     benign("impossible", changed=impossible),
     benign("vwap_outside", changed=vwap_outside),
+    # Of the list of splits only.
+    benign("split_twice"),
+    benign("split_differs"),
     benign("no_field=vw", changed=partial(middle, vw="")),
     benign("no_field=n", changed=partial(middle, n="")),
     benign("null_field=vw", changed=partial(middle, vw="")),

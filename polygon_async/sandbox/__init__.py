@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Self
 from polygon_async.sandbox.market import Bar, Market
 from polygon_async.sandbox.pages import Pages
 from polygon_async.sandbox.polygon import HOST, Plan, Polygon, Request, read_rate
+from polygon_async.sandbox.profile import Event
 
 if TYPE_CHECKING:
     from polygon_async.sandbox.s3 import EmbeddedS3
@@ -55,9 +56,10 @@ class Sandbox:
         self.api_key = secrets.token_urlsafe(24)
         self.market = Market()
         self.base_url = ""
+        self._pages = Pages(self.market, host=next_host, page_size=page_size)
         self._polygon = Polygon(
             Plan(self.api_key, day, requests, window),
-            pages=Pages(self.market, host=next_host, page_size=page_size),
+            pages=self._pages,
             latency=latency,
             troubles=troubles,
         )
@@ -119,6 +121,11 @@ class Sandbox:
     def set_troubles(self, lines: Iterable[str]) -> None:
         """Replace the active troubles and their counts."""
         self._polygon.set_troubles(lines)
+
+    def split(self, ticker: str, day: dt.date, *, before: int = 1, after: int) -> None:
+        """Let a ticker's shares be split: `after` for `before`, executed on a day."""
+        self.market.splits.tell(ticker, Event(day, before, after))
+        self._pages.forget()
 
     def s3_client(self) -> Any:
         """A boto3 client of the store, to look at what is there; close it after use."""

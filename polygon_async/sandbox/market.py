@@ -8,6 +8,7 @@ integers: no platform's mathematics library can change a digit.
 import datetime as dt
 import functools
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,13 +21,13 @@ from polygon_async.sandbox.profile import (
     MINUTE_MS,
     NEW_YORK,
     PRICE_PLACES,
-    SPLIT_DAY,
-    SPLIT_RATIO,
+    Event,
     Profile,
     Words,
     day_start_ms,
     profile,
 )
+from polygon_async.sandbox.splits import Splits
 
 _END_MINUTE = (END - EPOCH).days * DAY_MINUTES - 1
 _VOLUME_PLACES = 6
@@ -158,7 +159,18 @@ def _ohlc(subject: Profile, minutes: Whole, words: Words) -> tuple[Whole, Whole,
     return open_, high, np.maximum(low, 1), close
 
 
-def _encode(subject: Profile, minutes: Whole, *, adjusted: bool) -> bytes:
+def _shares(subject: Profile, splits: Sequence[Event], minutes: Whole) -> tuple[Whole, Whole]:
+    """Shares today for shares of each minute: so many for so many, in whole numbers."""
+    now, then = np.ones_like(minutes), np.ones_like(minutes)
+    for split in splits:
+        is_before = minutes < day_start_ms(subject.ticker, split.day) // MINUTE_MS
+        now *= np.where(is_before, split.after, 1)
+        then *= np.where(is_before, split.before, 1)
+    common = np.gcd(now, then)
+    return now // common, then // common
+
+
+def _encode(subject: Profile, minutes: Whole, splits: Sequence[Event], *, adjusted: bool) -> bytes:
     """The bars of these minutes as JSON objects separated by commas."""
     rows = len(minutes)
     if not rows:
@@ -167,11 +179,12 @@ def _encode(subject: Profile, minutes: Whole, *, adjusted: bool) -> bytes:
     open_, high, low, close = _ohlc(subject, minutes, prices)
     vwap = low + (((high - low) * _bits(prices, 16, 16)) >> 16)
     volumes, dotted = _volumes(subject, trades)
-    if subject.split and not adjusted:
-        split = day_start_ms(subject.ticker, SPLIT_DAY) // MINUTE_MS
-        ratio = np.where(minutes < split, SPLIT_RATIO, 1)
-        open_, high, low, close, vwap = (x * ratio for x in (open_, high, low, close, vwap))
-        volumes = volumes // ratio
+    if splits:
+        # The API adjusts: what was traded then is a whole number of units, whatever it is today.
+        now, then = _shares(subject, splits, minutes)
+        factor = then if adjusted else now
+        open_, high, low, close, vwap = (x * factor for x in (open_, high, low, close, vwap))
+        volumes = volumes // now * (now if adjusted else then)
     price = functools.partial(decimal, places=PRICE_PLACES)
     stamp = (literal(',"t":', rows), whole(minutes * MINUTE_MS))
     ohlc = [(f',"{name}":', price(units)) for name, units in zip("ochl", (open_, close, high, low), strict=True)]
@@ -200,6 +213,10 @@ def _encode(subject: Profile, minutes: Whole, *, adjusted: bool) -> bytes:
 class Market:
     """Every ticker's bars."""
 
+    def __init__(self) -> None:
+        """With the splits of the tickers' profiles."""
+        self.splits = Splits()
+
     def cut(
         self, ticker: str, first_ms: int, last_ms: int, *, limit: int, descending: bool = False, adjusted: bool = True
     ) -> Cut:
@@ -208,7 +225,7 @@ class Market:
         minutes = _at_most(subject, -(-first_ms // MINUTE_MS), last_ms // MINUTE_MS, limit + 1, descending=descending)
         kept = minutes[:limit]
         ends = (int(kept[0]) * MINUTE_MS, int(kept[-1]) * MINUTE_MS) if len(kept) else (0, 0)
-        rows = _encode(subject, kept, adjusted=adjusted)
+        rows = _encode(subject, kept, self.splits.of(ticker), adjusted=adjusted)
         return Cut(rows, len(kept), ends[0], ends[1], more=len(minutes) > limit)
 
     def bars(self, ticker: str, first_ms: int, last_ms: int, *, adjusted: bool = True) -> list[Bar]:

@@ -121,6 +121,12 @@ class Pages:
             self._keep((query, compressed), known)
         return known
 
+    def forget(self) -> None:
+        """Make all pages anew: the market has changed."""
+        with self._lock:
+            self._cache.clear()
+            self._cached = 0
+
     def _keep(self, key: tuple[Query, bool], known: tuple[Page, bytes]) -> None:
         if key in self._cache:
             return

@@ -13,7 +13,7 @@ from types import MappingProxyType
 from aiohttp import web
 from yarl import URL
 
-from polygon_async.sandbox import answers, delivery, edits, query, reference
+from polygon_async.sandbox import answers, delivery, edits, query, reference, splits
 from polygon_async.sandbox.answers import Answer, RefusedError
 from polygon_async.sandbox.delivery import Parcel
 from polygon_async.sandbox.edits import Scene
@@ -21,6 +21,7 @@ from polygon_async.sandbox.pages import Page, Pages
 from polygon_async.sandbox.profile import day_start_ms
 from polygon_async.sandbox.query import Query
 from polygon_async.sandbox.reference import Reference
+from polygon_async.sandbox.splits import SplitList
 from polygon_async.sandbox.trouble import LATENCY, Trouble, Troubles
 
 HOST = "https://api.polygon.io"
@@ -115,6 +116,7 @@ class Polygon:
         self._plan = plan
         self._pages = pages
         self._reference = Reference(host=pages.host, page_size=pages.page_size, key=plan.key)
+        self._splits = SplitList(pages.market.splits, host=pages.host, page_size=pages.page_size, key=plan.key)
         self._latency = latency
         self._troubles = Troubles(troubles)
         self._places: OrderedDict[str, Place] = OrderedDict()
@@ -193,8 +195,9 @@ class Polygon:
     def _decide(self, request: web.BaseRequest, arrived: float) -> Decision:
         """Find out what a request gets, and note it before anything is sent."""
         place = self._places.get(_address(request.rel_url))
-        listed = reference.subject(request.rel_url)
-        page = self._reference.page(request.rel_url) if listed else place.page if place else 1
+        listed = _list_of(request.rel_url)
+        lists = self._splits if listed == splits.SUBJECT else self._reference
+        page = lists.page(request.rel_url) if listed else place.page if place else 1
         due: list[Trouble] = []
         outcome: Query | Answer
         try:
@@ -202,7 +205,7 @@ class Polygon:
             self._admit(request, arrived)
             due = self._troubles.due(subject, page)
             outcome = self._played(request, due) or (
-                self._reference.answer(request.rel_url, due) if listed else self._query(request, place)
+                lists.answer(request.rel_url, due) if listed else self._query(request, place)
             )
         except RefusedError as refused:
             outcome = refused.answer
@@ -316,10 +319,15 @@ def _takes_gzip(request: web.BaseRequest) -> bool:
     return "gzip" in request.headers.get("Accept-Encoding", "")
 
 
+def _list_of(url: URL) -> str:
+    """What stands for the list that an address asks; empty where it asks for bars."""
+    return splits.SUBJECT if splits.is_asked(url) else reference.subject(url)
+
+
 def _ticker(url: URL) -> str:
     """The ticker of a path of the form /v2/aggs/ticker/T/..., what stands for the list, else nothing."""
     try:
-        return reference.subject(url) or query.segments(url.raw_path)[0]
+        return _list_of(url) or query.segments(url.raw_path)[0]
     except RefusedError:
         return ""
 

@@ -26,10 +26,22 @@ END = dt.date(2100, 1, 1)
 LATE_BEGINNING = dt.date(2025, 11, 3)
 """The first day of tickers named LATE*."""
 
-SPLIT_DAY = dt.date(2025, 6, 9)
-"""Unadjusted prices of a split ticker are four times the adjusted ones before this day."""
 
-SPLIT_RATIO = 4
+@dataclass(frozen=True, slots=True, order=True)
+class Event:
+    """A split of a ticker's shares."""
+
+    day: dt.date
+    """The first day on the new basis."""
+    before: int
+    """Shares before: 1 in a 4-for-1."""
+    after: int
+
+
+FOUR_FOR_ONE = Event(dt.date(2025, 6, 9), 1, 4)
+"""The split of tickers named SPLIT*, and of a quarter of all others."""
+ONE_FOR_TEN = Event(dt.date(2025, 6, 23), 10, 1)
+"""The second split, a reverse one, of tickers named SPLITTWICE*."""
 
 _PREFIXES = {"X:": "crypto", "C:": "forex", "I:": "indices", "O:": "options"}
 _BUSY = {"AAPL", "AMZN", "GOOGL", "META", "MSFT", "NVDA", "QQQ", "SPY", "TSLA", "X:BTCUSD", "X:ETHUSD"}
@@ -37,6 +49,7 @@ _EMPTY_NAMES = "NODATA*"
 _LATE_NAMES = "LATE*"
 _OTC_NAMES = "OTC*"
 _SPLIT_NAMES = "SPLIT*"
+_TWICE_SPLIT_NAMES = "SPLITTWICE*"
 _SPARSE_FIELD_NAMES = "GAPPY*"
 
 PRICE_PLACES = 4
@@ -62,7 +75,8 @@ class Profile:
     otc: bool
     gappy: bool
     """Whether bars lack vw or n now and then."""
-    split: bool
+    splits: tuple[Event, ...]
+    """The earliest first."""
 
 
 def asset_type(ticker: str) -> str:
@@ -128,5 +142,10 @@ def profile(ticker: str) -> Profile:
         fine=kind == "crypto",
         otc=stock and (_is(ticker, _OTC_NAMES) or seed % 11 == 3),
         gappy=_is(ticker, _SPARSE_FIELD_NAMES) or (seed >> 5) % 5 == 1,
-        split=stock and (_is(ticker, _SPLIT_NAMES) or (seed >> 12) % 4 == 1),
+        splits=_splits(ticker, seed) if stock else (),
     )
+
+
+def _splits(ticker: str, seed: int) -> tuple[Event, ...]:
+    first = (FOUR_FOR_ONE,) if _is(ticker, _SPLIT_NAMES) or (seed >> 12) % 4 == 1 else ()
+    return (*first, ONE_FOR_TEN) if _is(ticker, _TWICE_SPLIT_NAMES) else first

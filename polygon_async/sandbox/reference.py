@@ -131,7 +131,7 @@ class Reference:
             RefusedError: it would not answer this with a page.
         """
         if url.path != PATH:
-            return _answer(_details(url.path[len(PATH) + 1 :], url.query.get("date")))
+            return answered(_details(url.path[len(PATH) + 1 :], url.query.get("date")))
         asked = _asked(url.query)
         rows = _rows(asked)
         begin = _position(rows, asked.pop("page_marker", ""))
@@ -144,9 +144,8 @@ class Reference:
             body["next_url"] = self._url({**asked, "page_marker": _marker(rows, end - 1)})
             self._numbers.setdefault(URL(str(body["next_url"])).query["cursor"], self.page(url) + 1)
         for trouble in due:
-            if trouble.kind in _EDITS:
-                body = _EDITS[trouble.kind](body, Scene(first, self._host, self._key, trouble.argument))
-        return _answer(body)
+            body = edited(body, trouble.kind, Scene(first, self._host, self._key, trouble.argument))
+        return answered(body)
 
     def _url(self, asked: Mapping[str, str]) -> str:
         text = urlencode(sorted(asked.items()))
@@ -218,7 +217,8 @@ def _details(ticker: str, date: str | None) -> Body:
     return {"request_id": request_id, "results": {**found.row(day), **more, "list_date": found.since}, "status": "OK"}
 
 
-def _answer(body: Body) -> Answer:
+def answered(body: Body) -> Answer:
+    """The answer with this body."""
     text = json.dumps(body, separators=(",", ":")).encode()
     return Answer(200, text, headers={"X-Request-Id": str(body["request_id"])})
 
@@ -269,3 +269,8 @@ _EDITS: dict[str, Callable[[Body, Scene], Body]] = {
     "text_field": lambda body, scene: _first_row(body, **{scene.argument: "elsewhere"}),
 }
 """The kinds of trouble that mean something here; the others are the bars' own."""
+
+
+def edited(body: Body, kind: str, scene: Scene) -> Body:
+    """The body of a page with a trouble in it, if that means something here."""
+    return _EDITS[kind](body, scene) if kind in _EDITS else body

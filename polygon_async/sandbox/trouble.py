@@ -3,7 +3,7 @@
 A line is `TICKER PAGE KIND[=ARGUMENT] [Nx]`: `MSFT 2 status=503 3x`, `* * latency=0.2`.
 TICKER is a name or a glob, PAGE a number or `*`, and without `Nx` the trouble lasts for ever;
 N counts for each ticker and page by itself. `reference` stands for the list of tickers, and
-`reference/MSFT` for what that has to say of one.
+`reference/MSFT` for what that has to say of one; `splits` for the list of splits.
 """
 
 import datetime as dt
@@ -141,6 +141,8 @@ KINDS = (
     Kind("vwap_outside", "one bar's vw lies above its high, as in old data (benign)"),
     Kind("impossible", "one bar has a high below its low and a negative volume (benign)"),
     Kind("late", "the bars of these days are not there yet", "DATE,...", check=late_days),
+    Kind("split_twice", "the list of splits has each of them twice (benign)"),
+    Kind("split_differs", "the list of splits has another split on the day of each"),
     Kind("key_echo", "400 whose text holds the client's key"),
     Kind("key_echo_500", "500 whose text holds the client's key"),
 )

@@ -103,4 +103,4 @@ def test_a_split_shows_in_unadjusted_prices_before_its_day() -> None:
     for day, ratio in ((before, 4), (after, 1)):
         pairs = zip(market.days("SPLIT", day, day), market.days("SPLIT", day, day, adjusted=False), strict=True)
         assert all(round(float(a.c) * ratio, 4) == float(b.c) for a, b in pairs)
-    assert not profile("MSFT").split
+    assert not profile("MSFT").splits

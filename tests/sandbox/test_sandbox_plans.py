@@ -22,7 +22,7 @@ from polygon_async.sandbox import Sandbox
         (bars_path(query="cursor=%C3%BC"), 400, "Invalid cursor"),
         (bars_path().replace("minute", "day"), 400, "1/day"),
         (bars_path().replace("/range/", "/RANGE/"), 404, "404 page not found"),
-        ("/v3/reference/splits", 404, "404 page not found"),
+        ("/v3/reference/dividends", 404, "404 page not found"),
     ],
 )
 async def test_a_bad_request_is_refused_as_the_api_does(browser: Browser, path: str, status: int, text: str) -> None:

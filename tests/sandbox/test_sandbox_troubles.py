@@ -244,6 +244,14 @@ async def vwap_is_outside(browser: Browser) -> None:
     assert float(bar.vw) > float(bar.h)
 
 
+def splits_are(shares: list[int]) -> Check:
+    async def check(browser: Browser) -> None:
+        reply = await browser.get("/v3/reference/splits?ticker=SPLITA")
+        assert [row["split_to"] for row in json.loads(reply.body)["results"]] == shares
+
+    return check
+
+
 async def holds_the_key(browser: Browser) -> None:
     reply = await meet(browser)
     assert reply.status in {400, 500}
@@ -346,6 +354,8 @@ TROUBLES: list[tuple[str, Check]] = [
     (f"MSFT 1 late={DAY}", a_day_is_not_there),
     ("MSFT 1 impossible", no_bar_can_be_so),
     ("MSFT 1 vwap_outside", vwap_is_outside),
+    ("splits 1 split_twice", splits_are([4, 4])),
+    ("splits 1 split_differs", splits_are([4, 7])),
     ("MSFT 1 key_echo", holds_the_key),
     ("MSFT 1 key_echo_500", holds_the_key),
 ]
