@@ -117,7 +117,28 @@ WHERE state = 'fetched' GROUP BY ticker HAVING max(ended);
 # file that takes its name next; the present one is told by size and date (ns), or by its CRC-32 or digest.
 _REMARKS = "ALTER TABLE unit ADD COLUMN remarks TEXT"
 # What is odd or in doubt about a part, and whether its last next_url promised more bars (JSON); NULL is nothing.
-_STEPS = (_RUNS_UNITS_UPLOADS, _LISTINGS, _COVERAGE_AND_REPORTS, _UNITS_IN_ORDER, _HISTORIES, _REMARKS)
+_SPLITS = """
+CREATE TABLE split (
+    source TEXT NOT NULL,
+    ticker TEXT NOT NULL,
+    day TEXT NOT NULL,
+    split_from TEXT NOT NULL,
+    split_to TEXT NOT NULL,
+    learned REAL NOT NULL,
+    PRIMARY KEY (source, ticker, day, split_from, split_to)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE split_query (
+    source TEXT NOT NULL,
+    ticker TEXT NOT NULL,
+    since TEXT NOT NULL,
+    until TEXT NOT NULL,
+    asked REAL NOT NULL,
+    PRIMARY KEY (source, ticker)
+) STRICT, WITHOUT ROWID
+"""
+# The splits that the API listed, each with when that was first seen (s UTC), and the newest question about a ticker, or
+# about all of them (''), that was answered completely: executed since a day until a day.
+_STEPS = (_RUNS_UNITS_UPLOADS, _LISTINGS, _COVERAGE_AND_REPORTS, _UNITS_IN_ORDER, _HISTORIES, _REMARKS, _SPLITS)
 """What makes each version of the tables out of the one before, from an empty file on; a step is never changed."""
 _READABLE = 6
 """From this version on, who only reads needs nothing that a later step adds, so that no copy is needed."""

@@ -13,7 +13,7 @@ from collections import defaultdict
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, date, datetime
-from typing import TYPE_CHECKING, assert_never
+from typing import TYPE_CHECKING, Any, assert_never
 
 from polygon_async._version import __version__
 from polygon_async.ledger.database import connected, said_of
@@ -29,14 +29,13 @@ from polygon_async.ledger.events import (
     Uploaded,
     Uploading,
 )
+from polygon_async.ledger.held import Fetch, HeldQuery, fetches_of, held_of
 from polygon_async.ledger.rows import (
     FETCHED_COLUMNS,
     RECEIPT_COLUMNS,
     RECORD_COLUMNS,
     SAME_UNIT,
     csv_columns,
-    days_in,
-    held_in,
     history_columns,
     history_in,
     life_in,
@@ -45,10 +44,11 @@ from polygon_async.ledger.rows import (
     record_in,
     unit_identity,
 )
-from polygon_async.model.days import from_text, moment_day
+from polygon_async.ledger.splits import KnownSplits, keep_splits, known_splits
+from polygon_async.model.days import from_text
 from polygon_async.model.layout import LEDGER, TIMEFRAME
 from polygon_async.model.states import FetchState, RunState, UploadState
-from polygon_async.model.tickers import AssetType, Listing
+from polygon_async.model.tickers import Listing
 
 if TYPE_CHECKING:
     import sqlite3
@@ -58,6 +58,7 @@ if TYPE_CHECKING:
     from polygon_async.ledger.entries import Held, Life, LocalHistory, RunRequest, UnitRecord
     from polygon_async.ledger.events import Event
     from polygon_async.model.sessions import Coverage
+    from polygon_async.model.splits import Split
     from polygon_async.model.units import Unit
 
 __all__ = ["Ledger", "open_ledger"]
@@ -135,57 +136,26 @@ class Ledger:
             return {row["ticker"]: record_in(row, self._path.parent) for row in rows if row["ticker"] in wanted}
 
     def held(self, *, source: str, destination: str | None, adjusted: bool, back: int) -> dict[str, Held]:
-        """What is held of each ticker; bars of which an object was to be and is not don't count.
-
-        Args:
-            source: Where the bars come from.
-            destination: Where the objects are; None where CSVs are all that is wanted.
-            adjusted: Whether the prices are.
-            back: How many days before the last one held the days with bars are told.
-        """
-        values = {
-            "source": source,
-            "timeframe": TIMEFRAME,
-            "adjusted": adjusted,
-            "destination": destination,
-            "fetched": FetchState.FETCHED,
-            "uploaded": UploadState.UPLOADED,
-            "back": f"-{back} days",
-        }
-        units = (
-            " FROM unit LEFT JOIN upload ON upload.unit = unit.id AND destination = :destination"
-            " WHERE source = :source AND timeframe = :timeframe AND adjusted = :adjusted AND unit.state = :fetched"
-            " AND (:destination IS NULL OR (upload.state = :uploaded AND upload.sha256 = unit.sha256))"
-        )
-        until = "max(min(unit.last_day, date(unit.day, '-1 day')))"
-        oldest = self._rows(
-            f"SELECT unit.ticker, min(unit.first_day) AS asked, min(unit.first) AS first{units} GROUP BY unit.ticker",
-            values,
-        )
-        days: defaultdict[str, int] = defaultdict(int)
-        recent = self._rows(
-            f"WITH last AS (SELECT unit.ticker AS name, {until} AS until{units} GROUP BY unit.ticker)"
-            f" SELECT unit.ticker, unit.first_day, unit.last_day, unit.days{units}"
-            " AND unit.last_day >= (SELECT date(until, :back) FROM last WHERE name = unit.ticker)",
-            values,
-        )
-        # SQLite takes the other columns from the row that has the greatest.
-        newest = self._rows(
-            f"SELECT {RECORD_COLUMNS}, unit.first_day, unit.last_day, {until} AS until{units} GROUP BY unit.ticker",
-            values,
-        )
-        held: dict[str, Held] = {}
+        """What is held of each ticker, as `held_of` says."""
+        wanted = HeldQuery(source=source, destination=destination, adjusted=adjusted)
         with said_of(self._path):
-            born = {row["ticker"]: moment_day(row["first"], AssetType.of(row["ticker"])) for row in oldest}
-            asked = {row["ticker"]: date.fromisoformat(row["asked"]) for row in oldest}
-            for row in recent:
-                days[row["ticker"]] |= days_in(row)
-            for row in newest:
-                ticker = row["ticker"]
-                found = held_in(row, self._path.parent, asked=asked[ticker], born=born[ticker], days=days[ticker])
-                if found is not None:
-                    held[ticker] = found
-        return held
+            return held_of(self._rows, wanted, directory=self._path.parent, back=back)
+
+    def fetches(self, *, source: str, destination: str | None, adjusted: bool) -> dict[str, list[Fetch]]:
+        """When what is held of each ticker was fetched, by symbol."""
+        wanted = HeldQuery(source=source, destination=destination, adjusted=adjusted)
+        with said_of(self._path):
+            return fetches_of(self._rows, wanted)
+
+    def known_splits(self, tickers: Sequence[str], **asked: Any) -> KnownSplits:
+        """What is known of tickers' splits, as `known_splits` says."""
+        with said_of(self._path):
+            return known_splits(self._connection, tickers, **asked)
+
+    def keep_splits(self, found: Sequence[Split], **asked: Any) -> None:
+        """Record an answer about splits, as `keep_splits` says."""
+        with said_of(self._path):
+            keep_splits(self._connection, found, **asked)
 
     def lives(self, *, source: str, adjusted: bool) -> dict[str, Life]:
         """What is known of each ticker's life, from all that was fetched of it."""

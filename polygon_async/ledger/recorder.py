@@ -4,23 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from functools import partial
 from typing import TYPE_CHECKING
 
 from polygon_async.errors import ConfigError, Interrupted
 from polygon_async.ledger.ledger import open_ledger
+from polygon_async.ledger.splits import SECONDS_KEPT
 from polygon_async.model.states import RunState
 from polygon_async.system.threads import Threads, ended
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
-    from datetime import datetime
+    from datetime import date, datetime
     from pathlib import Path
 
     from polygon_async.ledger.entries import Held, Life, LocalHistory, Run, RunRequest, UnitRecord
     from polygon_async.ledger.events import Event
+    from polygon_async.ledger.held import Fetch
     from polygon_async.ledger.ledger import Ledger
+    from polygon_async.ledger.splits import KnownSplits
     from polygon_async.model.sessions import Coverage
+    from polygon_async.model.splits import Split
     from polygon_async.model.tickers import Listing
     from polygon_async.model.units import Unit
 
@@ -94,6 +99,21 @@ class Recorder:
         destination = self._destination or None
         ask = partial(self._ledger.held, source=self._source, destination=destination, adjusted=adjusted, back=back)
         return await self._thread(ask)
+
+    async def fetches(self, *, adjusted: bool) -> dict[str, list[Fetch]]:
+        """When what is held of each ticker where this run's bars are to go was fetched, by symbol."""
+        ask = partial(self._ledger.fetches, source=self._source, destination=self._destination or None)
+        return await self._thread(ask, adjusted=adjusted)
+
+    async def known(self, tickers: Sequence[str], *, since: date, until: date) -> KnownSplits:
+        """What is known of tickers' splits, as far as it was asked within a day."""
+        ask = partial(self._ledger.known_splits, source=self._source, since=since, until=until)
+        return await self._thread(ask, tickers, asked_since=time.time() - SECONDS_KEPT)
+
+    async def keep(self, found: Sequence[Split], *, asked: str, since: date, until: date) -> None:
+        """Record an answer about splits."""
+        keep = partial(self._ledger.keep_splits, found, asked=asked, source=self._source, since=since, until=until)
+        await self._thread.surely(keep)
 
     async def lives(self, *, adjusted: bool) -> dict[str, Life]:
         """What is known of each ticker's life, by symbol."""

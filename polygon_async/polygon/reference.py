@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import logging
+import contextlib
 from dataclasses import dataclass
 from datetime import date, timedelta
 from functools import partial
@@ -14,8 +14,8 @@ import msgspec
 
 from polygon_async.errors import PolygonAsyncError, Refused, Untrue, WrongAnswer, one_line
 from polygon_async.model.days import plausible_day
-from polygon_async.polygon.bar_requests import own_parts
 from polygon_async.polygon.envelope import Head, check_head, check_speed, decode, unanswered
+from polygon_async.polygon.lists import ListPage, ListRequest, list_pages
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from polygon_async.polygon.client import Client
 
 __all__ = ["Entry", "TickerQuery", "entry_of", "entry_pages", "read_entries", "with_list_dates"]
-
-log = logging.getLogger(__name__)
 
 _PATH = "/v3/reference/tickers"
 _LIMIT = 1000
@@ -61,12 +59,6 @@ class TickerQuery:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class _Request:
-    path: str
-    query: str
-
-
 class Entry(msgspec.Struct, frozen=True):
     """One ticker as the list describes it; absent fields are None."""
 
@@ -93,60 +85,20 @@ class _Answer(Head):
 _answers = msgspec.json.Decoder(_Answer)
 
 
-class EntryPage(msgspec.Struct, frozen=True):
-    """One page that has passed all checks."""
-
-    entries: list[Entry]
-    next_url: str | None
-    said_by: str
-    """The end of a message about it."""
-
-
-async def entry_pages(asked: TickerQuery, *, client: Client) -> AsyncGenerator[EntryPage]:
-    """All pages of an answer, one after another, duplicates included.
-
-    A page with a next_url must have a new ticker, and must not lead back to an earlier page: cursors
-    are opaque, and have been seen to stand still and to lead in circles.
+async def entry_pages(asked: TickerQuery, *, client: Client) -> AsyncGenerator[ListPage[Entry]]:
+    """All pages of an answer, as `list_pages`.
 
     Raises:
-        TickerError, RunError: as `Client.get`; an answer cannot be true, or does not move forward.
+        TickerError, RunError: as `list_pages`.
     """
-    request = _Request(_PATH, asked.query())
-    been = {request.query}
-    seen: set[Entry] = set()
-    while True:
-        read = partial(read_entries, asked=asked)
-        page = await client.get(request, read=read)
-        if not page.entries:
-            # Under load the API has given empty answers where there was something.
-            page = await client.get(request, read=read)
-        if not page.entries and len(been) > 1:
-            log.warning(
-                "a page of the list of tickers was empty twice, and a next_url led there: the list may lack"
-                " tickers (GET %s)",
-                request.path,
-            )
-        before = len(seen)
-        seen.update(page.entries)
-        if page.next_url is not None and len(seen) == before:
-            raise WrongAnswer(f"a page of the list has no new ticker but a next_url{page.said_by}")
-        yield page
-        if page.next_url is None:
-            return
-        request = _next(page, base_path=client.base_path)
-        if request.query in been:
-            raise WrongAnswer(f"the next_url does not move forward: it repeats an earlier one{page.said_by}")
-        been.add(request.query)
+    read = partial(read_entries, asked=asked)
+    request = ListRequest(_PATH, asked.query())
+    async with contextlib.aclosing(list_pages(request, read=read, what="tickers", client=client)) as pages:
+        async for page in pages:
+            yield page
 
 
-def _next(page: EntryPage, *, base_path: str) -> _Request:
-    path, query = own_parts(page.next_url or "", base_path=base_path)
-    if path != _PATH:
-        raise WrongAnswer(f"the next_url names another path: {one_line(path)}{page.said_by}")
-    return _Request(path, query)
-
-
-def read_entries(body: bytes, *, asked: TickerQuery) -> EntryPage:
+def read_entries(body: bytes, *, asked: TickerQuery) -> ListPage[Entry]:
     """Read one page of the list.
 
     Args:
@@ -169,7 +121,7 @@ def read_entries(body: bytes, *, asked: TickerQuery) -> EntryPage:
         raise Untrue(f"the answer counts {answer.count} tickers and holds {len(entries)}{answer.said_by}")
     for entry in entries:
         _check(entry, asked, answer)
-    return EntryPage([_with_true_days(entry) for entry in entries], answer.next_url or None, answer.said_by)
+    return ListPage([_with_true_days(entry) for entry in entries], answer.next_url or None, answer.said_by)
 
 
 def _check(entry: Entry, asked: TickerQuery, answer: _Answer) -> None:
@@ -218,7 +170,7 @@ async def entry_of(ticker: str, *, day: date | None, client: Client) -> Entry | 
         TickerError, RunError: as `Client.get`, except for a missing page.
     """
     query = "" if day is None else urlencode({"date": day.isoformat()})
-    request = _Request(f"{_PATH}/{quote(ticker, safe=':=+')}", query)
+    request = ListRequest(f"{_PATH}/{quote(ticker, safe=':=+')}", query)
     try:
         return await client.get(request, read=partial(_read_details, ticker=ticker))
     except Refused as error:

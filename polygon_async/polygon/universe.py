@@ -144,7 +144,7 @@ async def gather(
     found: list[Entry] = []
     for query in queries:
         async for page in entry_pages(query, client=client):
-            found += page.entries
+            found += page.rows
             log.info("%s tickers so far", f"{len(found):,}")
     unique = once_each(found)
     entries: list[Entry] = []

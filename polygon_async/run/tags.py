@@ -119,7 +119,7 @@ class TagLookup:
         asked = TickerQuery(market="stocks", active=active, day=self._day)
         async with contextlib.aclosing(entry_pages(asked, client=self._client)) as pages:
             async for page in pages:
-                kept += [entry for entry in page.entries if entry.ticker in missing]
+                kept += [entry for entry in page.rows if entry.ticker in missing]
         return {entry.ticker: _listing(entry) for entry in once_each(kept)}
 
     @contextlib.contextmanager

@@ -156,7 +156,10 @@ def test_a_ledger_of_the_version_before_is_read_as_it_is_and_then_brought_up_to_
     newest = version()
     assert newest == (newest[0], True)
     with contextlib.closing(sqlite3.connect(directory / LEDGER)) as connection, connection:
-        later = "DROP INDEX unit_in_order; DROP TABLE history; ALTER TABLE unit DROP COLUMN remarks;"
+        later = (
+            "DROP TABLE split; DROP TABLE split_query; DROP INDEX unit_in_order; DROP TABLE history;"
+            " ALTER TABLE unit DROP COLUMN remarks;"
+        )
         connection.executescript(f"{later} PRAGMA user_version = 3")
     connection.close()
     with open_overview(directory) as overview:

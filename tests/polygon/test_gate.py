@@ -107,7 +107,7 @@ def test_tokens_may_come_from_anywhere(sandbox: Callable[..., Sandbox]) -> None:
         async with Threads(2) as offload, open_client(access, gate=gate_of(lease), offload=offload) as client:
             assert client.pace is lease
             pages = entry_pages(TickerQuery(market="stocks", active=True, day=day), client=client)
-            return [entry.ticker async for page in pages for entry in page.entries]
+            return [entry.ticker async for page in pages for entry in page.rows]
 
     assert "AAPL" in asyncio.run(entries())
     assert lease.handed_out == len(box.requests) >= 2

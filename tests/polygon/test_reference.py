@@ -401,7 +401,7 @@ def test_captured_pages_are_read() -> None:
     last = read_entries((PAYLOADS / "reference_tickers_last.json").read_bytes(), asked=STOCKS)
     assert first.next_url is not None
     assert last.next_url is None
-    assert as_csv(once_each([*last.entries, *first.entries])).splitlines()[1:] == [
+    assert as_csv(once_each([*last.rows, *first.rows])).splitlines()[1:] == [
         "A,Agilent Technologies Inc.,NYSE,USD,stocks,CS,,",
         "AA,Alcoa Corporation,NYSE,USD,stocks,CS,,",
         "AAA,AAF First Priority CLO Bond ETF,NYSE ARCA,USD,stocks,ETF,,",

@@ -299,5 +299,6 @@ def take_histories_away(directory: Path) -> None:
     """Bring a ledger back to the version of the tables that knew no histories."""
     with open_ledger(directory) as ledger:
         ledger._connection.executescript(
-            "DROP TABLE history; ALTER TABLE unit DROP COLUMN remarks; PRAGMA user_version = 4;"
+            "DROP TABLE split; DROP TABLE split_query; DROP TABLE history; ALTER TABLE unit DROP COLUMN remarks;"
+            " PRAGMA user_version = 4;"
         )
