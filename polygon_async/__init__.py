@@ -1,7 +1,8 @@
 """Minute bars of any universe of tickers, from Polygon.io (Massive) into S3.
 
 `fetch_bars` gives one ticker's bars as a DataFrame; `download` is a whole run, as on the command
-line. Both are coroutines.
+line; `read_bars` gives stored bars of many tickers. They are coroutines; `scan_bars` is an async
+iterator of one ticker's stored bars at a time.
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ from typing import TYPE_CHECKING
 from polygon_async._version import __version__
 
 if TYPE_CHECKING:
-    from polygon_async.api import download, fetch_bars
+    from polygon_async.api.downloading import download, fetch_bars
+    from polygon_async.api.reading import read_bars, scan_bars
     from polygon_async.errors import ConfigError, PolygonAsyncError, RunError, TickerError
     from polygon_async.report.summary import Summary
 
@@ -24,6 +26,8 @@ __all__ = [
     "__version__",
     "download",
     "fetch_bars",
+    "read_bars",
+    "scan_bars",
 ]
 
 _HOMES = {
@@ -32,8 +36,10 @@ _HOMES = {
     "RunError": "errors",
     "Summary": "report.summary",
     "TickerError": "errors",
-    "download": "api",
-    "fetch_bars": "api",
+    "download": "api.downloading",
+    "fetch_bars": "api.downloading",
+    "read_bars": "api.reading",
+    "scan_bars": "api.reading",
 }
 
 

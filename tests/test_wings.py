@@ -19,6 +19,7 @@ STEPS: tuple[frozenset[str], ...] = tuple(
         "cli",
         "verify api",
         "run",
+        "archive",
         "report polygon",
         "store ledger settings bars",
         "model",

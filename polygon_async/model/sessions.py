@@ -7,7 +7,7 @@ import json
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from polygon_async.model.days import (
     dates_of,
@@ -15,6 +15,7 @@ from polygon_async.model.days import (
     ends_of,
     from_text,
     iso_dates_of,
+    plausible_day,
     set_of,
     since,
     to_text,
@@ -23,7 +24,10 @@ from polygon_async.model.days import (
 from polygon_async.model.exchange_calendar import trading_days
 from polygon_async.model.tickers import AssetType
 
-__all__ = ["Coverage", "Sessions", "coverage", "days_back", "expected_from", "sessions"]
+if TYPE_CHECKING:
+    from polygon_async.model.tickers import Ticker
+
+__all__ = ["Coverage", "Sessions", "coverage", "days_back", "expected_from", "sessions", "told_life"]
 
 _SATURDAY = 5
 _DAY = timedelta(days=1)
@@ -103,6 +107,12 @@ def sessions(market: AssetType, first: date, last: date) -> Sessions:
 def days_back(look_back: int) -> int:
     """A number of days that has at least `look_back` sessions, whatever the holidays."""
     return 2 * look_back + 14
+
+
+def told_life(ticker: Ticker) -> tuple[date | None, date | None]:
+    """The first and the last day on which a ticker was traded, as far as its universe says (list_date, delist_date)."""
+    listed, delisted = (plausible_day(ticker.own(column)) for column in ("list_date", "delist_date"))
+    return listed, None if delisted is None else delisted - _DAY
 
 
 @lru_cache(maxsize=1000)

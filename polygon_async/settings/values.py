@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import math
 from datetime import UTC, date, datetime, timedelta
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from polygon_async.system.cores import usable_cores
 
@@ -19,6 +20,7 @@ __all__ = [
     "parse_seconds",
     "parse_sessions",
     "parse_text",
+    "parse_zone",
 ]
 
 _MOST_CONCURRENCY = 1000
@@ -41,6 +43,18 @@ def parse_date(text: str) -> date:
     if not _OLDEST <= day <= _LATEST or text != day.isoformat():
         raise ValueError(f"must be a date, YYYY-MM-DD, from {_OLDEST} to {_LATEST}")
     return day
+
+
+def parse_zone(text: str) -> str:
+    """The name of a time zone.
+
+    Raises:
+        ValueError: there is none of this name.
+    """
+    try:
+        return ZoneInfo(text).key
+    except (OSError, ValueError, ZoneInfoNotFoundError):
+        raise ValueError("must be a time zone, such as America/New_York or UTC") from None
 
 
 def parse_from(text: str) -> date:

@@ -153,7 +153,13 @@ class Repair:
             outcomes = Outcomes(redact=self.redact, counters=counters)
             tickers = [expected.ticker for expected in absent]
             todo = await what_is_left(
-                tickers, settings, recorder=recorder, upload=False, joins=False, offload=self.offload
+                tickers,
+                settings,
+                recorder=recorder,
+                client=client,
+                upload=False,
+                joins=False,
+                offload=self.offload,
             )
             await do(
                 todo,

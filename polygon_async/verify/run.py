@@ -11,6 +11,7 @@ from polygon_async.errors import ConfigError, RunError, first_of
 from polygon_async.ledger.inventory import recorded_units
 from polygon_async.model.layout import VERIFY_CSV
 from polygon_async.model.states import UploadState
+from polygon_async.report.progress import showing
 from polygon_async.report.words import counted, size
 from polygon_async.run.directory import claim
 from polygon_async.store.bucket import open_bucket
@@ -21,7 +22,6 @@ from polygon_async.system.threads import Threads
 from polygon_async.verify.expected import CLAIMED, as_recorded
 from polygon_async.verify.findings import Kind
 from polygon_async.verify.local import check_files
-from polygon_async.verify.progress import showing
 from polygon_async.verify.report import Verification
 from polygon_async.verify.verifier import Count, Verifier
 

@@ -33,6 +33,7 @@ _FULL = Size(
     memory_pages=(4, 100),
     wide_pages=4,
     small_tickers=3000,
+    read=(50, 5),
     units=100_000,
 )
 _QUICK = Size(
@@ -43,6 +44,7 @@ _QUICK = Size(
     memory_pages=(1, 4),
     wide_pages=1,
     small_tickers=300,
+    read=(6, 2),
     units=10_000,
 )
 

@@ -12,6 +12,7 @@ from bench import WrongResult, cpu, median_of, seconds
 from cores import cores
 from figures import Figure, Section
 from ledgers import write_ledger
+from reading import read_back
 from small import small_tickers
 from workload import PAGE, almost_nothing, full_pages, one_day
 
@@ -243,6 +244,7 @@ SECTIONS: dict[str, Callable[[Bench, Size], Section]] = {
     "cores": cores,
     "pace": pace,
     "small": small_tickers,
+    "read": read_back,
     "status": status,
     "memory": memory,
 }

@@ -61,6 +61,8 @@ class Size:
     wide_pages: int
     """At concurrency 64."""
     small_tickers: int
+    read: tuple[int, int]
+    """Tickers that are read back, and the pages of each."""
     units: int
     """Of a ledger that is shown."""
 

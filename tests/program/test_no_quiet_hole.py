@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from trouble_cases import download
 
-from polygon_async.api import fetch_bars
+from polygon_async import fetch_bars
 from polygon_async.model.days import dates_of
 from polygon_async.sandbox import Market, Sandbox
 

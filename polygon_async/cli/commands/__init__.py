@@ -65,6 +65,7 @@ COMMANDS = (
     Command("status", "show what the ledger knows: what is done, pending and failed"),
     Command("report", "write the report of a run again, as a page and as JSON"),
     Command("verify", "check that the objects in the bucket are as they were uploaded; repair them"),
+    Command("read", "read stored bars back, as Parquet or CSV, on request adjusted for splits"),
     Command("universe", "write a universe's CSV from the API's own list of tickers"),
     Command("completion", "print the script that makes bash or zsh complete all of this"),
 )

@@ -1,4 +1,4 @@
-"""The progress of a verification on standard error: a changing line on a terminal, else a line now and then."""
+"""How far a command has got, in words, in; a changing line on a terminal, or a log line now and then, out."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The Python interface: one ticker's bars as a DataFrame, or a whole run."""
+"""One ticker's bars as a DataFrame, or a whole run."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import contextlib
 import os
 from typing import TYPE_CHECKING
 
+from polygon_async.api.arguments import settings_of
 from polygon_async.bars.columns import CSV_HEADER
 from polygon_async.bars.frame import to_frame
 from polygon_async.errors import ConfigError
@@ -16,19 +17,17 @@ from polygon_async.polygon.walk import RestSource
 from polygon_async.run import pipeline
 from polygon_async.settings import universe
 from polygon_async.settings.environment import Environment
-from polygon_async.settings.settings import settings_from
 from polygon_async.system.redaction import Redactor
 from polygon_async.system.threads import Threads
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
     from datetime import date
     from pathlib import Path
 
     import pandas as pd
 
     from polygon_async.report.summary import Summary
-    from polygon_async.settings.settings import Settings
 
 __all__ = ["download", "fetch_bars"]
 
@@ -65,7 +64,7 @@ async def fetch_bars(
         TickerError: The range could not be fetched completely.
         RunError: No range can be fetched (the key, the network).
     """
-    settings = _settings(
+    settings = settings_of(
         {
             "tickers": [ticker],
             "from": str(start),
@@ -131,7 +130,7 @@ async def download(
         tickers = [tickers]
     if tickers is not None and not tickers:
         raise ConfigError("no ticker to download")
-    settings = _settings(
+    settings = settings_of(
         {
             "tickers": tickers,
             "universe": _texts(universe_file),
@@ -157,14 +156,6 @@ async def download(
     )
     secrets = [settings.api_key, *Environment(dict(os.environ), {}).secrets()]
     return await pipeline.download(settings, universe.of(settings), redact=Redactor(secrets))
-
-
-def _settings(flags: Mapping[str, object], api_key: str | None) -> Settings:
-    """Settings from arguments and the process's environment; only the command line reads `.env`."""
-    own = dict(os.environ)
-    if api_key is not None:
-        own["POLYGON_API_KEY"] = api_key
-    return settings_from(flags, Environment(own, {}))
 
 
 def _texts(files: Path | str | Sequence[Path | str] | None) -> list[str] | None:

@@ -1,0 +1,248 @@
+"""Stored bars read back: all in one frame, or one ticker's frame after another."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from polygon_async.api.arguments import settings_of
+from polygon_async.errors import ConfigError, TickerError
+from polygon_async.model.units import today
+from polygon_async.settings import universe
+from polygon_async.settings.values import parse_date, parse_zone
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Sequence
+    from datetime import date
+    from pathlib import Path
+
+    import pandas as pd
+
+__all__ = ["read_bars", "scan_bars"]
+
+log = logging.getLogger(__name__)
+
+
+async def read_bars(
+    tickers: Sequence[str] | str,
+    start: date | str,
+    end: date | str,
+    *,
+    adjusted: bool = False,
+    as_of: date | str | None = None,
+    source: str = "auto",
+    stored: str | None = None,
+    zone: str = "America/New_York",
+    form: str = "pandas",
+    bucket: str | None = None,
+    output_dir: Path | str | None = None,
+    concurrency: int | None = None,
+    rate: str | None = None,
+    patience: float | None = None,
+    api_key: str | None = None,
+) -> Any:
+    """Stored bars of some tickers, as one DataFrame; every object is checked against its digest.
+
+    Of a minute that several objects hold, the bar collected last counts. What a reader should know (sessions that
+    nothing stored covers, minutes that differ between downloads) is logged as a warning under `polygon_async`, and is
+    in the frame's `attrs["remarks"]`, by ticker.
+
+    Args:
+        tickers: As the API spells them.
+        start: First calendar day, inclusive; a date or YYYY-MM-DD.
+        end: Last calendar day, inclusive.
+        adjusted: Adjust prices and volumes for splits, as the API does; for bars stored with `adjusted=False`. It
+            needs the API's key, unless the ledger has learned the splits within a day.
+        as_of: The last day whose splits count; by default today.
+        source: `bucket` (what the bucket lists), `local` (the CSVs in `output_dir`) or `auto`: the objects that the
+            ledger in `output_dir` knows, local CSVs of tickers that were never uploaded, without a ledger the bucket.
+        stored: `adjusted` or `unadjusted`: only what was stored with such prices; by default whatever there is.
+        zone: The time zone of the index, such as `UTC`.
+        form: `pandas`, or `pyarrow` for a Table (with the extra `parquet`).
+        bucket: By default S3_BUCKET, else the default bucket.
+        output_dir: Where the ledger and the local CSVs are; by default `output`.
+        concurrency: Objects downloaded side by side; by default 8.
+        rate: As in `fetch_bars`, for the list of splits.
+        patience: As in `fetch_bars`.
+        api_key: By default POLYGON_API_KEY or MASSIVE_API_KEY from the environment.
+
+    Returns:
+        One row a bar, ordered by ticker as asked, then time: `ticker` (categorical), open, high, low, close, volume,
+        vwap (float64), transactions (Int64), otc (boolean), NA where absent; the index, `timestamp`, is the start of
+        the bar in `zone`. As a Table, ticker and timestamp are its first columns.
+
+    Raises:
+        ConfigError: An argument or a variable cannot be used.
+        TickerError: A ticker's bars are damaged or gone, or cannot be adjusted; the message names all such tickers.
+        RunError: Nothing can be read (the bucket, the credentials, the ledger).
+    """
+    import pandas as pd
+
+    if form not in {"pandas", "pyarrow"}:
+        raise ConfigError(f"form={form!r}: must be 'pandas' or 'pyarrow'")
+    frames: list[pd.DataFrame] = []
+    remarks: dict[str, list[str]] = {}
+    failed: list[TickerError] = []
+    scan = _scan(
+        tickers,
+        start,
+        end,
+        adjusted=adjusted,
+        as_of=as_of,
+        source=source,
+        stored=stored,
+        zone=zone,
+        bucket=bucket,
+        output_dir=output_dir,
+        concurrency=concurrency,
+        rate=rate,
+        patience=patience,
+        api_key=api_key,
+    )
+    async with contextlib.aclosing(scan) as each:
+        async for found in each:
+            if isinstance(found, TickerError):
+                failed.append(found)
+            elif not failed:
+                frames.append(found[1])
+                remarks |= {found[0]: found[1].attrs["remarks"]} if found[1].attrs["remarks"] else {}
+    if failed:
+        raise TickerError("; ".join(map(str, failed)))
+    for frame in frames:
+        frame.attrs = {}
+    frame = pd.concat([frame for frame in frames if len(frame)] or frames[:1])
+    frame.attrs["remarks"] = remarks
+    if form == "pyarrow":
+        from polygon_async.archive.output import table_of
+
+        return table_of(frame, zone)
+    return frame
+
+
+async def scan_bars(
+    tickers: Sequence[str] | str,
+    start: date | str,
+    end: date | str,
+    *,
+    adjusted: bool = False,
+    as_of: date | str | None = None,
+    source: str = "auto",
+    stored: str | None = None,
+    zone: str = "America/New_York",
+    bucket: str | None = None,
+    output_dir: Path | str | None = None,
+    concurrency: int | None = None,
+    rate: str | None = None,
+    patience: float | None = None,
+    api_key: str | None = None,
+) -> AsyncGenerator[tuple[str, pd.DataFrame]]:
+    """Stored bars, one ticker's DataFrame after another: for more than memory holds.
+
+    The arguments and the frames are those of `read_bars`; a few tickers are read ahead.
+
+    Yields:
+        A ticker, and its bars; no rows if nothing is stored.
+
+    Raises:
+        TickerError: The next ticker cannot be read; the scan ends there.
+        ConfigError, RunError: as `read_bars`.
+    """
+    scan = _scan(
+        tickers,
+        start,
+        end,
+        adjusted=adjusted,
+        as_of=as_of,
+        source=source,
+        stored=stored,
+        zone=zone,
+        bucket=bucket,
+        output_dir=output_dir,
+        concurrency=concurrency,
+        rate=rate,
+        patience=patience,
+        api_key=api_key,
+    )
+    async with contextlib.aclosing(scan) as each:
+        async for found in each:
+            if isinstance(found, TickerError):
+                raise found
+            yield found
+
+
+async def _scan(
+    tickers: Sequence[str] | str,
+    start: date | str,
+    end: date | str,
+    *,
+    adjusted: bool,
+    as_of: date | str | None,
+    source: str,
+    stored: str | None,
+    zone: str,
+    bucket: str | None,
+    output_dir: Path | str | None,
+    concurrency: int | None,
+    rate: str | None,
+    patience: float | None,
+    api_key: str | None,
+) -> AsyncGenerator[tuple[str, pd.DataFrame] | TickerError]:
+    """Each ticker with its frame, or why there is none."""
+    from polygon_async.archive.frames import frame_of
+    from polygon_async.archive.reader import Count
+    from polygon_async.archive.run import Adjusting, read, remarks
+    from polygon_async.archive.scan import Failure, Source, Wanted
+
+    symbols = [tickers] if isinstance(tickers, str) else list(tickers)
+    settings = settings_of(
+        {
+            "tickers": symbols,
+            "from": str(start),
+            "to": str(end),
+            "processes": "0",
+            "bucket": bucket,
+            "output_dir": output_dir and str(output_dir),
+            "concurrency": None if concurrency is None else str(concurrency),
+            "rate": rate,
+            "patience": None if patience is None else str(patience),
+        },
+        api_key,
+        needs_key=adjusted,
+    )
+    if source not in set(Source):
+        raise ConfigError(f"source={source!r}: must be {', '.join(map(repr, map(str, Source)))}")
+    if stored not in {None, "adjusted", "unadjusted"}:
+        raise ConfigError(f"stored={stored!r}: must be 'adjusted' or 'unadjusted'")
+    wanted = Wanted(
+        tickers=universe.of(settings),
+        first=settings.start,
+        last=settings.end,
+        source=Source(source),
+        stored=None if stored is None else stored == "adjusted",
+        bucket=settings.bucket,
+        directory=settings.output_dir,
+        concurrency=settings.concurrency,
+        patience=settings.patience,
+    )
+    adjusting = None
+    try:
+        zone = parse_zone(zone)
+        last = today() if as_of is None else parse_date(str(as_of))
+    except ValueError as error:
+        raise ConfigError(f"zone={zone!r}, as_of={as_of!r}: {error}") from None
+    if adjusted:
+        adjusting = Adjusting(as_of=last, access=settings.access, source=settings.source)
+    names = [ticker.symbol for ticker in wanted.tickers]
+    make = partial(frame_of, zone=zone, symbols=names)
+    async with contextlib.aclosing(read(wanted, make, adjusting=adjusting, count=Count())) as each:
+        async for found in each:
+            if isinstance(found, Failure):
+                yield TickerError(f"{found.ticker.symbol}: {found.error}")
+                continue
+            frame = found.made
+            frame.attrs["remarks"] = remarks(found.bars)
+            for remark in frame.attrs["remarks"]:
+                log.warning("%s: %s", found.bars.ticker.symbol, remark)
+            yield found.bars.ticker.symbol, frame
