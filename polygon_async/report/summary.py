@@ -61,6 +61,8 @@ class Summary:
     """Whether each ticker's range began on the day after the last one that was held."""
     has_earlier: bool = False
     """Whether bars from before the range were held of any ticker: then a range without any is no failure."""
+    anew: Sequence[str] = ()
+    """Tickers of which all that was held was fetched anew, as they were split since."""
 
     def __repr__(self) -> str:
         return f"<Summary: {_counted(self.totals()['tickers'])}, exit code {self.exit_code}>"
@@ -148,6 +150,7 @@ class Summary:
             "no_data": (each.unit.ticker.symbol for each in self.no_data),
             "failed": ({"ticker": each.unit.ticker.symbol, "error": each.error or ""} for each in self.failed),
             "unfinished": (ticker.symbol for ticker in self.unfinished),
+            "fetched_anew": iter(self.anew),
             "odd": ({"ticker": symbol, "bars": dict(found)} for symbol, found in self.counters.odd.items()),
             "in_doubt": ({"ticker": symbol, "note": note} for symbol, note in self._notes()),
         }
@@ -164,6 +167,7 @@ class Summary:
         if summed["doubles"]:
             repeated = "1 bar was" if summed["doubles"] == 1 else f"{summed['doubles']:,} bars were"
             lines.append(f"  repeated  {repeated} sent twice, identically, and kept once")
+        lines += _titled("split", self.anew, lambda symbol: f"{symbol}, since it was fetched: fetched anew as a whole")
         lines += _titled("odd bars", list(self.counters.odd.items()), _odd)
         lines += _titled("in doubt", self._notes(), lambda each: f"{each[0]}: {each[1]}")
         lines += _titled("starts late", self.late, _late_start)

@@ -6,15 +6,19 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from polygon_async.model.days import since, up_to
+from polygon_async.model.sessions import told_life
 from polygon_async.report.coverage import cover
 from polygon_async.report.estimate import expect
 from polygon_async.report.lists import write_lists
 from polygon_async.report.run_report import coverage_report, redacted, report_of, write_report
+from polygon_async.report.words import counted
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Mapping, Sequence
+    from collections.abc import Awaitable, Iterable, Mapping, Sequence
 
     from polygon_async.ledger.recorder import Recorder
+    from polygon_async.model.counters import Counters
     from polygon_async.model.units import Outcome, Unit
     from polygon_async.report.coverage import Covered
     from polygon_async.report.estimate import Estimate
@@ -23,7 +27,7 @@ if TYPE_CHECKING:
     from polygon_async.system.redaction import Redactor
     from polygon_async.system.threads import Threads
 
-__all__ = ["look_over", "no_look", "write_down"]
+__all__ = ["look_over", "no_look", "tell_other_lives", "write_down"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,6 +77,24 @@ async def look_over(
     await recorder.covered([(each.outcome.unit, each.found) for each in covered])
     expected = await expect(todo, await densities, lookups=lookups, offload=offload)
     return Findings(covered=covered, coverage=coverage, expected=expected)
+
+
+def tell_other_lives(outcomes: Iterable[Outcome], counters: Counters) -> None:
+    """Note the bars of each ticker from before it was listed, or from after it was delisted, by its universe.
+
+    A ticker that was given up is given to another company at some time: its bars are not this one's.
+    """
+    for outcome in outcomes:
+        ticker, csv = outcome.unit.ticker, outcome.csv
+        if csv is None or not csv.days or outcome.earlier or not ticker.row:
+            continue
+        listed, last = told_life(ticker)
+        own = csv.days if listed is None else since(csv.days, listed)
+        own = own if last is None else up_to(own, last)
+        if other := csv.days & ~own:
+            count = counted(other.bit_count(), "session")
+            note = f"bars of {count} outside list_date to delist_date, perhaps another company's"
+            counters.notes[ticker.symbol].append(note)
 
 
 async def write_down(

@@ -21,7 +21,7 @@ from polygon_async.polygon.walk import RestSource
 from polygon_async.polygon.windows import Slots
 from polygon_async.report.coverage import prepare
 from polygon_async.report.summary import Summary
-from polygon_async.run.closing import look_over, no_look, write_down
+from polygon_async.run.closing import look_over, no_look, tell_other_lives, write_down
 from polygon_async.run.directory import check_space, claim, space_needed, watch_space
 from polygon_async.run.fetch import CsvFetcher
 from polygon_async.run.outcomes import Outcomes
@@ -87,7 +87,12 @@ async def download(
         run = await _opened(settings, tickers, redact=redact, stop=stop, stack=stack)
         # What would lose bars is refused like any other wrong range: before the run is announced.
         left = what_is_left(
-            tickers, run.settings, recorder=run.recorder, upload=run.deliver is not None, offload=run.offload
+            tickers,
+            run.settings,
+            recorder=run.recorder,
+            client=run.client,
+            upload=run.deliver is not None,
+            offload=run.offload,
         )
         todo = await unless(stop, left)
         _tell(run.settings, run.recorder.run, len(tickers))
@@ -219,7 +224,7 @@ async def do(
         RunError: the run cannot go on.
     """
     await tidy(todo, settings.output_dir, keep_csv=settings.keep_csv, offload=offload)
-    for number, outcome in enumerate(todo.done):
+    for number, outcome in enumerate((*todo.done, *todo.failed)):
         outcomes.end(outcome)
         if number % _AT_ONCE == 0:
             await asyncio.sleep(0)  # an interrupt is heard in between
@@ -265,6 +270,7 @@ async def _summed_up(run: _Run, done: _Done, densities: Awaitable[Mapping[str, f
     """The summary of a run whose work has ended; it is also written to lists, report and ledger."""
     settings, units = run.settings, [pending.unit for pending in done.todo.pending]
     findings = await no_look(offload=run.offload)
+    tell_other_lives(done.outcomes, run.counters)
     interrupted, error = done.interrupted, done.error
     if not interrupted:
         lookups = most_lookups(unit.ticker for unit in units) if settings.upload and settings.reference else 0
@@ -301,6 +307,7 @@ async def _summed_up(run: _Run, done: _Done, densities: Awaitable[Mapping[str, f
         estimate=findings.expected,
         since_last=settings.since_last,
         has_earlier=done.todo.has_earlier,
+        anew=done.todo.anew,
     )
     try:
         await write_down(summary, settings, findings, recorder=run.recorder, offload=run.offload, redact=run.redact)
@@ -360,8 +367,6 @@ def _tell(settings: Settings, run: Run, tickers: int) -> None:
     days = f"{run.first_day} to {run.last_day}" if not settings.since_last else f"to {run.last_day}"
     extra = {"event": "run_started", "facts": facts}
     log.info("%s %s, %s", words, f"{run.collected:%Y-%m-%d %H:%M} UTC", days, extra=extra)
-    if settings.since_last and settings.adjusted:
-        log.info("bars fetched before a split keep their old prices; with --no-adjusted, prices never change")
     if settings.end >= today():
         log.warning("the range ends on %s, which is not over yet: its last bars are not final", settings.end)
 

@@ -9,6 +9,7 @@ from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from polygon_async.archive.splits import LedgerKeeper
 from polygon_async.bars.page import Border
 from polygon_async.errors import TickerError
 from polygon_async.ledger.ledger import open_ledger
@@ -23,6 +24,7 @@ from polygon_async.polygon.pace.memory import RateMemory, cache_file
 from polygon_async.polygon.session import open_polygon
 from polygon_async.report.estimate import Density, Span, estimate
 from polygon_async.report.words import counted, duration, size
+from polygon_async.run.splits import SplitSince, splits_since
 from polygon_async.run.tags import most_lookups
 from polygon_async.run.todo import by_start, counts, ended_before, there_by, units_of
 from polygon_async.system.threads import Threads
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from polygon_async.ledger.entries import Held, UnitRecord
+    from polygon_async.ledger.held import Fetch
     from polygon_async.model.tickers import Ticker
     from polygon_async.model.units import Unit
     from polygon_async.report.estimate import Estimate
@@ -42,6 +45,7 @@ __all__ = ["make_plan"]
 log = logging.getLogger(__name__)
 
 _SAMPLE = 3
+_MOST_NAMED = 5
 _FREE_PER_SECOND = 5 / 60
 _ADVISED_PER_SECOND = 100.0
 _FREE_YEARS = timedelta(days=2 * 365 + 1)
@@ -66,6 +70,10 @@ class Plan:
     """Requests that making this plan has cost."""
     free: int
     """Free bytes on the disk."""
+    anew: Sequence[str] = ()
+    """Tickers that are fetched anew over all that is held of them, as they were split since."""
+    unknown: Sequence[str] = ()
+    """Tickers of which it is not known whether they were split."""
 
     @property
     def needed(self) -> float:
@@ -79,6 +87,9 @@ class Plan:
     def warnings(self) -> list[str]:
         """Likely mistakes, one line each."""
         told, settings = [], self.settings
+        if self.unknown:
+            some = ", ".join(self.unknown[:_MOST_NAMED]) + (" ..." if len(self.unknown) > _MOST_NAMED else "")
+            told.append(f"the splits of {counted(len(self.unknown), 'ticker')} are not known ({some}): these may fail")
         if self.estimate.units and not any(self.estimate.sessions.values()):
             told.append("the range has no session: a weekend, holidays, or days that are not over yet")
         if settings.end >= today():
@@ -104,6 +115,7 @@ class Plan:
             "from": "last" if self.settings.since_last else self.settings.start.isoformat(),
             "to": self.settings.end.isoformat(),
             **self.estimate.as_json(),
+            "fetched_anew": list(self.anew),
             "sampled": self.sampled,
             "times": times,
             "disk": {"needed": round(self.needed), "free": self.free},
@@ -118,6 +130,9 @@ class Plan:
         lines = [f"{counted(self.tickers, 'ticker')}, {start} to {settings.end}{f' ({sessions})' if sessions else ''}"]
         if self.done:
             lines.append(f"  done      {counted(self.done, 'ticker')} in earlier runs, at no cost")
+        if self.anew:
+            some = ", ".join(self.anew[:_MOST_NAMED]) + (" ..." if len(self.anew) > _MOST_NAMED else "")
+            lines.append(f"  split     {counted(len(self.anew), 'ticker')}, fetched anew as a whole: {some}")
         lines.append(f"  requests  {_count(found.requests)}{self._basis()}")
         lines += [self._time(rate) for rate in self.rates] or ["  time      as fast as the API answers"]
         lines.append(f"  bars      {_count(found.bars)}")
@@ -157,7 +172,10 @@ async def make_plan(settings: Settings, tickers: Sequence[Ticker], *, offline: b
         ValueError: an exchange's calendar does not reach there.
     """
     async with Threads(2) as offload:
-        units, done, known = await offload(_known, settings, tickers)
+        split = SplitSince()
+        if settings.since_last and settings.adjusted and not offline:
+            split = await _split(settings, tickers, offload)
+        units, done, known = await offload(_known, settings, tickers, split)
         sampled = 0
         if not offline:
             unknown = [unit for unit in units if unit.ticker.symbol not in known]
@@ -177,13 +195,35 @@ async def make_plan(settings: Settings, tickers: Sequence[Ticker], *, offline: b
         is_known=bool(rates),
         sampled=sampled,
         free=free,
+        anew=sorted(split.first_days),
+        unknown=sorted(split.errors),
     )
 
 
-def _known(settings: Settings, tickers: Sequence[Ticker]) -> tuple[list[Unit], int, dict[str, Density]]:
+async def _split(settings: Settings, tickers: Sequence[Ticker], offload: Threads) -> SplitSince:
+    """Which tickers were split since they were fetched; the API is asked, once in a day."""
+    fetches = await offload(_fetches, settings)
+    if not fetches:
+        return SplitSince()
+    keeper = LedgerKeeper(settings.output_dir, source=settings.source, offload=offload)
+    async with open_polygon(settings.access, offload=offload, counters=Counters()) as client:
+        return await splits_since(tickers, fetches, client=client, keeper=keeper)
+
+
+def _fetches(settings: Settings) -> dict[str, list[Fetch]]:
+    if not (settings.output_dir / LEDGER).is_file():
+        return {}
+    with open_ledger(settings.output_dir, read_only=True) as ledger:
+        destination = ledger.destination_of(settings.bucket) if settings.upload else None
+        return ledger.fetches(source=settings.source, destination=destination, adjusted=True)
+
+
+def _known(
+    settings: Settings, tickers: Sequence[Ticker], split: SplitSince
+) -> tuple[list[Unit], int, dict[str, Density]]:
     """What is to be fetched, how many tickers are done, and the densities that the ledger knows."""
     if not (settings.output_dir / LEDGER).is_file():
-        units, _ = units_of(tickers, settings, {}, there_by({}, settings, upload=settings.upload))
+        units, _ = units_of(tickers, settings, {}, there_by({}, settings, upload=settings.upload), {})
         return units, 0, {}
     with open_ledger(settings.output_dir, read_only=True) as ledger:
         source = settings.source
@@ -197,7 +237,7 @@ def _known(settings: Settings, tickers: Sequence[Ticker]) -> tuple[list[Unit], i
                 back=days_back(settings.look_back),
             )
         there = there_by(ledger.histories(), settings, upload=settings.upload)
-        units, done = units_of(tickers, settings, held, there)
+        units, done = units_of(tickers, settings, held, there, split.first_days)
         standings: dict[str, UnitRecord] = {}
         if not settings.force:
             for alike in by_start(units):

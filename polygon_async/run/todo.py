@@ -20,6 +20,7 @@ from polygon_async.model.sessions import days_back, expected_from, sessions
 from polygon_async.model.states import FetchState, OutcomeState
 from polygon_async.model.units import Outcome, Unit
 from polygon_async.run.local import Act, Local, find_history, is_there, judge, refusal
+from polygon_async.run.splits import SplitSince, splits_since
 from polygon_async.store.lzop import link_folder
 
 if TYPE_CHECKING:
@@ -27,10 +28,12 @@ if TYPE_CHECKING:
     from datetime import date
     from pathlib import Path
 
+    from polygon_async.errors import TickerError
     from polygon_async.ledger.entries import Held, LocalHistory, UnitRecord
     from polygon_async.ledger.recorder import Recorder
     from polygon_async.model.tickers import AssetType, Ticker
     from polygon_async.model.units import CsvFile
+    from polygon_async.polygon.client import Client
     from polygon_async.settings.settings import Settings
     from polygon_async.system.threads import Threads
 
@@ -58,6 +61,10 @@ class Todo:
     """How the others ended in earlier runs."""
     has_earlier: bool
     """Whether the ledger has bars from before the range, if only what is new is wanted."""
+    failed: Sequence[Outcome] = ()
+    """Tickers that cannot go on where they are, and why."""
+    anew: Sequence[str] = ()
+    """Tickers that are fetched anew over all that is held of them, as they were split since."""
 
 
 async def what_is_left(
@@ -65,6 +72,7 @@ async def what_is_left(
     settings: Settings,
     *,
     recorder: Recorder,
+    client: Client,
     upload: bool,
     joins: bool = True,
     offload: Threads,
@@ -75,18 +83,26 @@ async def what_is_left(
         tickers: The universe.
         settings: What the run is asked to do.
         recorder: Knows the ledger.
+        client: The API, which is asked for splits.
         upload: Whether objects are wanted, and not CSVs only.
         joins: Whether the units' bars may go to the local histories; else all units keep files of their own.
         offload: Looks at files.
 
     Raises:
         ConfigError: a unit would lose bars of a local history.
+        RunError: the API cannot be asked at all.
     """
     held: Mapping[str, Held] = {}
     if settings.since_last:
         held = await recorder.held(adjusted=settings.adjusted, back=days_back(settings.look_back))
+    split = SplitSince()
+    if settings.since_last and settings.adjusted:
+        fetches = await recorder.fetches(adjusted=True)
+        split = await splits_since(tickers, fetches, client=client, keeper=recorder)
     histories = await recorder.histories()
-    units, done = await offload(units_of, tickers, settings, held, there_by(histories, settings, upload=upload))
+    there = there_by(histories, settings, upload=upload)
+    known = [ticker for ticker in tickers if ticker.symbol not in split.errors]
+    units, done = await offload(units_of, known, settings, held, there, split.first_days)
     records: dict[str, UnitRecord] = {}
     for alike in by_start(units) if not settings.force else ():
         records |= await recorder.standings(alike)
@@ -103,7 +119,24 @@ async def what_is_left(
     place = partial(_placed, left, settings, histories, joins=joins, keep=keep, at=at)
     largest = max((history.size for known in histories.values() for history in known), default=0)
     pending = await offload.watched(place, subject=lambda: f"reading {at[0]}", size=largest)
-    return Todo(pending=pending, done=done, has_earlier=any(ticker.symbol in held for ticker in tickers))
+    return Todo(
+        pending=pending,
+        done=done,
+        has_earlier=any(ticker.symbol in held for ticker in tickers),
+        failed=[
+            _failed(ticker, settings, split.errors[ticker.symbol])
+            for ticker in tickers
+            if ticker.symbol in split.errors
+        ],
+        anew=sorted(split.first_days),
+    )
+
+
+def _failed(ticker: Ticker, settings: Settings, error: TickerError) -> Outcome:
+    """Nothing of the ticker is fetched, as prices from before a split and from after it would stand side by side."""
+    unit = Unit(ticker=ticker, start=settings.start, end=settings.end, adjusted=True)
+    text = f"{error}; prices of before and after a split might be mixed (--no-adjusted needs no list)"
+    return Outcome(unit=unit, state=OutcomeState.FAILED, error=text)
 
 
 def _placed(
@@ -175,7 +208,11 @@ def there_by(
 
 
 def units_of(
-    tickers: Iterable[Ticker], settings: Settings, held: Mapping[str, Held], there: Callable[[Unit, CsvFile], bool]
+    tickers: Iterable[Ticker],
+    settings: Settings,
+    held: Mapping[str, Held],
+    there: Callable[[Unit, CsvFile], bool],
+    anew: Mapping[str, date],
 ) -> tuple[list[Unit], list[Outcome]]:
     """One unit for each ticker, and the outcomes of those that already have everything.
 
@@ -184,12 +221,14 @@ def units_of(
         settings: What the run is asked to do.
         held: If only what is new is wanted, what is held of each ticker, by its symbol.
         there: Whether what is held is where it is to be; if not, it is to be done again. May look at files.
+        anew: From which day on what is held of a ticker is out of date, by its symbol.
     """
     units, done = [], []
     windows = _Windows(settings.look_back)
     for ticker in tickers:
         before = held.get(ticker.symbol)
         start = settings.start if before is None else _first_owed(ticker, before, windows)
+        start = anew.get(ticker.symbol, start)
         if before is None or start <= settings.end:
             units.append(Unit(ticker=ticker, start=start, end=settings.end, adjusted=settings.adjusted))
             continue

@@ -134,7 +134,8 @@ class Settings:
             outage_patience=self.outage_patience,
             connections=self.concurrency,
             processes=self.processes,
-            expects_large_pages=(self.end - self.start).days >= _LONG,
+            # What is new is a page or two; the first large one starts the processes.
+            expects_large_pages=not self.since_last and (self.end - self.start).days >= _LONG,
         )
 
     def as_json(self) -> dict[str, object]:

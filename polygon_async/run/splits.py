@@ -1,0 +1,93 @@
+"""What is held of tickers, with adjusted prices, in; which of it a split has made out of date since, out.
+
+Adjusted prices are those of the day on which they were fetched. Bars from before a split and bars from after it do
+not go together, so that a ticker that was split since is fetched anew, over all that is held of it.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from polygon_async.archive.splits import all_splits
+from polygon_async.model.units import today
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from datetime import date
+
+    from polygon_async.archive.splits import Keeper
+    from polygon_async.errors import TickerError
+    from polygon_async.ledger.held import Fetch
+    from polygon_async.model.splits import Split
+    from polygon_async.model.tickers import Ticker
+    from polygon_async.polygon.client import Client
+
+__all__ = ["SplitSince", "is_out_of_date", "splits_since"]
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class SplitSince:
+    """The tickers that were split since they were fetched."""
+
+    first_days: Mapping[str, date] = field(default_factory=dict)
+    """From which day on each of them is fetched anew."""
+    errors: Mapping[str, TickerError] = field(default_factory=dict)
+    """Why it is not known whether a ticker was split."""
+
+
+async def splits_since(
+    tickers: Sequence[Ticker], fetches: Mapping[str, Sequence[Fetch]], *, client: Client, keeper: Keeper
+) -> SplitSince:
+    """Ask for the splits since the oldest of these fetches, once for all tickers.
+
+    Args:
+        tickers: The universe.
+        fetches: When what is held of each, with adjusted prices, was fetched, by symbol.
+        client: The API.
+        keeper: Knows the answers of the last day.
+
+    Raises:
+        RunError: as `Client.get`.
+    """
+    known = [ticker for ticker in tickers if fetches.get(ticker.symbol)]
+    if not known:
+        return SplitSince()
+    this_day = today()
+    oldest = min(fetch.day for ticker in known for fetch in fetches[ticker.symbol])
+    found = await all_splits(known, since=oldest, until=this_day, client=client, keeper=keeper)
+    first_days = {}
+    for symbol, splits in found.splits.items():
+        held = fetches[symbol]
+        due = [split for split in splits if is_out_of_date(held, split, learned=found.learned[split], today=this_day)]
+        if due:
+            first_days[symbol] = min(fetch.first_day for fetch in held)
+            told = "%s was split since it was fetched (%s): all of it is fetched anew, from %s"
+            log.info(told, symbol, ", ".join(map(str, due)), first_days[symbol])
+    return SplitSince(first_days, found.errors)
+
+
+def is_out_of_date(held: Sequence[Fetch], split: Split, *, learned: float, today: date) -> bool:
+    """Whether some of what is held has prices from before a split.
+
+    What was fetched on the very day of the split may have them: it counts if it was fetched once the list had the
+    split, and only until that day is over.
+    """
+
+    def is_before(fetch: Fetch) -> bool:
+        if fetch.day == split.day:
+            return fetch.began < learned or today > split.day
+        return fetch.day < split.day
+
+    later = [fetch for fetch in held if not is_before(fetch)]
+    return any(
+        fetch.first_day < split.day and is_before(fetch) and not any(_covers(other, fetch) for other in later)
+        for fetch in held
+    )
+
+
+def _covers(one: Fetch, other: Fetch) -> bool:
+    return one.first_day <= other.first_day and other.last_day <= one.last_day
