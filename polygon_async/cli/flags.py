@@ -3,17 +3,32 @@
 from __future__ import annotations
 
 import argparse
+import re
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from polygon_async.settings.settings import DEFAULTS
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
-__all__ = ["LOGGING", "add_shared", "parser_for"]
+__all__ = ["LOGGING", "add_shared", "meant", "parser_for"]
 
 LOGGING = ("--quiet", "--log-level", "--log-format", "--log-file")
 """The flags of every command that logs."""
+
+_SYNONYMS = {
+    "--start": "--from",
+    "--since": "--from",
+    "--end": "--to",
+    "--until": "--to",
+    "--ticker": "--tickers",
+    "--symbols": "--tickers",
+    "--symbol": "--tickers",
+    "--workers": "--concurrency",
+    "--output": "--output-dir",
+    "--raw": "--no-adjusted",
+}
+"""What other programs call a flag."""
 
 _SHARED: Mapping[str, Mapping[str, Any]] = {
     "--tickers": {
@@ -35,12 +50,12 @@ _SHARED: Mapping[str, Mapping[str, Any]] = {
     "--limit": {"metavar": "N", "help": "only the first N of these tickers"},
     "--from": {
         "metavar": "DATE",
-        "help": "first day, inclusive; or last: each ticker starts on the day after the last one that the ledger holds"
-        " (default: two years ago plus a day) [POLYGON_FROM]",
+        "help": "first day, inclusive: YYYY-MM-DD, a month or year, yesterday, -30d, -2y; or last: each ticker starts"
+        " on the day after the last one that the ledger holds (default: two years ago plus a day) [POLYGON_FROM]",
     },
     "--to": {
         "metavar": "DATE",
-        "help": "last day, inclusive (default: yesterday in New York) [POLYGON_TO]",
+        "help": "last day, inclusive; of a month or year, its last (default: yesterday in New York) [POLYGON_TO]",
     },
     "--look-back": {
         "metavar": "N",
@@ -91,11 +106,13 @@ _SHARED: Mapping[str, Mapping[str, Any]] = {
     "--log-level": {
         "metavar": "L",
         "choices": ["debug", "info", "warning", "error"],
+        "type": str.lower,
         "default": DEFAULTS["log_level"],
         "help": f"debug, info, warning or error (default: {DEFAULTS['log_level']}); logs go to standard error",
     },
     "--log-format": {
         "choices": ["text", "json"],
+        "type": str.lower,
         "metavar": "F",
         "default": DEFAULTS["log_format"],
         "help": f"text, or json: one object a line (default: {DEFAULTS['log_format']})",
@@ -109,20 +126,42 @@ _SHARED: Mapping[str, Mapping[str, Any]] = {
 
 
 class _Parser(argparse.ArgumentParser):
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """As usual; what is not understood is refused with what may have been meant."""
+        flags, rest = self.parse_known_args(args, namespace)
+        if rest:
+            self.error(f"unrecognized arguments: {' '.join(rest)}{self._meant(rest[0])}")
+        return flags
+
     def error(self, message: str) -> NoReturn:
         """One line, like every other error."""
         self.exit(2, f"{self.prog}: error: {message} (--help lists the flags)\n")
 
+    def _meant(self, word: str) -> str:
+        known = [flag for action in self._actions for flag in action.option_strings if flag.startswith("--")]
+        return meant(_SYNONYMS.get(word) or word.partition("=")[0], known)
+
+
+def meant(word: str, known: Iterable[str]) -> str:
+    """The end of a message about a word that is none of those that are known: which one it may have been."""
+    import difflib
+
+    near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.7)
+    return f"; did you mean {near[0]}?" if near else ""
+
 
 def parser_for(prog: str, *, description: str, epilog: str) -> argparse.ArgumentParser:
     """A parser that reports an error in one line and keeps the line breaks of its help."""
-    return _Parser(
+    parser = _Parser(
         prog=prog,
         description=description,
         epilog=epilog,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
+    # So many days ago is a value, as a negative number would be: `--from -30d`.
+    parser._negative_number_matcher = re.compile(r"-\d+[dwmy]?")  # noqa: SLF001 (there is no public switch)
+    return parser
 
 
 def add_shared(group: argparse._ActionsContainer, *flags: str) -> None:

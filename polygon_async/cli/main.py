@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 from polygon_async._version import __version__
 from polygon_async.cli.commands import COMMANDS, Call, named
 from polygon_async.cli.flags import parser_for
-from polygon_async.cli.terminal import INTERRUPTED, open_streams, refuse
+from polygon_async.cli.terminal import COULD_NOT, INTERRUPTED, complain, open_streams, refuse
 from polygon_async.errors import ConfigError, Interrupted, PolygonAsyncError
 from polygon_async.settings.environment import Environment
+from polygon_async.settings.settings import DEFAULTS
 from polygon_async.system.machine import no_more
 from polygon_async.system.redaction import Redactor
 
@@ -35,7 +36,7 @@ def parser(command: Command = COMMANDS[0]) -> argparse.ArgumentParser:
         epilog=f"{_list_of_commands()}\n{module.EPILOG}" if is_first else module.EPILOG,
     )
     if is_first:
-        parser.add_argument("--version", action="version", version=f"polygon-async {__version__}")
+        parser.add_argument("-V", "--version", action="version", version=f"polygon-async {__version__}")
     module.add_flags(parser)
     return parser
 
@@ -54,13 +55,30 @@ def _here() -> Path:
         raise ConfigError(text) from error
 
 
+def _is_new(environment: Environment) -> bool:
+    """Whether there is nothing yet that a download could begin with."""
+    key = environment.get("POLYGON_API_KEY", "MASSIVE_API_KEY")
+    return key is None and not Path(DEFAULTS["universe"]).exists()
+
+
+def _welcome() -> int:
+    complain("error: nothing to download yet. Put POLYGON_API_KEY into the environment or .env, and name tickers:")
+    complain("  polygon-async --tickers AAPL MSFT --no-upload     (CSVs in output/; without --no-upload also into S3)")
+    complain("  polygon-async --help                              (everything else)")
+    return COULD_NOT
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit code."""
     open_streams()
     # numpy starts threads of its own when it is imported, which nothing here needs: without this, it takes
     # a system that allows no more of them for a Ctrl-C.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    command, words = named(list(sys.argv[1:] if argv is None else argv))
+    given = list(sys.argv[1:] if argv is None else argv)
+    try:
+        command, words = named(given)
+    except ConfigError as error:
+        return refuse(str(error), as_json="--json" in given)
     flags = parser(command).parse_args(words)
     as_json = getattr(flags, "json", False)
     redact = Redactor()
@@ -70,6 +88,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         environment = Environment.load(_here())
         for secret in environment.secrets():
             redact.add(secret)
+        if not given and _is_new(environment):
+            return _welcome()
         return command.module().run(Call(flags=flags, environment=environment, redact=redact))
     except KeyboardInterrupt:
         return refuse("interrupted before anything was fetched", as_json=as_json, code=INTERRUPTED)

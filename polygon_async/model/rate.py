@@ -9,7 +9,8 @@ from dataclasses import dataclass
 __all__ = ["Rate", "parse_rate", "spell_rate"]
 
 _UNITS = {"s": 1.0, "min": 60.0, "h": 3600.0}
-_RATE = re.compile(r"(\d+(?:\.\d+)?)/(s|min|h)")
+_SPELLINGS = {"sec": "s", "second": "s", "m": "min", "minute": "min", "hr": "h", "hour": "h"}
+_RATE = re.compile(r"(\d+(?:\.\d+)?)/([a-z]+)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,16 +35,18 @@ def spell_rate(per_second: float) -> str:
 
 
 def parse_rate(text: str) -> Rate:
-    """`5/min`, `100/s`, `3000/h`, `unlimited` or `auto` as a Rate.
+    """`5/min`, `100/s`, `3000/h`, `unlimited` or `auto` as a Rate; other spellings of the units are understood.
 
     Raises:
         ValueError: the text is none of these.
     """
     if text in {"unlimited", "auto"}:
         return Rate(text, None)
-    if not (match := _RATE.fullmatch(text)):
+    match = _RATE.fullmatch(text.lower())
+    unit = "" if match is None else _SPELLINGS.get(match[2], match[2])
+    if match is None or unit not in _UNITS:
         raise ValueError("must be N/s, N/min or N/h (such as 5/min), unlimited or auto")
     count = float(match[1])
     if not (0 < count < math.inf):
         raise ValueError("must be more than 0, or unlimited")
-    return Rate(text, count / _UNITS[match[2]])
+    return Rate(f"{match[1]}/{unit}", count / _UNITS[unit])

@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import importlib.util
 import os
 import shutil
 import signal
@@ -118,6 +119,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.list_troubles:
         sys.stdout.write(describe_kinds() + "\n")
         return 0
+    if importlib.util.find_spec("moto") is None or importlib.util.find_spec("flask") is None:
+        parser.error("it needs more packages; pip install 'polygon-async[sandbox]'")
     if not command:
         parser.error("no COMMAND: python -m polygon_async.sandbox [options] -- COMMAND...")
     if options.page_size is not None and options.page_size < 1:

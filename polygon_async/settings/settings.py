@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
@@ -17,8 +18,8 @@ from polygon_async.settings.values import (
     default_range,
     is_loopback,
     parse_concurrency,
-    parse_date,
     parse_from,
+    parse_last_date,
     parse_positive_seconds,
     parse_processes,
     parse_seconds,
@@ -154,39 +155,63 @@ def settings_from(flags: Mapping[str, Any], environment: Environment, *, needs_k
         needs_key: Whether nothing can be done without the API's key; else it is empty where there is none.
 
     Raises:
-        ConfigError: one line that names the flag or the variable.
+        ConfigError: one line that names all flags and variables that cannot be used.
     """
     since_last = _is_last(flags, environment)
-    start, end = _range(flags, environment, since_last=since_last)
+    chosen = partial(_chosen, flags, environment)
+    values = _all_of(
+        {
+            "range": lambda: _range(flags, environment, since_last=since_last),
+            "api_key": lambda: _api_key(environment, needed=needs_key),
+            "base_url": lambda: _base_url(environment),
+            "universe": lambda: _universe(flags),
+            "match": lambda: _words(flags, "match"),
+            "limit": lambda: _limit(flags),
+            "concurrency": lambda: chosen("concurrency", "POLYGON_CONCURRENCY", parse_concurrency),
+            "processes": lambda: chosen("processes", "POLYGON_PROCESSES", parse_processes),
+            "rate": lambda: chosen("rate", "POLYGON_RATE_LIMIT", parse_rate),
+            "patience": lambda: chosen("patience", "POLYGON_PATIENCE", parse_seconds),
+            "stall_timeout": lambda: chosen("stall_timeout", "POLYGON_STALL_TIMEOUT", parse_positive_seconds),
+            "outage_patience": lambda: chosen("outage_patience", "POLYGON_OUTAGE_PATIENCE", parse_seconds),
+            "bucket": lambda: chosen("bucket", "S3_BUCKET", parse_text),
+            "output_dir": lambda: output_directory(flags),
+            "exchange": lambda: _tag(flags, "exchange"),
+            "currency": lambda: _tag(flags, "currency"),
+            "look_back": lambda: chosen("look_back", "POLYGON_LOOK_BACK", parse_sessions),
+        }
+    )
+    start, end = values.pop("range")
     return Settings(
-        api_key=_api_key(environment, needed=needs_key),
-        base_url=_base_url(environment),
+        **values,
         tickers=None if flags.get("tickers") is None else tuple(flags["tickers"]),
-        universe=_universe(flags),
-        match=_words(flags, "match"),
-        limit=_limit(flags),
         start=start,
         end=end,
         adjusted=flags.get("adjusted", True),
-        concurrency=_chosen(flags, environment, "concurrency", "POLYGON_CONCURRENCY", parse_concurrency),
-        processes=_chosen(flags, environment, "processes", "POLYGON_PROCESSES", parse_processes),
-        rate=_chosen(flags, environment, "rate", "POLYGON_RATE_LIMIT", parse_rate),
-        patience=_chosen(flags, environment, "patience", "POLYGON_PATIENCE", parse_seconds),
-        stall_timeout=_chosen(flags, environment, "stall_timeout", "POLYGON_STALL_TIMEOUT", parse_positive_seconds),
-        outage_patience=_chosen(flags, environment, "outage_patience", "POLYGON_OUTAGE_PATIENCE", parse_seconds),
         upload=flags.get("upload", True),
-        bucket=_chosen(flags, environment, "bucket", "S3_BUCKET", parse_text),
-        output_dir=output_directory(flags),
         keep_csv=flags.get("keep_csv", True),
         force=flags.get("force", False),
         reference=flags.get("reference", True),
-        exchange=_tag(flags, "exchange"),
-        currency=_tag(flags, "currency"),
         since_last=since_last,
-        look_back=_chosen(flags, environment, "look_back", "POLYGON_LOOK_BACK", parse_sessions),
         days_given=(not since_last and _given(flags, environment, "from") is not None)
         or _given(flags, environment, "to") is not None,
     )
+
+
+def _all_of(settings: Mapping[str, Callable[[], Any]]) -> dict[str, Any]:
+    """All values; what is wrong with any of them is told at once.
+
+    Raises:
+        ConfigError: one line, for all of them.
+    """
+    values, wrong = {}, []
+    for name, read in settings.items():
+        try:
+            values[name] = read()
+        except ConfigError as error:
+            wrong.append(str(error))
+    if wrong:
+        raise ConfigError("; ".join(wrong))
+    return values
 
 
 def _given(flags: Mapping[str, Any], environment: Environment, end: str) -> str | None:
@@ -205,7 +230,7 @@ def _range(flags: Mapping[str, Any], environment: Environment, *, since_last: bo
     start = first
     if not since_last:
         start = _chosen(flags, environment, "from", "POLYGON_FROM", parse_from, first.isoformat())
-    end = _chosen(flags, environment, "to", "POLYGON_TO", parse_date, last.isoformat())
+    end = _chosen(flags, environment, "to", "POLYGON_TO", parse_last_date, last.isoformat())
     if since_last and start > end:
         # For tickers of which nothing is held: as long a range as the default one.
         start, _ = default_range(end + timedelta(days=1))

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import codecs
+import gzip
 import io
 import re
 import sys
+import zlib
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
@@ -23,7 +26,18 @@ __all__ = ["Choice", "Defaults", "from_csvs", "from_names", "of"]
 
 _TAG_COLUMNS = ("asset_type", "exchange", "currency")
 _NO_TAG_COLUMNS = frozenset({"ticker", "error"})
+_OTHER_NAMES = frozenset({"symbol", "symbols", "tickers", "code"})
+"""What other programs call the column `ticker`."""
 _STANDARD_INPUT = "-"
+_GZIP = b"\x1f\x8b"
+_BINARY = {
+    b"PK\x03\x04": "a spreadsheet (.xlsx) or another archive",
+    b"\xd0\xcf\x11\xe0": "a spreadsheet (.xls)",
+    b"PAR1": "a Parquet file",
+}
+"""How files begin that are taken for CSVs, and what they are."""
+_LARGEST = 256 * 2**20
+_MOST_NAMED = 10
 
 _Row = tuple[str, str, "Mapping[str, str]"]
 """Where the row is, for messages; the ticker; the other columns."""
@@ -75,6 +89,9 @@ def from_names(names: Sequence[str], defaults: Defaults, choice: Choice = _EVERY
     Raises:
         ConfigError: one of them cannot be a ticker, or none is left.
     """
+    if any("," in name for name in names):
+        words = " ".join(part for name in names for part in re.split(r"[,\s]+", name) if part)
+        raise ConfigError(f"--tickers: separate tickers by spaces, not commas: --tickers {one_line(words)}")
     rows: list[_Row] = [("--tickers", name.strip(), {}) for name in names]
     return _tickers(rows, defaults, choice)
 
@@ -82,9 +99,10 @@ def from_names(names: Sequence[str], defaults: Defaults, choice: Choice = _EVERY
 def from_csvs(paths: Sequence[Path], defaults: Defaults, choice: Choice = _EVERYTHING) -> list[Ticker]:
     """The tickers of several universes, one after another; of duplicates the first row counts.
 
-    A universe is a CSV with a `ticker` column, read as text. The case of column names, a byte order
-    mark, blank lines, surrounding spaces and duplicates are forgiven. `exchange`, `currency` and
-    `asset_type` become the ticker's tags; every other column is kept for the lists that can be fed
+    A universe is a CSV with a `ticker` column (or `symbol`, `tickers`, `symbols`, `code`), separated by commas,
+    semicolons or tabs, in UTF-8 or by its byte order mark UTF-16, gzipped or not, read as text. The case of
+    column names, blank lines, lines that begin with #, surrounding spaces and duplicates are forgiven. `exchange`,
+    `currency` and `asset_type` become the ticker's tags; every other column is kept for the lists that can be fed
     back in (except `error`, which those lists write).
 
     Raises:
@@ -98,6 +116,8 @@ def _rows(path: Path) -> list[_Row]:
     table = _table(name, _text(path, name))
     columns, rows = table[0][1], table[1:]
     keys = [column.strip().lower() for column in columns]
+    if "ticker" not in keys and sum(key in _OTHER_NAMES for key in keys) == 1:
+        keys = ["ticker" if key in _OTHER_NAMES else key for key in keys]
     if keys.count("ticker") != 1:
         found = "two" if "ticker" in keys else f"only {one_line(', '.join(filter(None, columns)) or 'nothing')}"
         raise ConfigError(f"{name}: the first row must have exactly one column `ticker`; it has {found}")
@@ -119,28 +139,60 @@ def _text(path: Path, name: str) -> str:
         if str(path) == _STANDARD_INPUT:
             if sys.stdin is None:
                 raise ConfigError(f"{name} is closed")
-            return sys.stdin.buffer.read().decode("utf-8-sig")
-        return path.read_bytes().decode("utf-8-sig")
+            return _decoded(sys.stdin.buffer.read(), name)
+        return _decoded(path.read_bytes(), name)
     except FileNotFoundError:
         raise ConfigError(f"{name} does not exist; give --tickers, or --universe FILE with a `ticker` column") from None
     except UnicodeDecodeError as error:
-        raise ConfigError(f"{name} is not UTF-8 text (byte {error.start})") from error
+        raise ConfigError(
+            f"{name} is not {error.encoding.upper()} text (byte {error.start}); save it as UTF-8"
+        ) from error
     except OSError as error:
         raise ConfigError(f"{name} cannot be read ({error.strerror})") from error
+
+
+def _decoded(content: bytes, name: str) -> str:
+    """The text of a file's bytes.
+
+    Raises:
+        ConfigError: another program's file, which is no text.
+        UnicodeDecodeError: it is no text, or not in this encoding.
+    """
+    if content.startswith(_GZIP):
+        try:
+            with gzip.open(io.BytesIO(content)) as packed:
+                content = packed.read(_LARGEST + 1)
+        except (OSError, EOFError, zlib.error) as error:
+            raise ConfigError(f"{name} cannot be unpacked ({one_line(error)})") from error
+    if len(content) > _LARGEST:
+        raise ConfigError(f"{name} has more than {_LARGEST // 2**20} MiB; it cannot be a universe")
+    for magic, kind in _BINARY.items():
+        if content.startswith(magic):
+            raise ConfigError(f"{name} is {kind}, not text; save it as CSV")
+    is_wide = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    return content.decode("utf-16" if is_wide else "utf-8-sig")
+
+
+def _delimiter(header: str) -> str:
+    """What separates a file's columns, by its first row: a comma unless there is none, but something else."""
+    return next((mark for mark in (",", ";", "\t") if mark in header), ",")
 
 
 def _table(name: str, text: str) -> list[tuple[int, list[str]]]:
     """The text's rows with their numbers, header first, every cell stripped."""
     import pandas as pd
 
+    # Lines keep their numbers, for messages.
+    text = re.sub(r"(?m)^[ \t]*#.*$", "", text)
     lines = text.splitlines()
-    blank = next((number for number, line in enumerate(lines) if line.strip(" \t,")), None)
+    blank = next((number for number, line in enumerate(lines) if line.strip(" \t,;")), None)
     if blank is None:
         raise ConfigError(f"{name} is empty; a universe is a CSV with a `ticker` column")
     try:
         frame = pd.read_csv(
             io.StringIO(text),
             header=None,
+            sep=_delimiter(lines[blank]),
             skiprows=blank,
             dtype=str,
             keep_default_na=False,
@@ -161,17 +213,25 @@ def _tickers(rows: Sequence[_Row], defaults: Defaults, choice: Choice) -> list[T
     seen: set[str] = set()
     tickers: list[Ticker] = []
     names: dict[str, str] = {}
+    wrong: list[str] = []
     for where, symbol, others in rows:
         if symbol in seen:
             continue
         seen.add(symbol)
-        ticker = _ticker(where, symbol, others, defaults)
+        try:
+            ticker = _ticker(where, symbol, others, defaults)
+        except ConfigError as error:
+            wrong.append(str(error))
+            continue
         if not choice.takes(symbol, len(tickers)):
             continue
         twin = names.setdefault(safe_name(symbol), symbol)
         if twin != symbol:
             raise ConfigError(f"{where}: {symbol} and {twin} would share {csv_name(symbol)}; run them separately")
         tickers.append(ticker)
+    if wrong:
+        more = f"; and {len(wrong) - _MOST_NAMED:,} more" if len(wrong) > _MOST_NAMED else ""
+        raise ConfigError("; ".join(wrong[:_MOST_NAMED]) + more)
     if seen and not tickers:
         globs = " ".join(one_line(repr(glob)) for glob in choice.match)
         raise ConfigError(f"--match {globs}: none of the {len(seen):,} tickers matches (case matters)")

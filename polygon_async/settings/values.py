@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import ipaddress
 import math
+import re
+from calendar import monthrange
 from datetime import UTC, date, datetime, timedelta
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+from polygon_async.model.units import today
 from polygon_async.system.cores import usable_cores
 
 __all__ = [
@@ -15,6 +18,7 @@ __all__ = [
     "parse_concurrency",
     "parse_date",
     "parse_from",
+    "parse_last_date",
     "parse_positive_seconds",
     "parse_processes",
     "parse_seconds",
@@ -26,23 +30,67 @@ __all__ = [
 _MOST_CONCURRENCY = 1000
 _MOST_SESSIONS = 250
 """A year; what is later than that is fetched with a range."""
+_DAYS_AGO = {"today": 0, "yesterday": 1}
+_YEAR, _MONTH, _AGO = r"\d{4}", r"\d{4}-\d\d", r"-(\d{1,5})([dwmy])"
+_DATES = "must be an existing date, YYYY-MM-DD, a month or a year, today, yesterday, or -30d (also w, m, y)"
 _OLDEST = date(1970, 1, 1)
 _LATEST = date(2199, 12, 31)
 
 
 def parse_date(text: str) -> date:
-    """A calendar day, YYYY-MM-DD.
+    """A calendar day: YYYY-MM-DD, `today`, `yesterday`, or so many days, weeks, months or years ago (-30d, -2y).
+
+    A month (2024-03) or a year (2024) stands for its first day.
 
     Raises:
         ValueError: the text is not one.
     """
-    try:
-        day = datetime.strptime(text, "%Y-%m-%d").replace(tzinfo=UTC).date()
-    except ValueError:
-        raise ValueError("must be an existing date, YYYY-MM-DD") from None
-    if not _OLDEST <= day <= _LATEST or text != day.isoformat():
+    day = _day(text.strip().lower())
+    if not _OLDEST <= day <= _LATEST:
         raise ValueError(f"must be a date, YYYY-MM-DD, from {_OLDEST} to {_LATEST}")
     return day
+
+
+def parse_last_date(text: str) -> date:
+    """As `parse_date`, but a month or a year stands for its last day.
+
+    Raises:
+        ValueError: the text is not a day.
+    """
+    day = parse_date(text)
+    if re.fullmatch(_YEAR, text.strip()):
+        return day.replace(month=12, day=31)
+    if re.fullmatch(_MONTH, text.strip()):
+        return day.replace(day=monthrange(day.year, day.month)[1])
+    return day
+
+
+def _day(text: str) -> date:
+    """What the words stand for; days are New York's."""
+    if text in _DAYS_AGO:
+        return today() - timedelta(days=_DAYS_AGO[text])
+    if found := re.fullmatch(_AGO, text):
+        return _ago(int(found[1]), found[2])
+    parts = f"{text}-01-01" if re.fullmatch(_YEAR, text) else f"{text}-01" if re.fullmatch(_MONTH, text) else text
+    try:
+        day = datetime.strptime(parts, "%Y-%m-%d").replace(tzinfo=UTC).date()
+    except ValueError:
+        raise ValueError(_DATES) from None
+    if parts != day.isoformat():
+        raise ValueError(_DATES)
+    return day
+
+
+def _ago(number: int, unit: str) -> date:
+    this_day = today()
+    try:
+        if unit in {"d", "w"}:
+            return this_day - timedelta(days=number * (7 if unit == "w" else 1))
+        months = this_day.year * 12 + this_day.month - 1 - number * (12 if unit == "y" else 1)
+        year, month = divmod(months, 12)
+        return date(year, month + 1, min(this_day.day, monthrange(year, month + 1)[1]))
+    except (ValueError, OverflowError):
+        raise ValueError("reaches too far back") from None
 
 
 def parse_zone(text: str) -> str:
@@ -69,13 +117,13 @@ def parse_from(text: str) -> date:
         raise ValueError(f"{error}, or last") from None
 
 
-def default_range(today: date) -> tuple[date, date]:
-    """Two years before `today` plus a day, and yesterday: the free plan's history."""
+def default_range(this_day: date) -> tuple[date, date]:
+    """Two years before a day plus a day, and the day before: the free plan's history."""
     try:
-        two_years_ago = today.replace(year=today.year - 2)
+        two_years_ago = this_day.replace(year=this_day.year - 2)
     except ValueError:  # 29 February
-        two_years_ago = today.replace(year=today.year - 2, day=28)
-    return two_years_ago + timedelta(days=1), today - timedelta(days=1)
+        two_years_ago = this_day.replace(year=this_day.year - 2, day=28)
+    return two_years_ago + timedelta(days=1), this_day - timedelta(days=1)
 
 
 def parse_processes(text: str) -> int:

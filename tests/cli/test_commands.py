@@ -42,14 +42,62 @@ def test_only_the_first_word_is_a_command() -> None:
     assert parser(command).parse_args(rest).tickers == words[1:]
 
 
-@pytest.mark.parametrize("word", ["Download", "downloads", "AAPL"])
-def test_another_first_word_is_refused(word: str, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [
+        ("Download", "there is no command 'Download'; did you mean download?"),
+        ("statsu", "there is no command 'statsu'; did you mean status?"),
+        ("AAPL", "there is no command 'AAPL'; for a ticker: polygon-async --tickers AAPL"),
+        ("X:BTCUSD", "there is no command 'X:BTCUSD'; for a ticker: polygon-async --tickers X:BTCUSD"),
+        ("./sp500.csv", "there is no command './sp500.csv' (--help lists the commands)"),
+    ],
+)
+def test_another_first_word_is_refused(word: str, said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([word]) == 2
+    assert capsys.readouterr().err == f"polygon-async: error: {said}\n"
+
+
+@pytest.mark.parametrize("words", [["help", "status"], ["-h", "status"], ["--help", "status"]])
+def test_help_of_a_command_is_asked_for_in_any_order(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
-        main([word])
+        main(words)
+    assert ended.value.code == 0
+    assert capsys.readouterr().out.startswith("usage: polygon-async status ")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--ticker", "AAPL"], "unrecognized arguments: --ticker AAPL; did you mean --tickers?"),
+        (["--start", "2026-03-02"], "unrecognized arguments: --start 2026-03-02; did you mean --from?"),
+        (["verify", "--repiar"], "unrecognized arguments: --repiar; did you mean --repair?"),
+    ],
+)
+def test_what_was_meant_is_said(words: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(words)
     assert ended.value.code == 2
-    assert capsys.readouterr().err == (
-        f"polygon-async: error: unrecognized arguments: {word} (--help lists the flags)\n"
-    )
+    assert f" error: {said} (--help lists the flags)\n" in capsys.readouterr().err
+
+
+def test_who_has_nothing_yet_is_told_how_to_begin(program: Program) -> None:
+    ended = program()
+    assert (ended.code, ended.out) == (2, "")
+    lines = ended.err.splitlines()
+    assert len(lines) == 3
+    assert all(line.startswith("polygon-async: ") for line in lines)
+    assert "POLYGON_API_KEY" in lines[0]
+    assert "--tickers AAPL MSFT" in lines[1]
+
+
+def test_small_things_are_forgiven(program: Program, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["-V"])
+    assert capsys.readouterr().out.startswith("polygon-async ")
+    flags = ("--tickers", "AAPL", "--from", "-30d", "--to", "yesterday", "--rate", "5/m", "--log-level", "INFO")
+    planned = program("plan", "--offline", *flags)
+    assert (planned.code, planned.err) == (0, "")
+    assert " at 5/min" in planned.out
 
 
 def test_the_help_lists_the_commands(capsys: pytest.CaptureFixture[str]) -> None:

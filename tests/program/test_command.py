@@ -287,7 +287,6 @@ def test_the_console_script_is_the_module() -> None:
     ("arguments", "said"),
     [
         (["--nonsense"], "unrecognized arguments: --nonsense"),
-        (["AAPL"], "unrecognized arguments: AAPL"),
         (["--tickers"], "argument --tickers: expected at least one argument"),
         (["--ticker", "AAPL"], "unrecognized arguments: --ticker AAPL"),
         (["--log-level", "loud"], "argument --log-level: invalid choice: 'loud'"),

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from polygon_async.errors import ConfigError
+from polygon_async.settings import values
 from polygon_async.settings.environment import Environment
 from polygon_async.settings.settings import Settings, settings_from
 from polygon_async.settings.values import default_range
@@ -104,13 +105,53 @@ def test_the_key_may_have_either_name(own: dict[str, str], dotenv: dict[str, str
 
 
 @pytest.mark.parametrize(
+    ("text", "first", "last"),
+    [
+        ("today", "2026-03-31", "2026-03-31"),
+        ("Yesterday", "2026-03-30", "2026-03-30"),
+        ("-30d", "2026-03-01", "2026-03-01"),
+        ("-2w", "2026-03-17", "2026-03-17"),
+        ("-1m", "2026-02-28", "2026-02-28"),
+        ("-2y", "2024-03-31", "2024-03-31"),
+        ("2024", "2024-01-01", "2024-12-31"),
+        ("2024-02", "2024-02-01", "2024-02-29"),
+        ("2024-02-03", "2024-02-03", "2024-02-03"),
+    ],
+)
+def test_days_as_people_say_them(text: str, first: str, last: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(values, "today", lambda: date(2026, 3, 31))
+    assert (f"{values.parse_date(text)}", f"{values.parse_last_date(text)}") == (first, last)
+
+
+@pytest.mark.parametrize(
+    ("text", "spelt"), [("5/m", "5/min"), ("100/sec", "100/s"), ("5/Minute", "5/min"), ("3000/hour", "3000/h")]
+)
+def test_rates_as_people_say_them(text: str, spelt: str) -> None:
+    assert settle({"rate": text}).rate == settle({"rate": spelt}).rate
+
+
+def test_all_wrong_values_are_told_together() -> None:
+    with pytest.raises(ConfigError) as caught:
+        settings_from({"rate": "5", "concurrency": "x", "from": "soon"}, Environment({}, {}))
+    said = str(caught.value)
+    assert all(
+        word in said for word in ("--rate '5': ", "--concurrency 'x': ", "--from 'soon': ", "POLYGON_API_KEY is not")
+    )
+    assert said.isprintable()
+
+
+@pytest.mark.parametrize(
     ("flag", "variable", "bad"),
     [
         (
             "from",
             "POLYGON_FROM",
             [
-                "yesterday",
+                "tomorrow",
+                "-30",
+                "-30x",
+                "-99999y",
+                "2026-00",
                 "2026-02-30",
                 "2026-1-2",
                 "20260102",
@@ -121,7 +162,7 @@ def test_the_key_may_have_either_name(own: dict[str, str], dotenv: dict[str, str
         ),
         ("to", "POLYGON_TO", ["2026-13-01", "01/02/2026", "2026-01-02T00:00", "9999-12-31", "2200-01-01"]),
         ("concurrency", "POLYGON_CONCURRENCY", ["0", "-1", "1.5", "eight", "1001", "\uff19", "1e2", "9" * 5000]),
-        ("rate", "POLYGON_RATE_LIMIT", ["5", "0/s", "-1/s", "5/m", "5 / s", "inf/s", "5/day", "Unlimited", "nan/s"]),
+        ("rate", "POLYGON_RATE_LIMIT", ["5", "0/s", "-1/s", "5 / s", "inf/s", "5/day", "Unlimited", "nan/s"]),
         ("patience", "POLYGON_PATIENCE", ["-1", "nan", "inf", "long", "5m"]),
         ("stall-timeout", "POLYGON_STALL_TIMEOUT", ["0", "-1", "nan"]),
         ("outage-patience", "POLYGON_OUTAGE_PATIENCE", ["-1", "inf"]),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import io
 from typing import TYPE_CHECKING
 
@@ -196,8 +197,8 @@ def test_a_nul_byte_is_refused(universe: Path) -> None:
         pytest.param("ticker\n", "{} contains no ticker", id="header only"),
         pytest.param("ticker,exchange\n,\n\n", "{} contains no ticker", id="blank rows only"),
         pytest.param(
-            "symbol,exchange\nAAPL,NYSE\n",
-            "{}: the first row must have exactly one column `ticker`; it has only symbol, exchange",
+            "name,exchange\nAAPL,NYSE\n",
+            "{}: the first row must have exactly one column `ticker`; it has only name, exchange",
             id="no such column",
         ),
         pytest.param(
@@ -206,9 +207,9 @@ def test_a_nul_byte_is_refused(universe: Path) -> None:
             id="no header",
         ),
         pytest.param(
-            "ticker;exchange\nAAPL;NYSE\n",
-            "{}: the first row must have exactly one column `ticker`; it has only ticker;exchange",
-            id="semicolons",
+            "ticker|exchange\nAAPL|NYSE\n",
+            "{}: the first row must have exactly one column `ticker`; it has only ticker|exchange",
+            id="another separator",
         ),
         pytest.param(
             "ticker,Ticker\nAAPL,MSFT\n",
@@ -262,7 +263,9 @@ def test_a_tag_that_is_too_long_is_refused(universe: Path) -> None:
     "content",
     [
         pytest.param(b"ticker\n\xff\xfe\n", id="not UTF-8"),
-        pytest.param("ticker\nAAPL\n".encode("utf-16"), id="UTF-16"),
+        pytest.param("ticker\nAAPL\n".encode("utf-16")[:-1], id="cut UTF-16"),
+        pytest.param(gzip.compress(b"ticker\nAAPL\n")[:-9], id="cut gzip"),
+        pytest.param(b"PAR1\x15\x04", id="Parquet"),
         pytest.param(bytes(range(256)), id="binary"),
         pytest.param(b"PK\x03\x04\x14\x00\x06\x00\x08\x00\x00\x00!\x00", id="a spreadsheet"),
     ],
@@ -273,6 +276,36 @@ def test_bytes_that_are_no_text_are_told(universe: Path, content: bytes) -> None
     message = str(caught.value)
     assert message.startswith((f"{universe}: ", f"{universe} "))
     assert message.isprintable()
+
+
+FORGIVEN = [
+    ("ticker;exchange\nAAPL;NYSE\nBRK.B;\n", ["AAPL", "BRK.B"]),
+    ("exchange\tSymbol\nNYSE\tAAPL\n\tBRK.B\n", ["AAPL", "BRK.B"]),
+    ("# from the broker, 2026\nTickers\nAAPL\n  # sold\nBRK.B\n", ["AAPL", "BRK.B"]),
+    ('code,name\nAAPL,"Apple; Inc."\nBRK.B,\n', ["AAPL", "BRK.B"]),
+    # A column of that name counts, whatever others there are.
+    ("symbol,ticker\n1,AAPL\n2,BRK.B\n", ["AAPL", "BRK.B"]),
+]
+
+
+@pytest.mark.parametrize("coded", ["utf-8", "utf-8-sig", "utf-16", "gzip"])
+@pytest.mark.parametrize(("text", "found"), FORGIVEN)
+def test_files_that_people_have_are_read(universe: Path, text: str, found: list[str], coded: str) -> None:
+    content = gzip.compress(text.encode()) if coded == "gzip" else text.encode(coded)
+    assert [ticker.symbol for ticker in read(universe, content)] == found
+
+
+def test_all_bad_rows_are_told_at_once(universe: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        read(universe, ("ticker\n" + "".join(f"A/{number}\n" for number in range(12)) + "AAPL\n").encode())
+    assert str(caught.value).count("is not a ticker") == 10
+    assert str(caught.value).startswith(f"{universe}, row 2: 'A/0' is not a ticker")
+    assert str(caught.value).endswith("; and 2 more")
+
+
+def test_commas_between_tickers_are_told() -> None:
+    with pytest.raises(ConfigError, match=r"tickers by spaces, not commas: --tickers AAPL MSFT A$"):
+        from_names(["AAPL,MSFT,", "A"], Defaults())
 
 
 def test_a_missing_universe_says_what_to_give(universe: Path) -> None:

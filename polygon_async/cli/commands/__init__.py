@@ -5,9 +5,12 @@ To add one: a module here that offers what `CommandModule` lists, and its line i
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Protocol, cast
+
+from polygon_async.errors import ConfigError, one_line
 
 if TYPE_CHECKING:
     import argparse
@@ -73,7 +76,26 @@ COMMANDS = (
 
 def named(words: list[str]) -> tuple[Command, list[str]]:
     """The command that the first word names, and the other words; further on, such a word is a ticker."""
+    if words[:1] == ["help"] or (words[:1] in (["-h"], ["--help"]) and len(words) > 1):
+        # `help status` and `-h status` are `status --help`.
+        command, _ = named(words[1:2])
+        return command, ["--help"]
     for command in COMMANDS:
         if words[:1] == [command.name]:
             return command, words[1:]
+    if words and not words[0].startswith("-"):
+        raise ConfigError(_unknown(words[0]))
     return COMMANDS[0], words
+
+
+def _unknown(word: str) -> str:
+    """What is said of a first word that is no command."""
+    import difflib
+
+    said = one_line(repr(word))
+    near = difflib.get_close_matches(word.lower(), [command.name for command in COMMANDS], n=1, cutoff=0.6)
+    if near:
+        return f"there is no command {said}; did you mean {near[0]}?"
+    if re.fullmatch(r"([XCIO]:)?[A-Z0-9.]{1,12}([A-Z0-9:._=+-]*)", word):
+        return f"there is no command {said}; for a ticker: polygon-async --tickers {word}"
+    return f"there is no command {said} (--help lists the commands)"

@@ -14,7 +14,7 @@ from polygon_async.cli.terminal import COULD_NOT, run_cancellable, say
 from polygon_async.errors import ConfigError, one_line
 from polygon_async.model.units import today
 from polygon_async.settings.settings import settings_from
-from polygon_async.settings.values import parse_date, parse_zone
+from polygon_async.settings.values import parse_date, parse_last_date, parse_zone
 
 if TYPE_CHECKING:
     import argparse
@@ -46,6 +46,7 @@ _T = TypeVar("_T")
 _FAILED = 1
 _STORED = {"adjusted": True, "unadjusted": False}
 _PLAIN = ("tickers", "universe", "match", "limit", "bucket", "output_dir", "concurrency", "rate", "patience")
+_DAYS = ("from", "to", "as_of")
 _SOURCES = ("auto", "bucket", "local")
 _PARTITIONS = ("ticker", "month")
 
@@ -159,7 +160,7 @@ def run(call: Call) -> int:
         raise ConfigError("--as-of needs --adjusted")
     if flags["output"] == "-" and flags["json"]:
         raise ConfigError("--json needs --output FILE: with -, the bars go to standard output")
-    days = {name: _parsed(flags, name, parse_date) for name in ("from", "to", "as_of")}
+    days = {name: _parsed(flags, name, parse_date if name == "from" else parse_last_date) for name in _DAYS}
     if days["from"] and days["to"] and days["from"] > days["to"]:
         raise ConfigError(f"the range ends before it starts: --from {days['from']} is after --to {days['to']}")
     plain = {name: flags[name] for name in _PLAIN} | {"processes": "0", "from": "1970-01-01", "to": f"{today()}"}
