@@ -175,8 +175,8 @@ def own_variables() -> dict[str, str]:
 @pytest.fixture(autouse=True)
 def own_environment(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, calendar: Path
-) -> None:
-    """No variable, file or directory of the developer's reaches a test."""
+) -> Iterator[None]:
+    """No variable, file or directory of the developer's reaches a test, and none that a test sets outlives it."""
     for name in set(os.environ) - set(own_variables()):
         monkeypatch.delenv(name)
     monkeypatch.setenv("AWS_CONFIG_FILE", os.devnull)
@@ -189,6 +189,10 @@ def own_environment(
     shutil.copy(calendar, cache / "polygon_async")
     monkeypatch.setenv("PYTHONPATH", own_variables()["PYTHONPATH"])
     monkeypatch.chdir(tmp_path)
+    before = dict(os.environ)
+    yield
+    os.environ.clear()
+    os.environ.update(before)
 
 
 @pytest.fixture

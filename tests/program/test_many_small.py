@@ -39,14 +39,17 @@ FLAGS = ("--universe", "u.csv", "--from", f"{DAY}", "--to", f"{DAY}", "--rate", 
 
 def uploading(process: subprocess.Popen[str]) -> list[int]:
     """The processes that a program has started, as soon as they have connections of their own to the store."""
-    found = []
+    found: list[int] = []
+    children: list[str] = []
     for task in Path(f"/proc/{process.pid}/task").glob("*/children"):
-        for child in map(Path("/proc").joinpath, task.read_text().split()):
-            with contextlib.suppress(OSError):
-                sockets = [entry for entry in (child / "fd").iterdir() if str(entry.readlink()).startswith("socket:")]
-                # An lzop that is about to start has its parent's for a moment.
-                is_ours = b"spawn_main" in (child / "cmdline").read_bytes()
-                found += [int(child.name)] if is_ours and len(sockets) > OWN_SOCKETS else []
+        with contextlib.suppress(OSError):  # a thread that has just ended
+            children += task.read_text().split()
+    for child in map(Path("/proc").joinpath, children):
+        with contextlib.suppress(OSError):
+            sockets = [entry for entry in (child / "fd").iterdir() if str(entry.readlink()).startswith("socket:")]
+            # An lzop that is about to start has its parent's for a moment.
+            is_ours = b"spawn_main" in (child / "cmdline").read_bytes()
+            found += [int(child.name)] if is_ours and len(sockets) > OWN_SOCKETS else []
     return found
 
 
