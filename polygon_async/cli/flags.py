@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from polygon_async.settings.settings import DEFAULTS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Container, Iterable, Mapping
 
-__all__ = ["LOGGING", "add_shared", "meant", "parser_for"]
+__all__ = ["LOGGING", "add_shared", "meant", "parser_for", "words_given"]
 
 LOGGING = ("--quiet", "--log-level", "--log-format", "--log-file")
 """The flags of every command that logs."""
@@ -162,6 +162,23 @@ def parser_for(prog: str, *, description: str, epilog: str) -> argparse.Argument
     # So many days ago is a value, as a negative number would be: `--from -30d`.
     parser._negative_number_matcher = re.compile(r"-\d+[dwmy]?")  # noqa: SLF001 (there is no public switch)
     return parser
+
+
+def words_given(parser: argparse.ArgumentParser, flags: argparse.Namespace, *, without: Container[str]) -> list[str]:
+    """The words that would give the same flags again, without some of them (by their dest) and without defaults."""
+    words: list[str] = []
+    for action in parser._actions:  # noqa: SLF001 (there is no public way to list them)
+        value = getattr(flags, action.dest, None)
+        if not action.option_strings or action.dest in without or value is None or value == action.default:
+            continue
+        if isinstance(value, bool):
+            no = [flag for flag in action.option_strings if flag.startswith("--no-")]
+            words.append(no[0] if no and not value else action.option_strings[0])
+        elif isinstance(value, list):
+            words += [action.option_strings[0], *value]
+        else:
+            words += [action.option_strings[0], str(value)]
+    return words
 
 
 def add_shared(group: argparse._ActionsContainer, *flags: str) -> None:

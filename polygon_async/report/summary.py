@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -61,6 +62,8 @@ class Summary:
     """Whether each ticker's range began on the day after the last one that was held."""
     has_earlier: bool = False
     """Whether bars from before the range were held of any ticker: then a range without any is no failure."""
+    words: Sequence[str] = ()
+    """What the command line said beside tickers and days."""
     anew: Sequence[str] = ()
     """Tickers of which all that was held was fetched anew, as they were split since."""
 
@@ -178,10 +181,24 @@ class Summary:
         if self.was_stopped:
             lines.append("  resume    run the same command again to continue where this run stopped")
         if self.failed or (self.was_stopped and self.unfinished):
-            start = "last" if self.since_last else self.start
-            again = f"--universe {self.directory / FAILED_CSV} --from {start} --to {self.end}"
-            lines.append(f"  again     {again}{'' if self.adjusted else ' --no-adjusted'}")
+            lines.append(f"  again     {self.again}")
         return "\n".join(lines)
+
+    @property
+    def again(self) -> str:
+        """The whole command, ready to paste, that runs what failed or was not finished."""
+        start = "last" if self.since_last else f"{self.start}"
+        words = [
+            "polygon-async",
+            "--universe",
+            str(self.directory / FAILED_CSV),
+            "--from",
+            start,
+            "--to",
+            f"{self.end}",
+        ]
+        words += [] if self.adjusted or "--no-adjusted" in self.words else ["--no-adjusted"]
+        return shlex.join([*words, *self.words])
 
     def _notes(self) -> list[tuple[str, str]]:
         """What a person should look at: ticker and sentence."""

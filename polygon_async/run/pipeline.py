@@ -308,6 +308,7 @@ async def _summed_up(run: _Run, done: _Done, densities: Awaitable[Mapping[str, f
         since_last=settings.since_last,
         has_earlier=done.todo.has_earlier,
         anew=done.todo.anew,
+        words=settings.words,
     )
     try:
         await write_down(summary, settings, findings, recorder=run.recorder, offload=run.offload, redact=run.redact)

@@ -16,7 +16,7 @@ from polygon_async.ledger.ledger import open_ledger
 from polygon_async.model.counters import Counters
 from polygon_async.model.layout import LEDGER
 from polygon_async.model.rate import spell_rate
-from polygon_async.model.sessions import days_back
+from polygon_async.model.sessions import days_back, sessions
 from polygon_async.model.units import today
 from polygon_async.polygon.bar_pages import read_page
 from polygon_async.polygon.bar_requests import first_request
@@ -31,11 +31,12 @@ from polygon_async.system.threads import Threads
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from datetime import date
     from pathlib import Path
 
     from polygon_async.ledger.entries import Held, UnitRecord
     from polygon_async.ledger.held import Fetch
-    from polygon_async.model.tickers import Ticker
+    from polygon_async.model.tickers import AssetType, Ticker
     from polygon_async.model.units import Unit
     from polygon_async.report.estimate import Estimate
     from polygon_async.settings.settings import Settings
@@ -78,7 +79,8 @@ class Plan:
     @property
     def needed(self) -> float:
         """Bytes that the disk may need at once."""
-        under_way = self.settings.concurrency * self.estimate.largest
+        # No more tickers than there are.
+        under_way = min(self.settings.concurrency, self.estimate.units) * self.estimate.largest
         if not self.settings.upload:
             return self.estimate.csv_bytes.high
         return (self.estimate.csv_bytes.high if self.settings.keep_csv else under_way) + under_way
@@ -179,6 +181,8 @@ async def make_plan(settings: Settings, tickers: Sequence[Ticker], *, offline: b
         sampled = 0
         if not offline:
             unknown = [unit for unit in units if unit.ticker.symbol not in known]
+            # A range without a session has no bar to measure.
+            unknown = await offload(_with_sessions, unknown)
             measured, sampled = await _measured(_spread(unknown, _SAMPLE), settings, offload)
             known |= measured
         rates = await offload(_rates, settings)
@@ -254,6 +258,20 @@ def _is_fetched(unit: Unit, standing: UnitRecord | None, settings: Settings) -> 
         return standing is not None
     csv = standing.csv
     return csv is not None and counts(unit, standing, run=None) and csv.path.is_file()
+
+
+def _with_sessions(units: Sequence[Unit]) -> list[Unit]:
+    """Those in whose range there is a session that is over."""
+    yesterday = today() - timedelta(days=1)
+    known: dict[tuple[AssetType, date, date], bool] = {}
+    found = []
+    for unit in units:
+        asked = unit.ticker.market, unit.start, min(unit.end, yesterday)
+        if asked not in known:
+            known[asked] = asked[1] <= asked[2] and bool(sessions(*asked).days)
+        if known[asked]:
+            found.append(unit)
+    return found
 
 
 def _spread(units: Sequence[Unit], most: int) -> list[Unit]:

@@ -110,6 +110,9 @@ class Settings:
     days_given: bool = True
     """Whether at least one end of the range was given, rather than the day's default."""
 
+    words: tuple[str, ...] = ()
+    """What the command line said beside tickers and days, to say it again; empty for what comes from elsewhere."""
+
     @property
     def source(self) -> str:
         """Which API the bars come from; the ledger keeps what different APIs sent apart.
@@ -141,7 +144,7 @@ class Settings:
 
     def as_json(self) -> dict[str, object]:
         """All settings but the key and the tickers, for the report."""
-        told = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in {"api_key", "tickers"}}
+        told = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in {"api_key", "tickers", "words"}}
         return told | {"rate": self.rate.text}
 
 

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 __all__ = ["limit_attempts", "open_client"]
 
 _NO_ADDRESS = (
-    "S3 cannot be used: the store's address is not like https://host:port; check AWS_ENDPOINT_URL_S3,"
-    " or endpoint_url in the AWS profile"
+    "S3 cannot be used: the store's address must begin with http:// or https://, as in https://host:port; check"
+    " AWS_ENDPOINT_URL_S3, or endpoint_url in the AWS profile"
 )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -39,6 +40,8 @@ class Verification:
     deep: bool
     repaired: bool
     """Whether repairing was asked for."""
+    by_prefix: bool
+    """Whether the bucket's own listing said what to check, and not a ledger."""
     elsewhere: int
     """Objects in other destinations, which were not checked."""
     pending: int
@@ -64,8 +67,13 @@ class Verification:
 
     @property
     def exit_code(self) -> int:
-        """0 if all is well, else 1."""
-        return 1 if self.findings else 0
+        """0 if all is well, else 1; a prefix under which nothing is stored was misspelt, or all of it is gone."""
+        return 1 if self.findings or self.found_nothing else 0
+
+    @property
+    def found_nothing(self) -> bool:
+        """Whether objects were looked for by their prefix, and there are none."""
+        return self.by_prefix and not self.checked
 
     def as_text(self) -> str:
         """The result for a person: a line for each finding, then the totals."""
@@ -78,7 +86,9 @@ class Verification:
         read = f", {size(self.bytes_read)} read" if self.deep else ""
         objects = counted(len(self.checked), "object")
         took = f"in {duration(self.seconds)}"
-        if self.where is None:
+        if self.found_nothing:
+            lines.append(f"no object's key starts with {self.where}; check --prefix and --bucket")
+        elif self.where is None:
             lines.append(f"nothing was uploaded, so that only local files were checked, {took}")
         else:
             lines.append(f"{objects} in {self.where}, {verdict}, {took}{read}")
@@ -150,8 +160,17 @@ class Verification:
             first, last, adjusted = next(iter(ranges))
             if len(ranges) > 1 or first is None:
                 return ""
-            plain = "" if adjusted == "true" else " --no-adjusted"
-            return f"download --universe {self.directory / VERIFY_CSV} --from {first} --to {last}{plain}"
+            words = [
+                "polygon-async",
+                "--universe",
+                str(self.directory / VERIFY_CSV),
+                "--from",
+                first,
+                "--to",
+                last or "",
+            ]
+            words += [] if adjusted == "true" else ["--no-adjusted"]
+            return shlex.join([*words, "--output-dir", str(self.directory)])
         return "" if self.repaired else "the same command with --repair"
 
     def write_list(self) -> None:

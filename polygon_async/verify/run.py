@@ -117,6 +117,7 @@ async def _verify(wanted: Wanted, redact: Redactor) -> Verification:
         directory=settings.output_dir,
         deep=wanted.deep,
         repaired=wanted.repair,
+        by_prefix=wanted.prefix is not None,
         elsewhere=objects.subjects.elsewhere,
         pending=objects.subjects.pending,
         bytes_read=objects.bytes_read,

@@ -104,7 +104,7 @@ async def test_what_cannot_be_fetched_whole_is_an_error(opened: Callable[..., Sa
     [
         ({"ticker": "../x"}, "'../x' is not a ticker"),
         ({"ticker": ""}, "the ticker is empty"),
-        ({"start": "yesterday"}, "--from 'yesterday': must be an existing date"),
+        ({"start": "last week"}, "--from 'last week': must be an existing date"),
         ({"start": "2026-03-03"}, "the range ends before it starts"),
         ({"rate": "5"}, "--rate '5': must be N/s"),
         ({"patience": -1.0}, "--patience '-1.0': must be a number of seconds"),

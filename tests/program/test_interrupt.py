@@ -99,7 +99,10 @@ def test_an_interrupt_while_downloading_keeps_what_is_done(
     assert "HALF,not finished: interrupted\n" in left
 
     box.set_troubles([])
-    again = program("--universe", "output/failed.csv", *RANGE, box=box)
+    # The last line of the summary is the whole command, ready to paste.
+    title, _, line = out.splitlines()[-1].strip().partition(" ")
+    assert (title, line.split()[0]) == ("again", "polygon-async")
+    again = program.in_shell(line, box=box)
     assert again.code == 0, again.err
     assert (output / "STUCK_historical.csv").read_text() == csv_of(box.market.days("STUCK", DAY, DAY))
     assert sorted(item.tags["symbol"] for item in stored(box)) == ["HALF", "QQ", "STUCK"]

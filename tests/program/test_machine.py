@@ -177,7 +177,7 @@ def test_a_log_file_that_fails_later_is_given_up_in_one_line(program: Program, s
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no /dev/full")  # noqa: PTH110 (a device)
 def test_the_exit_code_is_right_where_nothing_can_be_said(program: Program, sandbox: Callable[..., Sandbox]) -> None:
-    assert program.in_shell("polygon-async --tickers QQ --from yesterday 2>/dev/full", box=sandbox()).code == 2
+    assert program.in_shell("polygon-async --tickers QQ --from tomorrow 2>/dev/full", box=sandbox()).code == 2
 
 
 # File systems

@@ -62,7 +62,7 @@ def test_unusable_credentials_are_told_before_anything_is_asked(
     ("variable", "said"),
     [
         ("POLYGON_BASE_URL", "POLYGON_BASE_URL must be like https://"),
-        ("AWS_ENDPOINT_URL_S3", "S3 cannot be used: the store's address is not like https://host:port; check AWS_ENDP"),
+        ("AWS_ENDPOINT_URL_S3", "S3 cannot be used: the store's address must begin with http:// or https://, as in "),
     ],
 )
 def test_a_host_that_cannot_be_looked_up_is_told_before_anything_is_asked(

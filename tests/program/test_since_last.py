@@ -92,7 +92,8 @@ def test_a_word_that_is_no_day_is_refused_with_what_is_taken(
 ) -> None:
     ended = program("--tickers", "A", "--from", f"{value}week", box=sandbox())
     assert (ended.code, ended.out) == (2, "")
-    assert "must be an existing date, YYYY-MM-DD, or last" in ended.err
+    assert "must be an existing date, YYYY-MM-DD, a month" in ended.err
+    assert ended.err.endswith(", or last\n")
 
 
 def test_only_what_is_where_it_was_to_go_and_was_over_is_held(tmp_path: Path) -> None:

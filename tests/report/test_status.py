@@ -62,6 +62,11 @@ def test_a_run_that_has_ended_is_told(program: Program, sandbox: Callable[..., S
     assert lines[2].startswith("  runs      2, the last one done after ")
     assert [line.split()[:2] for line in lines if line.startswith("BAD")] == [["BAD:", "HTTP"], ["BAD", "failed"]]
     assert any(line.startswith("QQ") and "uploaded" in line and "2026-03-02 to 2026-03-02" in line for line in lines)
+    misspelt = program("status", "--tickers", "QQ", "NOPE")
+    assert (misspelt.code, misspelt.err) == (
+        1,
+        "polygon-async: the ledger output/ledger.sqlite does not know NOPE\n",
+    )
     (only,) = program("status", "--json", "--tickers", "QQ").summary["tickers"]
     assert only == quiet
 

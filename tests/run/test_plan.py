@@ -71,6 +71,13 @@ def test_what_looks_like_a_mistake_is_told(flags: tuple[str, ...], said: str, pr
     assert said in ended.out
 
 
+def test_a_range_without_a_session_costs_no_request(program: Program, sandbox: Callable[..., Sandbox]) -> None:
+    box = sandbox()
+    ended = program("plan", "--tickers", "AAPL", "--from", "2026-03-07", "--to", "2026-03-08", "--json", box=box)
+    assert ended.code == 0, ended.err
+    assert (ended.summary["sampled"], box.requests) == (0, [])
+
+
 def test_a_plan_without_a_key_or_tickers_is_one_line(program: Program) -> None:
     for arguments in (("--tickers", "A"), ("--offline",)):
         ended = program("plan", *arguments)

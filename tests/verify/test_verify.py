@@ -230,10 +230,13 @@ def test_from_the_bucket_alone_what_does_not_fit_together_is_found(
     ended = program("verify", "--prefix", "", "--json", "--output-dir", "new", box=box)
     assert (ended.code, kinds(ended)) == (1, wrong), ended.err
     assert program("verify", "--prefix", "stocks/FINE", box=box).code == 0
+    nothing = program("verify", "--prefix", "stocks/FINER/", box=box)
+    assert nothing.code == 1
+    assert nothing.out == f"no object's key starts with s3://{box.bucket}/stocks/FINER/; check --prefix and --bucket\n"
     ended = program("verify", "--prefix", "crypto/", "--output-dir", "new", box=box)
-    line = "  again     download --universe new/verify.csv --from 2026-03-02 --to 2026-03-02"
-    assert ended.out.splitlines()[-1] == line
-    again = program(*line.split()[1:], "--rate", "unlimited", "--output-dir", "new", box=box)
+    line = "polygon-async --universe new/verify.csv --from 2026-03-02 --to 2026-03-02 --output-dir new"
+    assert ended.out.splitlines()[-1] == f"  again     {line}"
+    again = program.in_shell(f"{line} --rate unlimited --no-reference", box=box)
     assert again.code == 0, again.err
     assert "X:BTCUSD" in again.err
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import argparse
 import logging
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from polygon_async.cli.flags import LOGGING, add_shared
+from polygon_async.cli.flags import LOGGING, add_shared, parser_for, words_given
 from polygon_async.cli.logs import log_to
 from polygon_async.cli.terminal import COULD_NOT, RESUME, complain, run_until, say
 from polygon_async.errors import ConfigError
@@ -20,6 +21,12 @@ if TYPE_CHECKING:
 __all__ = ["DESCRIPTION", "EPILOG", "add_flags", "run"]
 
 log = logging.getLogger(__name__)
+
+_NOT_AGAIN = frozenset(
+    {"tickers", "universe", "match", "limit", "from", "to", "force", "json", "quiet"}
+    | {"log_level", "log_format", "log_file", "metrics_file"}
+)
+"""Flags that choose tickers and days, or say how a run is shown."""
 
 DESCRIPTION = """\
 Download minute bars of any universe of tickers from Polygon.io (Massive), many tickers at once under one shared
@@ -89,7 +96,7 @@ def run(call: Call) -> int:
     """Download, and print the summary."""
     from polygon_async.cli.live import show
 
-    settings = settings_from(vars(call.flags), call.environment)
+    settings = replace(settings_from(vars(call.flags), call.environment), words=_words(call.flags))
     handler, watcher = show(settings.rate, quiet=call.flags.quiet, plain=call.flags.log_format == "json")
     log_to(handler, call.flags, call.redact)
 
@@ -118,6 +125,13 @@ def run(call: Call) -> int:
     elif summary.interrupted:
         complain(f"interrupted; {RESUME}")
     return summary.exit_code
+
+
+def _words(flags: argparse.Namespace) -> tuple[str, ...]:
+    """What the command line said that a run of other tickers needs, too."""
+    parser = parser_for("", description="", epilog="")
+    add_flags(parser)
+    return tuple(words_given(parser, flags, without=_NOT_AGAIN))
 
 
 def _metrics(name: str | None) -> MetricsFile | None:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from polygon_async.cli.flags import LOGGING, add_shared
 from polygon_async.cli.logs import log_to
-from polygon_async.cli.terminal import COULD_NOT, say
+from polygon_async.cli.terminal import COULD_NOT, complain, say
+from polygon_async.errors import one_line
 from polygon_async.model.layout import LEDGER
 from polygon_async.settings.settings import output_directory
 
@@ -19,12 +20,16 @@ if TYPE_CHECKING:
 
 __all__ = ["DESCRIPTION", "EPILOG", "add_flags", "run"]
 
+_UNKNOWN = 1
+"""Exit code: the ledger does not know a ticker, which may be misspelt."""
+
 DESCRIPTION = """\
 Show what the ledger of an output directory knows: units done, pending and failed, with reasons; bars, bytes and
 the span of each ticker; and which local files are missing or changed. A download may be running meanwhile."""
 EPILOG = """\
 exit codes:
   0  shown                                              2    there is no ledger, or it cannot be read
+  1  it does not know one of --tickers
 
 examples:
   polygon-async status
@@ -51,7 +56,13 @@ def run(call: Call) -> int:
     directory = output_directory(vars(flags))
     path = directory / LEDGER
     with open_overview(directory, flags.tickers) as overview:
+        known = {row.ticker for row in overview.rows()} if flags.tickers else set()
+        unknown = [ticker for ticker in flags.tickers or () if ticker not in known]
         if flags.json:
-            return 0 if say(map(call.redact, status_json(overview, path))) else COULD_NOT
-        told = status_text(overview, path, most=None if flags.all or not sys.stdout.isatty() else MOST_LINES)
-    return 0 if say(call.redact(told)) else COULD_NOT
+            is_said = say(map(call.redact, status_json(overview, path)))
+        else:
+            told = status_text(overview, path, most=None if flags.all or not sys.stdout.isatty() else MOST_LINES)
+            is_said = say(call.redact(told))
+    if unknown:
+        complain(f"the ledger {path} does not know {', '.join(map(one_line, unknown))}")
+    return COULD_NOT if not is_said else _UNKNOWN if unknown else 0

@@ -26,7 +26,7 @@ is checked, without S3. Findings go to standard output, and to verify.csv in the
 EPILOG = """\
 exit codes:
   0  all objects and files are as they should be        2    could not check
-  1  some are not                                       130  interrupted
+  1  some are not, or --prefix found none               130  interrupted
 
 examples:
   polygon-async verify                                  what the ledger in output/ calls uploaded or saved
