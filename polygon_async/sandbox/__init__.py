@@ -123,7 +123,7 @@ class Sandbox:
         self._polygon.set_troubles(lines)
 
     def split(self, ticker: str, day: dt.date, *, before: int = 1, after: int) -> None:
-        """Let a ticker's shares be split: `after` for `before`, executed on a day."""
+        """Let a ticker's shares be split, `after` for `before`, on a day: adjusted prices change, and no others."""
         self.market.splits.tell(ticker, Event(day, before, after))
         self._pages.forget()
 

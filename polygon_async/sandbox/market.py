@@ -170,7 +170,7 @@ def _shares(subject: Profile, splits: Sequence[Event], minutes: Whole) -> tuple[
     return now // common, then // common
 
 
-def _encode(subject: Profile, minutes: Whole, splits: Sequence[Event], *, adjusted: bool) -> bytes:
+def _encode(subject: Profile, minutes: Whole, told: Sequence[Event], *, adjusted: bool) -> bytes:
     """The bars of these minutes as JSON objects separated by commas."""
     rows = len(minutes)
     if not rows:
@@ -179,12 +179,17 @@ def _encode(subject: Profile, minutes: Whole, splits: Sequence[Event], *, adjust
     open_, high, low, close = _ohlc(subject, minutes, prices)
     vwap = low + (((high - low) * _bits(prices, 16, 16)) >> 16)
     volumes, dotted = _volumes(subject, trades)
-    if splits:
-        # The API adjusts: what was traded then is a whole number of units, whatever it is today.
-        now, then = _shares(subject, splits, minutes)
+    if subject.splits:
+        # What was traded then is a whole number of units, whatever it is today.
+        now, then = _shares(subject, subject.splits, minutes)
         factor = then if adjusted else now
         open_, high, low, close, vwap = (x * factor for x in (open_, high, low, close, vwap))
         volumes = volumes // now * (now if adjusted else then)
+    if told and adjusted:
+        # What was traded stays as it was; what it is today is rounded, as by the API.
+        now, then = _shares(subject, told, minutes)
+        open_, high, low, close, vwap = (np.maximum(x * then // now, 1) for x in (open_, high, low, close, vwap))
+        volumes = volumes * now // then
     price = functools.partial(decimal, places=PRICE_PLACES)
     stamp = (literal(',"t":', rows), whole(minutes * MINUTE_MS))
     ohlc = [(f',"{name}":', price(units)) for name, units in zip("ochl", (open_, close, high, low), strict=True)]
@@ -225,7 +230,7 @@ class Market:
         minutes = _at_most(subject, -(-first_ms // MINUTE_MS), last_ms // MINUTE_MS, limit + 1, descending=descending)
         kept = minutes[:limit]
         ends = (int(kept[0]) * MINUTE_MS, int(kept[-1]) * MINUTE_MS) if len(kept) else (0, 0)
-        rows = _encode(subject, kept, self.splits.of(ticker), adjusted=adjusted)
+        rows = _encode(subject, kept, self.splits.told(ticker), adjusted=adjusted)
         return Cut(rows, len(kept), ends[0], ends[1], more=len(minutes) > limit)
 
     def bars(self, ticker: str, first_ms: int, last_ms: int, *, adjusted: bool = True) -> list[Bar]:

@@ -37,6 +37,11 @@ class Splits:
         self._asked_for.add(ticker)
         return tuple(sorted((*profile(ticker).splits, *self._told.get(ticker, ()))))
 
+    def told(self, ticker: str) -> tuple[Event, ...]:
+        """Those of a ticker that were told."""
+        self._asked_for.add(ticker)
+        return self._told.get(ticker, ())
+
     def tell(self, ticker: str, event: Event) -> None:
         """One more."""
         self._told[ticker] = (*self._told.get(ticker, ()), event)
