@@ -11,7 +11,7 @@ from urllib.parse import urlencode
 
 import msgspec
 
-from polygon_async.errors import Untrue, one_line
+from polygon_async.errors import Untrue, WrongAnswer, one_line
 from polygon_async.model.splits import Split
 from polygon_async.polygon.envelope import Head, check_head, check_speed, decode, unanswered
 from polygon_async.polygon.lists import ListPage, ListRequest, list_pages
@@ -72,13 +72,16 @@ async def splits_of(asked: SplitQuery, *, client: Client) -> list[Split]:
     """All splits that the query asks for, in the order of the list, doubled rows included.
 
     Raises:
-        TickerError, RunError: as `list_pages`.
+        TickerError, RunError: as `list_pages`; or a page that was promised stays empty.
     """
     request = ListRequest(_PATH, asked.query())
     read = partial(read_splits, asked=asked)
     found: list[Split] = []
     async with contextlib.aclosing(list_pages(request, read=read, what="splits", client=client)) as pages:
         async for page in pages:
+            if found and not page.rows:
+                # A split that is not known makes wrong prices out of right ones.
+                raise WrongAnswer(f"a page of the list was empty twice, and a next_url promised more{page.said_by}")
             found += page.rows
     return found
 

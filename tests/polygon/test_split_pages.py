@@ -13,11 +13,19 @@ import pytest
 from polygon_async.errors import PolygonAsyncError, Retryable, TickerError, Untrue
 from polygon_async.ledger.database import connected
 from polygon_async.ledger.splits import ALL, keep_splits, known_splits
+from polygon_async.model.counters import Counters
 from polygon_async.model.splits import Adjustment, Split, adjustments, once_each
-from polygon_async.polygon.splits import SplitQuery, read_splits
+from polygon_async.polygon.session import open_polygon
+from polygon_async.polygon.splits import SplitQuery, read_splits, splits_of
+from polygon_async.settings.environment import Environment
+from polygon_async.settings.settings import settings_from
+from polygon_async.system.threads import Threads
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
+
+    from polygon_async.sandbox import Sandbox
 
 SINCE, UNTIL = dt.date(2026, 1, 1), dt.date(2026, 6, 30)
 ASKED = SplitQuery(since=SINCE, until=UNTIL)
@@ -103,3 +111,30 @@ def test_what_was_asked_is_known_and_what_goes_on_joins_it(tmp_path: Path) -> No
         assert isinstance(connection, sqlite3.Connection)
     with contextlib.closing(sqlite3.connect(tmp_path / "ledger.sqlite")) as plain:
         assert plain.execute("SELECT count(*) FROM split_query").fetchone() == (2,)
+
+
+@pytest.mark.parametrize(
+    ("troubles", "said"),
+    [
+        ((), ""),
+        (("splits 2 empty 1x", "splits 3 status=503 1x"), ""),
+        (("splits 2 empty",), "was empty twice, and a next_url promised more"),
+        (("splits 3 next_back",), "has no new split but a next_url"),
+    ],
+)
+async def test_all_pages_are_asked_for(troubles: tuple[str, ...], said: str, sandbox: Callable[..., Sandbox]) -> None:
+    box = sandbox(*troubles, page_size=2)
+    symbols = [f"SPLIT{letter}" for letter in "ABCDEFG"]
+    for symbol in symbols:
+        box.market.splits.of(symbol)
+    settings = settings_from({"rate": "unlimited", "processes": "0", "patience": "5"}, Environment(box.environment, {}))
+    asked = SplitQuery(since=dt.date(2025, 6, 1), until=dt.date(2025, 6, 30))
+    async with Threads(2) as offload, open_polygon(settings.access, offload=offload, counters=Counters()) as client:
+        if said:
+            with pytest.raises(TickerError, match=said):
+                await splits_of(asked, client=client)
+            return
+        found = await splits_of(asked, client=client)
+    assert set(symbols) <= {split.ticker for split in found}
+    assert len(found) == len(set(found))
+    assert {request.auth for request in box.requests} == {"bearer"}
