@@ -37,6 +37,7 @@ async def read_bars(
     zone: str = "America/New_York",
     form: str = "pandas",
     bucket: str | None = None,
+    key_prefix: str | None = None,
     output_dir: Path | str | None = None,
     concurrency: int | None = None,
     rate: str | None = None,
@@ -61,7 +62,8 @@ async def read_bars(
         stored: `adjusted` or `unadjusted`: only what was stored with such prices; by default whatever there is.
         zone: The time zone of the index, such as `UTC`.
         form: `pandas`, or `pyarrow` for a Table (with the extra `parquet`).
-        bucket: By default S3_BUCKET, else the default bucket.
+        bucket: By default S3_BUCKET, else the default bucket; `s3://bucket/prefix` says the prefix, too.
+        key_prefix: What all keys are below; by default S3_KEY_PREFIX, else nothing.
         output_dir: Where the ledger and the local CSVs are; by default `output`.
         concurrency: Objects downloaded side by side; by default 8.
         rate: As in `fetch_bars`, for the list of splits.
@@ -95,6 +97,7 @@ async def read_bars(
         stored=stored,
         zone=zone,
         bucket=bucket,
+        key_prefix=key_prefix,
         output_dir=output_dir,
         concurrency=concurrency,
         rate=rate,
@@ -132,6 +135,7 @@ async def scan_bars(
     stored: str | None = None,
     zone: str = "America/New_York",
     bucket: str | None = None,
+    key_prefix: str | None = None,
     output_dir: Path | str | None = None,
     concurrency: int | None = None,
     rate: str | None = None,
@@ -159,6 +163,7 @@ async def scan_bars(
         stored=stored,
         zone=zone,
         bucket=bucket,
+        key_prefix=key_prefix,
         output_dir=output_dir,
         concurrency=concurrency,
         rate=rate,
@@ -183,6 +188,7 @@ async def _scan(
     stored: str | None,
     zone: str,
     bucket: str | None,
+    key_prefix: str | None,
     output_dir: Path | str | None,
     concurrency: int | None,
     rate: str | None,
@@ -203,6 +209,7 @@ async def _scan(
             "to": str(end),
             "processes": "0",
             "bucket": bucket,
+            "key_prefix": key_prefix,
             "output_dir": output_dir and str(output_dir),
             "concurrency": None if concurrency is None else str(concurrency),
             "rate": rate,
@@ -222,6 +229,7 @@ async def _scan(
         source=Source(source),
         stored=None if stored is None else stored == "adjusted",
         bucket=settings.bucket,
+        key_prefix=settings.key_prefix,
         directory=settings.output_dir,
         concurrency=settings.concurrency,
         patience=settings.patience,

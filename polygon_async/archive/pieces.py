@@ -94,7 +94,7 @@ async def listed(ticker: Ticker, bucket: Bucket, *, first: date | None, slots: a
         TickerError: an object does not say what it holds.
         StorageUnusable: the bucket cannot be listed or read.
     """
-    prefix = f"{ticker.asset_type}/{safe_name(ticker.symbol)}/"
+    prefix = bucket.key(f"{ticker.asset_type}/{safe_name(ticker.symbol)}/")
     keys = [(key, size) async for key, size in bucket.list(prefix) if _is_due(key, first)]
 
     async def look_at(key: str, size: int) -> Piece | None:

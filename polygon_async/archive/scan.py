@@ -62,6 +62,8 @@ class Wanted:
     stored: bool | None
     """Only what was stored adjusted, or unadjusted; None: whatever there is."""
     bucket: str
+    key_prefix: str
+    """What all keys in the bucket are below; empty for its root."""
     directory: Path
     """Where the ledger and the local files are."""
     concurrency: int
@@ -94,7 +96,12 @@ async def open_archive(
                 provide_files(wanted.concurrency, each=5)
                 lzop = find_lzop()
                 await check_lzop(lzop, offload=offload)
-                opened = open_bucket(wanted.bucket, connections=wanted.concurrency, on_secret=on_secret)
+                opened = open_bucket(
+                    wanted.bucket,
+                    prefix=wanted.key_prefix,
+                    connections=wanted.concurrency,
+                    on_secret=on_secret,
+                )
                 bucket = await stack.enter_async_context(opened)
                 await bucket.check()
             reader = Reader(

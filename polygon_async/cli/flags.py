@@ -26,6 +26,7 @@ _SYNONYMS = {
     "--symbol": "--tickers",
     "--workers": "--concurrency",
     "--output": "--output-dir",
+    "--prefix": "--key-prefix",
     "--raw": "--no-adjusted",
 }
 """What other programs call a flag."""
@@ -97,7 +98,17 @@ _SHARED: Mapping[str, Mapping[str, Any]] = {
         "help": "how long the whole run waits while the API is down, in seconds"
         f" (default: {DEFAULTS['outage_patience']}) [POLYGON_OUTAGE_PATIENCE]",
     },
-    "--bucket": {"metavar": "B", "help": f"S3 bucket (default: {DEFAULTS['bucket']}) [S3_BUCKET]"},
+    "--max-failures": {
+        "metavar": "N",
+        "help": "stop the run when N tickers have failed; auto: when the first 20 all failed in the same way and none"
+        " succeeded; or unlimited (default: auto) [POLYGON_MAX_FAILURES]",
+    },
+    "--fail-fast": {"action": "store_true", "help": "stop at the first ticker that fails: --max-failures 1"},
+    "--bucket": {
+        "metavar": "B",
+        "help": f"S3 bucket (default: {DEFAULTS['bucket']}), or s3://bucket/prefix [S3_BUCKET]",
+    },
+    "--key-prefix": {"metavar": "P", "help": "put all keys under this prefix (default: none) [S3_KEY_PREFIX]"},
     "--output-dir": {
         "metavar": "D",
         "help": f"where CSVs, ledger and reports go (default: {DEFAULTS['output_dir']})",

@@ -9,6 +9,7 @@ import os
 import sys
 import time
 from collections import deque
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from polygon_async.model.counters import ASKING
@@ -112,6 +113,15 @@ def _waiting(pace: Pace, counters: Counters) -> str:
     return ""
 
 
+def _outage(counters: Counters) -> str:
+    """What the run waits for while the API is down, and until when; empty if it is not."""
+    if counters.down is None:
+        return ""
+    left = max(0.0, counters.down.until - asyncio.get_running_loop().time())
+    until = datetime.now().astimezone() + timedelta(seconds=left)
+    return f"the API is down, waiting for it until {until:%H:%M:%S} ({counters.down.words})"
+
+
 class _Lines:
     """A log line now and then, for files and pipes."""
 
@@ -135,6 +145,7 @@ class _Lines:
             requests = spell_requests(speed, self._rate, pace, counters)
             still = speed.left(pace)
             left = f", {still}" if still else ""
+            left += f"; {down}" if (down := _outage(counters)) else ""
             facts = {
                 "bars": counters.bars,
                 "requests": counters.requests,
@@ -210,4 +221,6 @@ class _View:
         ]
         if len(flights) > _MOST_IN_FLIGHT:
             lines.append(Text(f"  and {len(flights) - _MOST_IN_FLIGHT} more in flight", style="dim"))
+        if down := _outage(counters):
+            lines.insert(0, Text(f"  {down}", style="yellow"))
         return Group(head, facts, *lines)

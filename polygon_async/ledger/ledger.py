@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING, Any, assert_never
+from urllib.parse import urlsplit
 
 from polygon_async._version import __version__
 from polygon_async.ledger.database import connected, said_of
@@ -191,10 +192,14 @@ class Ledger:
                 stored |= from_text(row["days"]) or 0
         return stored
 
-    def destination_of(self, bucket: str) -> str:
-        """Where objects for a bucket of this name last went, whichever store has it; empty if there were none."""
-        rows = self._rows("SELECT destination FROM upload ORDER BY began DESC", {})
-        return next((row["destination"] for row in rows if row["destination"].rpartition("/")[2] == bucket), "")
+    def destination_of(self, bucket: str, prefix: str = "") -> str:
+        """Where objects for a bucket of this name, below this prefix, last went, whichever store has it.
+
+        Empty if there were none.
+        """
+        place = "/".join(filter(None, (bucket, prefix)))
+        rows = self._rows("SELECT destination FROM upload GROUP BY destination ORDER BY max(began) DESC", {})
+        return next((row["destination"] for row in rows if _place_of(row["destination"]) == place), "")
 
     def densities(self, *, source: str) -> dict[str, float]:
         """How many bars each ticker has in a session, as far as that is known."""
@@ -374,6 +379,11 @@ class Ledger:
 def _ended(state: FetchState | UploadState, error: str | None = None) -> dict[str, object]:
     """Columns of a fetch or an upload that has come to this state now."""
     return {"state": state, "error": error, "ended": _now()}
+
+
+def _place_of(destination: str) -> str:
+    """Bucket and prefix of a destination, without the store's address."""
+    return destination.removeprefix("s3://") if destination.startswith("s3://") else urlsplit(destination).path[1:]
 
 
 def _names(values: Mapping[str, object]) -> str:

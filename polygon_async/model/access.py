@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 if TYPE_CHECKING:
     from polygon_async.model.rate import Rate
@@ -31,3 +32,8 @@ class Access:
     """Most processes that parse large pages; 0: threads do."""
     expects_large_pages: bool = False
     """Whether to start some of those processes with the first request rather than with the first large page."""
+
+    @property
+    def host(self) -> str:
+        """The API's host, without user and password, for messages."""
+        return urlsplit(self.base_url).hostname or ""

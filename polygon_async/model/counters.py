@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from polygon_async.model.states import OutcomeState
 
-__all__ = ["ASKING", "Counters", "Latencies", "Measures", "Pace", "Series", "Watcher"]
+__all__ = ["ASKING", "Counters", "Down", "Latencies", "Measures", "Pace", "Series", "Watcher"]
 
 _STEP = math.log(1.05)
 _MOST_SPANS = 240
@@ -139,8 +139,20 @@ class Counters:
     """Bars with values that no bar can have, by ticker and by what is odd about them."""
     notes: defaultdict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
     """What a person should look at, by ticker: each a sentence about bars that were or were not there."""
+    down: Down | None = None
+    """The outage that the run waits for."""
     in_flight: dict[str, str] = field(default_factory=dict)
     """The tickers that are being worked on, and their stage."""
+
+
+@dataclass(frozen=True, slots=True)
+class Down:
+    """An outage of the API."""
+
+    words: str
+    """The newest failure."""
+    until: float
+    """When the run gives up, by the loop's time."""
 
 
 class Pace(Protocol):

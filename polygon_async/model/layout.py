@@ -47,7 +47,7 @@ LEDGER = "ledger.sqlite"
 TIMEFRAME = "1min"
 OBJECT_SUFFIX = ".csv.lzo"
 PROBE_KEY = "stocks/.polygon_async/tagging-probe"
-"""No object is meant to be there: what a store answers about it tells what it can do."""
+"""Below the prefix of all keys. No object is meant to be there: what a store answers about it tells what it can do."""
 IDENTITY = ("from", "to", "adjusted")
 """The metadata that distinguishes units whose objects could share a key."""
 CSV_SHA256 = "csv-sha256"
@@ -59,7 +59,7 @@ _QUALITY = "raw"
 # What S3 accepts as the value of a tag.
 _TAG_VALUE = re.compile(r"[\w .:/=+@-]{0,256}")
 _KEY = re.compile(
-    r"(?P<type>[a-z]+)/(?P<name>[A-Za-z0-9._=+-]{1,64})/(?P<source>[a-z]+)"
+    r"(?:.+/)?(?P<type>[a-z]+)/(?P<name>[A-Za-z0-9._=+-]{1,64})/(?P<source>[a-z]+)"
     r"/(?P<year>\d{4})/(?P<month>\d\d)/(?P<day>\d\d)/(?P<hour>\d\d)"
     r"/(?P=name)_(?P=source)_(?P<minute>(?P=year)(?P=month)(?P=day)(?P=hour)\d\d)\.csv\.lzo"
 )
@@ -110,7 +110,7 @@ def lzo_name(symbol: str) -> str:
 
 
 def object_key(ticker: Ticker, collected: datetime) -> str:
-    """Key of the ticker's object; `collected` is UTC, and counts to the minute."""
+    """Key of the ticker's object, below the prefix of all keys; `collected` is UTC, and counts to the minute."""
     name = safe_name(ticker.symbol)
     return (
         f"{ticker.asset_type}/{name}/{_SOURCE}/{collected:%Y/%m/%d/%H}/{name}_{_SOURCE}_{collected:%Y%m%d%H%M}.csv.lzo"
@@ -118,7 +118,7 @@ def object_key(ticker: Ticker, collected: datetime) -> str:
 
 
 def parse_key(key: str) -> KeyParts | None:
-    """The parts of a key of this layout; None for any other key."""
+    """The parts of a key of this layout, below whatever prefix; None for any other key."""
     found = _KEY.fullmatch(key)
     if found is None or not found["name"].strip("."):
         return None

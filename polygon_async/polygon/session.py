@@ -61,11 +61,16 @@ async def open_gate(access: Access, *, offload: Threads, counters: Counters) -> 
     def note_pause(seconds: float) -> None:
         counters.measures.seconds["pauses"] += seconds
         extra = {"event": "pause", "facts": {"seconds": round(seconds, 1)}}
-        log.warning("rate limited: pausing all requests for %.1f s", seconds, extra=extra)
+        # The line about the requests that were refused says it, too.
+        log.debug("pausing all requests for %.1f s", seconds, extra=extra)
 
     async with _open_pacer(access, offload, note_pause) as pacer:
-        outage = Outage(access.outage_patience)
-        yield Gate(tokens=pacer, outage=outage, counters=counters, patience=access.patience)
+        outage = Outage(access.outage_patience, host=access.host, counters=counters)
+        gate = Gate(tokens=pacer, outage=outage, counters=counters, patience=access.patience)
+        try:
+            yield gate
+        finally:
+            gate.retries.end()
 
 
 @contextlib.asynccontextmanager

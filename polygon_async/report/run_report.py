@@ -69,6 +69,7 @@ def report_of(summary: Summary, settings: Mapping[str, object], coverage: Mappin
         "series": _series(measures),
         "latencies": _latencies(measures),
         "slowest": [_slow(outcome) for outcome in nlargest(_MOST_SLOW, timed, key=lambda each: each.seconds or 0)],
+        "causes": list(islice(lists["causes"], _MOST_FAILED)),
         "failures": list(islice(lists["failed"], _MOST_FAILED)),
         "odd": list(islice(lists["odd"], _MOST_FAILED)),
         "in_doubt": list(islice(lists["in_doubt"], _MOST_FAILED)),

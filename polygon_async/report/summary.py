@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from polygon_async._version import __version__
 from polygon_async.model.days import dates_of
-from polygon_async.model.layout import FAILED_CSV, NO_DATA_CSV
+from polygon_async.model.layout import FAILED_CSV, NO_DATA_CSV, REPORT_HTML, csv_name
+from polygon_async.model.spelling import with_likely
 from polygon_async.model.states import OutcomeState
+from polygon_async.report.causes import causes
 from polygon_async.report.words import day, duration, first_lines, moment, size
 
 if TYPE_CHECKING:
@@ -64,6 +66,10 @@ class Summary:
     """Whether bars from before the range were held of any ticker: then a range without any is no failure."""
     words: Sequence[str] = ()
     """What the command line said beside tickers and days."""
+    command: Sequence[str] = ()
+    """All that the command line said; empty for a run that was started from Python."""
+    keeps_csv: bool = True
+    """Whether CSVs stay after their upload."""
     anew: Sequence[str] = ()
     """Tickers of which all that was held was fetched anew, as they were split since."""
 
@@ -143,15 +149,17 @@ class Summary:
             "answers": {str(status): count for status, count in sorted(self.counters.answers.items())},
             "retries": dict(sorted(self.counters.retries.items())),
             "seconds": round(self.seconds, 3),
+            "again": self.again or None,
             **self.counters.measures.as_json(),
         }
 
     def lists(self) -> dict[str, Iterator[Any]]:
         """The summary's lists, by their names in the JSON object: what ended how, and what is left."""
         return {
-            "done": (_done_json(each, self.coverages.get(each.unit.ticker.symbol)) for each in self.done),
+            "done": (self._done_json(each) for each in self.done),
             "no_data": (each.unit.ticker.symbol for each in self.no_data),
             "failed": ({"ticker": each.unit.ticker.symbol, "error": each.error or ""} for each in self.failed),
+            "causes": (each.as_json() for each in causes(self.failed)),
             "unfinished": (ticker.symbol for ticker in self.unfinished),
             "fetched_anew": iter(self.anew),
             "odd": ({"ticker": symbol, "bars": dict(found)} for symbol, found in self.counters.odd.items()),
@@ -176,17 +184,32 @@ class Summary:
         lines += _titled("starts late", self.late, _late_start)
         lines += _titled("gaps", [each for each in self.coverages.items() if each[1].missing], _gap)
         lines += _titled("ends early", self._ended_early(), _early_end)
-        lines += _titled("no data", self.no_data, lambda each: each.unit.ticker.symbol, NO_DATA_CSV)
-        lines += _titled("failed", self.failed, lambda each: f"{each.unit.ticker.symbol}: {each.error}", FAILED_CSV)
-        if self.was_stopped:
-            lines.append("  resume    run the same command again to continue where this run stopped")
-        if self.failed or (self.was_stopped and self.unfinished):
-            lines.append(f"  again     {self.again}")
+        nothing = [with_likely(each.unit.ticker.symbol) for each in self.no_data]
+        lines += _titled("no data", nothing, str, str(self.directory / NO_DATA_CSV))
+        lines += _titled("failed", causes(self.failed), str, str(self.directory / FAILED_CSV))
+        lines.append(f"  files     {self._files}")
+        if again := self.again:
+            lines.append(f"  again     {again}")
         return "\n".join(lines)
 
     @property
+    def _files(self) -> str:
+        """Where the run's files lie."""
+        csvs = [f"CSVs in {self.directory}"] if self.done and self.keeps_csv else []
+        lists = [FAILED_CSV] if self.failed or (self.was_stopped and self.unfinished) else []
+        lists += [NO_DATA_CSV] if self.no_data else []
+        return ", ".join([*csvs, *(str(self.directory / name) for name in (*lists, REPORT_HTML))])
+
+    @property
     def again(self) -> str:
-        """The whole command, ready to paste, that runs what failed or was not finished."""
+        """The whole command, ready to paste, that runs what failed or was not finished; empty if there is nothing.
+
+        A run that was stopped goes on by the command that began it; what failed is a universe of its own.
+        """
+        if not self.failed and not (self.was_stopped and self.unfinished):
+            return ""
+        if self.was_stopped and self.command and "-" not in self.command:
+            return shlex.join(["polygon-async", *self.command])
         start = "last" if self.since_last else f"{self.start}"
         words = [
             "polygon-async",
@@ -199,6 +222,11 @@ class Summary:
         ]
         words += [] if self.adjusted or "--no-adjusted" in self.words else ["--no-adjusted"]
         return shlex.join([*words, *self.words])
+
+    def _done_json(self, outcome: Outcome) -> dict[str, Any]:
+        symbol = outcome.unit.ticker.symbol
+        csv = self.directory / csv_name(symbol) if self.keeps_csv else None
+        return _done_json(outcome, self.coverages.get(symbol), csv)
 
     def _notes(self) -> list[tuple[str, str]]:
         """What a person should look at: ticker and sentence."""
@@ -253,13 +281,14 @@ def _gap(covered: tuple[str, Coverage]) -> str:
     return f"{symbol} has no bar in {count:,} of {found.expected:,} sessions: {shown}{rest}"
 
 
-def _done_json(outcome: Outcome, coverage: Coverage | None) -> dict[str, Any]:
+def _done_json(outcome: Outcome, coverage: Coverage | None, csv: Path | None) -> dict[str, Any]:
     unit = outcome.unit
     facts: dict[str, Any] = {
         "ticker": unit.ticker.symbol,
         "from": unit.start.isoformat(),
         "to": unit.end.isoformat(),
         "earlier": outcome.earlier,
+        "csv": None if csv is None else str(csv),
     }
     if outcome.csv is not None:
         facts |= {

@@ -114,6 +114,9 @@ class CommonTrouble:
                 f" {self._last}; {_advice(unit, self._last)}"
             ) from self._last
 
+    def not_stored(self, unit: Unit, error: TickerError) -> None:
+        """A ticker that was fetched could not be stored: what is every upload's trouble stops the run by itself."""
+
     def _leave(self) -> None:
         self._under_way -= 1
         self._ended += 1

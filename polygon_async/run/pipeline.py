@@ -83,6 +83,8 @@ async def download(
         Interrupted: `stop` was set before anything was asked of the API.
     """
     stop = stop or asyncio.Event()
+    if settings.upload and not settings.bucket_given:
+        log.info("no bucket is named (--bucket, S3_BUCKET): objects go to the default one, %s", settings.bucket)
     async with contextlib.AsyncExitStack() as stack:
         run = await _opened(settings, tickers, redact=redact, stop=stop, stack=stack)
         # What would lose bars is refused like any other wrong range: before the run is announced.
@@ -161,7 +163,12 @@ async def _opened(
     if lzop is not None:
         await unless(stop, check_lzop(lzop, offload=offload))
         bucket = await stack.enter_async_context(
-            open_bucket(settings.bucket, connections=settings.concurrency, on_secret=redact.add)
+            open_bucket(
+                settings.bucket,
+                prefix=settings.key_prefix,
+                connections=settings.concurrency,
+                on_secret=redact.add,
+            )
         )
         await unless(stop, bucket.check())
         await unless(stop, check_tagging(bucket))
@@ -263,7 +270,14 @@ async def do(
             offload=offload,
             counters=counters,
         )
-        await run_units(todo.pending, steps, outcomes, concurrency=settings.concurrency, some_done=bool(todo.done))
+        await run_units(
+            todo.pending,
+            steps,
+            outcomes,
+            concurrency=settings.concurrency,
+            some_done=bool(todo.done),
+            most_failures=settings.most_failures,
+        )
 
 
 async def _summed_up(run: _Run, done: _Done, densities: Awaitable[Mapping[str, float]], stop: asyncio.Event) -> Summary:
@@ -309,6 +323,8 @@ async def _summed_up(run: _Run, done: _Done, densities: Awaitable[Mapping[str, f
         has_earlier=done.todo.has_earlier,
         anew=done.todo.anew,
         words=settings.words,
+        command=settings.command,
+        keeps_csv=settings.keep_csv or not settings.upload,
     )
     try:
         await write_down(summary, settings, findings, recorder=run.recorder, offload=run.offload, redact=run.redact)

@@ -218,7 +218,7 @@ def _fetches(settings: Settings) -> dict[str, list[Fetch]]:
     if not (settings.output_dir / LEDGER).is_file():
         return {}
     with open_ledger(settings.output_dir, read_only=True) as ledger:
-        destination = ledger.destination_of(settings.bucket) if settings.upload else None
+        destination = ledger.destination_of(settings.bucket, settings.key_prefix) if settings.upload else None
         return ledger.fetches(source=settings.source, destination=destination, adjusted=True)
 
 
@@ -231,7 +231,7 @@ def _known(
         return units, 0, {}
     with open_ledger(settings.output_dir, read_only=True) as ledger:
         source = settings.source
-        destination = ledger.destination_of(settings.bucket) if settings.upload else None
+        destination = ledger.destination_of(settings.bucket, settings.key_prefix) if settings.upload else None
         held: dict[str, Held] = {}
         if settings.since_last:
             held = ledger.held(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from polygon_async.ledger.events import Failed, NotUploaded
 from polygon_async.model.units import Outcome
 from polygon_async.run.common_trouble import CommonTrouble
+from polygon_async.run.failure_limit import FailureLimit
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,7 +23,13 @@ __all__ = ["run_units"]
 
 
 async def run_units(
-    todo: Sequence[Pending], steps: UnitSteps, outcomes: Outcomes, *, concurrency: int, some_done: bool
+    todo: Sequence[Pending],
+    steps: UnitSteps,
+    outcomes: Outcomes,
+    *,
+    concurrency: int,
+    some_done: bool,
+    most_failures: float | None,
 ) -> None:
     """Fetch and upload all units: `concurrency` of them are fetched at once, and as many uploaded.
 
@@ -32,12 +39,19 @@ async def run_units(
         outcomes: Where each unit's end is recorded.
         concurrency: How many at once.
         some_done: Whether earlier runs have done others of the same run.
+        most_failures: How many tickers may fail before the run ends (inf: all of them); None: it ends when the first
+            ones prove that all will.
 
     Raises:
         RunError: the run cannot go on.
     """
-    common = CommonTrouble([pending.unit for pending in todo], counters=steps.counters, some_done=some_done)
-    await _Workers(todo, steps, outcomes, common, concurrency)()
+    units = [pending.unit for pending in todo]
+    judge: CommonTrouble | FailureLimit
+    if most_failures is None:
+        judge = CommonTrouble(units, counters=steps.counters, some_done=some_done)
+    else:
+        judge = FailureLimit(units, most_failures)
+    await _Workers(todo, steps, outcomes, judge, concurrency)()
 
 
 class _Workers:
@@ -48,13 +62,13 @@ class _Workers:
         todo: Sequence[Pending],
         steps: UnitSteps,
         outcomes: Outcomes,
-        common: CommonTrouble,
+        judge: CommonTrouble | FailureLimit,
         concurrency: int,
     ) -> None:
         self._todo = todo
         self._steps = steps
         self._outcomes = outcomes
-        self._common = common
+        self._judge = judge
         self._fetchers = range(min(concurrency, len(todo)))
         self._uploaders = self._fetchers if steps.deliver else range(0)
         # Bounded, so that a slow bucket slows the fetching and no files pile up.
@@ -69,7 +83,7 @@ class _Workers:
             async with asyncio.TaskGroup() as fetching:
                 for _ in self._fetchers:
                     fetching.create_task(self._fetch_all())
-                for priority in self._common.in_order():
+                for priority in self._judge.in_order():
                     await self._queue.put((priority, self._todo[priority]))
                 for _ in self._fetchers:
                     await self._queue.put(None)
@@ -81,12 +95,12 @@ class _Workers:
         while (queued := await self._queue.get()) is not None:
             priority, pending = queued
             unit = pending.unit
-            await self._common.admit(unit)
+            await self._judge.admit(unit)
             self._outcomes.begin(unit)
-            told = partial(self._common.failed, unit)
+            told = partial(self._judge.failed, unit)
             async with self._outcomes.ending(unit, failure=Failed, apply=self._steps.recorder.apply, told=told):
                 fetched = await self._steps.fetch(pending, priority=priority)
-                self._common.done()
+                self._judge.done()
                 if isinstance(fetched, Outcome):
                     self._outcomes.end(fetched)
                 else:
@@ -97,5 +111,7 @@ class _Workers:
         """One uploader: takes complete CSVs from the hand-off until there are no more."""
         while (handed := await self._handoff.get()) is not None:
             pending, csv = handed
-            async with self._outcomes.ending(pending.unit, csv, failure=NotUploaded, apply=self._steps.recorder.apply):
+            told = partial(self._judge.not_stored, pending.unit)
+            apply = self._steps.recorder.apply
+            async with self._outcomes.ending(pending.unit, csv, failure=NotUploaded, apply=apply, told=told):
                 self._outcomes.end(await self._steps.store(pending, csv))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field, fields
 from datetime import timedelta
 from functools import partial
@@ -20,11 +21,13 @@ from polygon_async.settings.values import (
     parse_concurrency,
     parse_from,
     parse_last_date,
+    parse_most_failures,
+    parse_place,
     parse_positive_seconds,
+    parse_prefix,
     parse_processes,
     parse_seconds,
     parse_sessions,
-    parse_text,
 )
 from polygon_async.system.hosts import names_a_host
 
@@ -58,6 +61,8 @@ _HOSTS = frozenset({"api.polygon.io", "api.massive.com"})
 _LONG = 7
 """Days from which on pages are taken to be large."""
 
+_NOT_TOLD = frozenset({"api_key", "tickers", "words", "command", "bucket_given"})
+"""What is no setting of a run for a report, or must not be in one."""
 _QUOTES = "\"'"
 
 _LAST = "last"
@@ -110,8 +115,17 @@ class Settings:
     days_given: bool = True
     """Whether at least one end of the range was given, rather than the day's default."""
 
+    key_prefix: str = ""
+    """What all keys in the bucket are below; empty for its root."""
+    bucket_given: bool = True
+    """Whether the bucket was named, rather than the default one taken."""
+    most_failures: float | None = None
+    """How many tickers may fail before the run ends (inf: all of them); None: it ends when the first ones prove that
+    all will."""
     words: tuple[str, ...] = ()
     """What the command line said beside tickers and days, to say it again; empty for what comes from elsewhere."""
+    command: tuple[str, ...] = ()
+    """All that it said."""
 
     @property
     def source(self) -> str:
@@ -144,8 +158,10 @@ class Settings:
 
     def as_json(self) -> dict[str, object]:
         """All settings but the key and the tickers, for the report."""
-        told = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in {"api_key", "tickers", "words"}}
-        return told | {"rate": self.rate.text}
+        told = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in _NOT_TOLD}
+        # JSON has no infinity.
+        most = "unlimited" if self.most_failures == math.inf else self.most_failures
+        return told | {"rate": self.rate.text, "most_failures": most}
 
 
 def settings_from(flags: Mapping[str, Any], environment: Environment, *, needs_key: bool = True) -> Settings:
@@ -176,16 +192,21 @@ def settings_from(flags: Mapping[str, Any], environment: Environment, *, needs_k
             "patience": lambda: chosen("patience", "POLYGON_PATIENCE", parse_seconds),
             "stall_timeout": lambda: chosen("stall_timeout", "POLYGON_STALL_TIMEOUT", parse_positive_seconds),
             "outage_patience": lambda: chosen("outage_patience", "POLYGON_OUTAGE_PATIENCE", parse_seconds),
-            "bucket": lambda: chosen("bucket", "S3_BUCKET", parse_text),
+            "place": lambda: _place(flags, environment),
             "output_dir": lambda: output_directory(flags),
+            "most_failures": lambda: _most_failures(flags, environment),
             "exchange": lambda: _tag(flags, "exchange"),
             "currency": lambda: _tag(flags, "currency"),
             "look_back": lambda: chosen("look_back", "POLYGON_LOOK_BACK", parse_sessions),
         }
     )
     start, end = values.pop("range")
+    bucket, key_prefix = values.pop("place")
     return Settings(
         **values,
+        bucket=bucket,
+        key_prefix=key_prefix,
+        bucket_given=flags.get("bucket") is not None or environment.get("S3_BUCKET") is not None,
         tickers=None if flags.get("tickers") is None else tuple(flags["tickers"]),
         start=start,
         end=end,
@@ -266,6 +287,27 @@ def _chosen(
         return parse(text.strip())
     except ValueError as error:
         raise ConfigError(f"{where} {one_line(repr(text))}: {error}") from None
+
+
+def _place(flags: Mapping[str, Any], environment: Environment) -> tuple[str, str]:
+    """The bucket, and what its keys are below: from the bucket's address, or said by itself."""
+    bucket, prefix = _chosen(flags, environment, "bucket", "S3_BUCKET", parse_place)
+    own = _chosen(flags, environment, "key_prefix", "S3_KEY_PREFIX", parse_prefix, "")
+    if not prefix or not own or prefix == own:
+        return bucket, prefix or own
+    if flags.get("bucket") is not None and flags.get("key_prefix") is None:
+        return bucket, prefix
+    if flags.get("key_prefix") is not None and flags.get("bucket") is None:
+        return bucket, own
+    raise ConfigError(f"the bucket's address says the prefix {prefix}, and --key-prefix says {own}; give one of them")
+
+
+def _most_failures(flags: Mapping[str, Any], environment: Environment) -> float | None:
+    if not flags.get("fail_fast"):
+        return _chosen(flags, environment, "max_failures", "POLYGON_MAX_FAILURES", parse_most_failures, "auto")
+    if flags.get("max_failures") not in {None, "1"}:
+        raise ConfigError("--fail-fast means --max-failures 1; give one of them")
+    return 1
 
 
 def output_directory(flags: Mapping[str, Any]) -> Path:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import gzip
 import io
+import logging
 import re
 import sys
 import zlib
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from polygon_async.errors import ConfigError, one_line
 from polygon_async.model.layout import csv_name, is_tag_value, safe_name
+from polygon_async.model.spelling import likely, told
 from polygon_async.model.tickers import AssetType, Ticker, is_symbol
 
 if TYPE_CHECKING:
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
     from polygon_async.settings.settings import Settings
 
 __all__ = ["Choice", "Defaults", "from_csvs", "from_names", "of"]
+
+log = logging.getLogger(__name__)
 
 _TAG_COLUMNS = ("asset_type", "exchange", "currency")
 _NO_TAG_COLUMNS = frozenset({"ticker", "error"})
@@ -79,8 +83,12 @@ def of(settings: Settings) -> list[Ticker]:
     defaults = Defaults(exchange=settings.exchange, currency=settings.currency)
     choice = Choice(match=settings.match, limit=settings.limit)
     if settings.tickers is not None:
-        return from_names(settings.tickers, defaults, choice)
-    return from_csvs(settings.universe, defaults, choice)
+        tickers = from_names(settings.tickers, defaults, choice)
+    else:
+        tickers = from_csvs(settings.universe, defaults, choice)
+    if doubts := told(ticker.symbol for ticker in tickers):
+        log.warning("%s; nothing is changed", doubts)
+    return tickers
 
 
 def from_names(names: Sequence[str], defaults: Defaults, choice: Choice = _EVERYTHING) -> list[Ticker]:
@@ -244,6 +252,7 @@ def _ticker(where: str, symbol: str, others: Mapping[str, str], defaults: Defaul
     if not is_symbol(symbol):
         raise ConfigError(
             f"{where}: {one_line(repr(symbol))} is not a ticker (1 to 64 of A-Z a-z 0-9 . : _ = + -, not only dots)"
+            f"{'' if (spelt := likely(symbol)) is None else f'; did you mean {spelt}?'}"
         )
     own = {key.strip().lower(): value for key, value in others.items() if value}
     for column in _TAG_COLUMNS:

@@ -19,15 +19,19 @@ __all__ = [
     "parse_date",
     "parse_from",
     "parse_last_date",
+    "parse_most_failures",
+    "parse_place",
     "parse_positive_seconds",
+    "parse_prefix",
     "parse_processes",
     "parse_seconds",
     "parse_sessions",
-    "parse_text",
     "parse_zone",
 ]
 
 _MOST_CONCURRENCY = 1000
+_LONGEST_PREFIX = 512
+"""Bytes of what keys are below; a key has at most 1,024, and our own part of it a few hundred."""
 _MOST_SESSIONS = 250
 """A year; what is later than that is fetched with a range."""
 _DAYS_AGO = {"today": 0, "yesterday": 1}
@@ -150,6 +154,19 @@ def parse_concurrency(text: str) -> int:
     return int(text)
 
 
+def parse_most_failures(text: str) -> float | None:
+    """How many tickers may fail; None for `auto`, infinity for `unlimited`.
+
+    Raises:
+        ValueError: the text is no such number.
+    """
+    if text in {"auto", "unlimited"}:
+        return None if text == "auto" else math.inf
+    if not (text.isascii() and text.isdigit()) or len(text) > 9 or not int(text):
+        raise ValueError("must be a whole number, 1 or more, unlimited, or auto")
+    return int(text)
+
+
 def parse_sessions(text: str) -> int:
     """How many sessions.
 
@@ -187,15 +204,39 @@ def parse_positive_seconds(text: str) -> float:
     return seconds
 
 
-def parse_text(text: str) -> str:
-    """Any text that is not empty.
+def parse_place(text: str) -> tuple[str, str]:
+    """A bucket's name, and what its keys are below, from `bucket` or `s3://bucket/prefix/`.
 
     Raises:
-        ValueError: the text is empty.
+        ValueError: it is neither.
     """
-    if not text:
-        raise ValueError("the value is empty")
-    return text
+    scheme, is_address, rest = text.partition("://")
+    if is_address and scheme.lower() != "s3":
+        raise ValueError("must be a bucket's name or s3://bucket/prefix; a store's address goes to AWS_ENDPOINT_URL_S3")
+    name, _, prefix = (rest if is_address else text).partition("/")
+    if not name:
+        raise ValueError("names no bucket")
+    if prefix and not is_address:
+        raise ValueError(f"a bucket's name has no slash; write s3://{name}/{prefix}, or add --key-prefix {prefix}")
+    return name, parse_prefix(prefix)
+
+
+def parse_prefix(text: str) -> str:
+    """What keys are below, without a slash at either end; empty for the bucket's root.
+
+    Raises:
+        ValueError: no key can be below it.
+    """
+    prefix = text.strip("/")
+    if not prefix:
+        return ""
+    if {"", ".", ".."} & set(prefix.split("/")):
+        raise ValueError("a part of the prefix is empty or only dots")
+    if not prefix.isprintable() or "\\" in prefix:
+        raise ValueError("the prefix contains characters that keys should not have")
+    if len(prefix.encode()) > _LONGEST_PREFIX:
+        raise ValueError(f"the prefix is longer than {_LONGEST_PREFIX} bytes")
+    return prefix
 
 
 def is_loopback(host: str) -> bool:

@@ -41,12 +41,18 @@ _CHUNK = 2**20
 
 @contextlib.asynccontextmanager
 async def open_bucket(
-    name: str, *, connections: int, on_secret: Callable[[str | None], object] = lambda _: None, may_ask: bool = True
+    name: str,
+    *,
+    prefix: str = "",
+    connections: int,
+    on_secret: Callable[[str | None], object] = lambda _: None,
+    may_ask: bool = True,
 ) -> AsyncIterator[Bucket]:
     """A bucket of the store that botocore's own settings (environment, profiles, roles) point at.
 
     Args:
         name: The bucket's name.
+        prefix: What all keys are below; `team/minutes`, without a slash at its end.
         connections: Most uploads at once.
         on_secret: Called with the secrets of a profile or a role, so that no log shows them.
         may_ask: Whether the code of an MFA device may be asked for.
@@ -56,7 +62,7 @@ async def open_bucket(
     """
     most = max(10, connections + PARTS_IN_FLIGHT)
     async with open_client(on_secret, may_ask=may_ask, max_pool_connections=most) as client:
-        yield Bucket(client, name)
+        yield Bucket(client, name, prefix=prefix)
 
 
 class Bucket:
@@ -67,18 +73,25 @@ class Bucket:
     it was doing.
     """
 
-    def __init__(self, client: S3Client, name: str) -> None:
+    def __init__(self, client: S3Client, name: str, *, prefix: str = "") -> None:
         self.client = client
         self.name = name
+        self.prefix = prefix
+        """What all keys of this program are below; empty for the bucket's root."""
         self.has_stored = False
         """Whether an upload has succeeded: a denial then concerns one key, not all."""
 
     @property
     def destination(self) -> str:
-        """The bucket's address, store included: other stores may have buckets of the same name."""
+        """The address of what all keys are below, store included: other stores may have buckets of the same name."""
         parts = urlsplit(self.client.meta.endpoint_url)
         own = (parts.hostname or "").endswith((".amazonaws.com", ".amazonaws.com.cn"))
-        return f"s3://{self.name}" if own else f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}/{self.name}"
+        store = "s3:/" if own else f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
+        return "/".join(filter(None, (store, self.name, self.prefix)))
+
+    def key(self, below: str) -> str:
+        """The whole key of what has this key below the prefix."""
+        return f"{self.prefix}/{below}" if self.prefix else below
 
     def where(self, key: str) -> str:
         """A key's address, for messages."""
@@ -102,7 +115,7 @@ class Bucket:
         try:
             async with asyncio.timeout(_PREFLIGHT_SECONDS):
                 with limit_attempts(self.client, "ListObjectsV2", attempts=_PREFLIGHT_ATTEMPTS):
-                    await self.client.list_objects_v2(Bucket=self.name, MaxKeys=1)
+                    await self.client.list_objects_v2(Bucket=self.name, MaxKeys=1, Prefix=self.key(""))
         except TimeoutError as error:
             raise StorageUnusable(
                 f"the bucket {self.name} did not answer within {_PREFLIGHT_SECONDS} s;"

@@ -34,13 +34,6 @@ __all__ = ["Deliver", "Delivery"]
 _MINUTES_TO_TRY = 60
 
 
-def _describe(unit: Unit, csv: CsvFile, collected: datetime) -> ObjectDescription:
-    """The description of the object of a unit's CSV, under the key of a collection time."""
-    return ObjectDescription(
-        key=object_key(unit.ticker, collected), tags=tags(unit.ticker, collected), metadata=metadata(unit, csv)
-    )
-
-
 class Deliver(Protocol):
     """What takes CSVs into the store: here, or in other processes."""
 
@@ -107,6 +100,14 @@ class Delivery:
             with contextlib.suppress(OSError):
                 await self.offload.surely(partial(target.unlink, missing_ok=True))
 
+    def _describe(self, unit: Unit, csv: CsvFile, collected: datetime) -> ObjectDescription:
+        """The description of the object of a unit's CSV, under the key of a collection time."""
+        return ObjectDescription(
+            key=self.uploader.bucket.key(object_key(unit.ticker, collected)),
+            tags=tags(unit.ticker, collected),
+            metadata=metadata(unit, csv),
+        )
+
     @contextlib.contextmanager
     def _spent_on(self, what: str) -> Iterator[None]:
         began = time.monotonic()
@@ -143,7 +144,7 @@ class Delivery:
                 size = (await self.offload(file.stat)).st_size
         deadline = seconds_for(size, at_least=self.patience)
         for minute in range(_MINUTES_TO_TRY):
-            description = _describe(unit, csv, collected + timedelta(minutes=minute))
+            description = self._describe(unit, csv, collected + timedelta(minutes=minute))
             with contextlib.suppress(KeyTaken):
                 receipt = await self.uploader.store(
                     file, description, replace=self.replace, deadline=deadline, verified=verified

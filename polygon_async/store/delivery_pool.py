@@ -151,6 +151,7 @@ class DeliveryPool:
         local = self._local
         setup = Setup(
             bucket=local.uploader.bucket.name,
+            prefix=local.uploader.bucket.prefix,
             connections=self._connections,
             lzop=local.lzop,
             directory=local.directory.absolute(),

@@ -58,6 +58,8 @@ class Setup:
     """What a process needs to know; credentials it finds where its parent found them."""
 
     bucket: str
+    prefix: str
+    """What all keys are below."""
     connections: int
     """Most uploads at once."""
     lzop: str
@@ -198,7 +200,13 @@ async def _serve(connection: socket.socket, setup: Setup) -> None:
         async with (
             Threads() as offload,
             # Nobody can be asked for the code of a device twice.
-            open_bucket(setup.bucket, connections=setup.connections, on_secret=keep_secret, may_ask=False) as bucket,
+            open_bucket(
+                setup.bucket,
+                prefix=setup.prefix,
+                connections=setup.connections,
+                on_secret=keep_secret,
+                may_ask=False,
+            ) as bucket,
         ):
             deliver = Delivery(
                 uploader=Uploader(bucket, offload=offload),

@@ -61,7 +61,7 @@ class _Probe:
     def __init__(self, bucket: Bucket) -> None:
         self._bucket = bucket
         self._client = bucket.client
-        self._name: dict[str, Any] = {"Bucket": bucket.name, "Key": PROBE_KEY}
+        self._name: dict[str, Any] = {"Bucket": bucket.name, "Key": bucket.key(PROBE_KEY)}
         self._versions: list[str | None] = []
         """Of what was written."""
 
@@ -110,7 +110,7 @@ class _Probe:
         from botocore.exceptions import ClientError
 
         try:
-            return await self._bucket.tags(PROBE_KEY) == _TAGS
+            return await self._bucket.tags(self._bucket.key(PROBE_KEY)) == _TAGS
         except ClientError as error:
             return status_of(error) == 404 or _is_ambiguous(error)
 
@@ -124,7 +124,8 @@ class _Probe:
                     version: dict[str, Any] = {"VersionId": name} if (name := self._versions.pop()) else {}
                     await self._client.delete_object(**self._name, **version)
         except (BotoCoreError, ClientError, OSError) as error:
-            log.warning("an empty object stays in the bucket and can be deleted: %s (%s)", PROBE_KEY, one_line(error))
+            key = self._bucket.key(PROBE_KEY)
+            log.warning("an empty object stays in the bucket and can be deleted: %s (%s)", key, one_line(error))
 
 
 async def _refusal(answer: Awaitable[object]) -> ClientError | None:

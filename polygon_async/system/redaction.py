@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from functools import partial
 from typing import TYPE_CHECKING
 from urllib.parse import quote, quote_plus
@@ -17,19 +18,45 @@ _CUT = "…"
 """Marks where a text was shortened (errors.one_line)."""
 _TELLING = 4
 """This many letters of a secret are too many."""
+_SHORT = 8
+"""A shorter secret is also part of ordinary words and paths (`test`, `b`): it is one only where it stands alone."""
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://\S*")
+_PATH = "/-."
+"""What joins words to a path or a compound."""
 
 
 def _overlap(text: str, secret: str) -> int:
     """How many of the secret's first letters the text ends with."""
-    return next((n for n in range(min(len(text), len(secret)), 0, -1) if text.endswith(secret[:n])), 0)
+    found = next((n for n in range(min(len(text), len(secret)), 0, -1) if text.endswith(secret[:n])), 0)
+    begin = len(text) - found
+    return found if len(secret) >= _SHORT or (found and _stands_alone(text, begin, len(text))) else 0
 
 
 def _places(text: str, value: str) -> Iterator[tuple[int, int]]:
     """Where the text has this value: begin and end."""
     begin = text.find(value)
     while begin >= 0:
-        yield begin, begin + len(value)
+        end = begin + len(value)
+        if len(value) >= _SHORT or _stands_alone(text, begin, end):
+            yield begin, end
         begin = text.find(value, begin + 1)
+
+
+def _stands_alone(text: str, begin: int, end: int) -> bool:
+    """Whether this part of a text is a word of its own, a value that is assigned, or a part of a URL."""
+    before, after = text[begin - 1 : begin], text[end : end + 1]
+    # A secret may begin or end with a sign, which is the end of a word by itself.
+    if _is_in_word(before, text[begin]) or _is_in_word(after, text[end - 1]):
+        return False
+    if before in {"=", ":", "@"} or any(url.start() < begin < url.end() for url in _URL.finditer(text)):
+        return True
+    # A dot ends a sentence, too.
+    return not (before and before in _PATH) and not (after and after in _PATH and text[end + 1 : end + 2].strip())
+
+
+def _is_in_word(neighbour: str, edge: str) -> bool:
+    """Whether the letter beside a text's edge belongs to the same word."""
+    return (neighbour.isalnum() or neighbour == "_") and (edge.isalnum() or edge == "_")
 
 
 class Redactor:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from polygon_async.errors import ConfigError, RunError, first_of
 from polygon_async.ledger.inventory import recorded_units
 from polygon_async.model.layout import VERIFY_CSV
+from polygon_async.model.spelling import with_likely
 from polygon_async.model.states import UploadState
 from polygon_async.report.progress import showing
 from polygon_async.report.words import counted, size
@@ -44,7 +45,8 @@ class Wanted:
     deep: bool = False
     """Whether to check the objects' content, too."""
     prefix: str | None = None
-    """Check every object whose key starts with it, without a ledger; None: those of the ledger."""
+    """Check every object whose key, below the prefix of all keys, starts with it, without a ledger; None: those of
+    the ledger."""
     repair: bool = False
 
 
@@ -135,7 +137,7 @@ def _chosen(units: Sequence[RecordedUnit], tickers: Sequence[str] | None) -> Seq
         return units
     known = {unit.symbol for unit in units}
     if unknown := [ticker for ticker in tickers if ticker not in known]:
-        raise ConfigError(f"--tickers: the ledger does not know {', '.join(unknown)}")
+        raise ConfigError(f"--tickers: the ledger does not know {', '.join(map(with_likely, unknown))}")
     return [unit for unit in units if unit.symbol in set(tickers)]
 
 
@@ -151,7 +153,12 @@ async def _objects(
         if lzop is not None:
             await check_lzop(lzop, offload=offload)
         bucket = await stack.enter_async_context(
-            open_bucket(settings.bucket, connections=settings.concurrency, on_secret=redact.add)
+            open_bucket(
+                settings.bucket,
+                prefix=settings.key_prefix,
+                connections=settings.concurrency,
+                on_secret=redact.add,
+            )
         )
         await bucket.check()
         verifier = Verifier(
@@ -165,7 +172,7 @@ async def _objects(
         await stack.enter_async_context(showing(lambda: _words(count)))
         subjects = _Subjects(expected=(), elsewhere=0, pending=0)
         if units is None:
-            checked = await verifier.alone(wanted.prefix or "")
+            checked = await verifier.alone(bucket.key(wanted.prefix or ""))
         else:
             subjects = _subjects(units, bucket.destination)
             checked = await verifier.recorded(_each(subjects.expected))
@@ -182,7 +189,7 @@ async def _objects(
                 await Repair(settings=settings, uploader=uploader, lzop=lzop, offload=offload, redact=redact)(todo)
                 checked = await _again(checked, todo, verifier, offload, settings)
     return _Objects(
-        where=f"s3://{settings.bucket}/{wanted.prefix or ''}",
+        where=bucket.where(bucket.key(wanted.prefix or "")),
         checked=checked,
         before=first,
         subjects=subjects,

@@ -91,7 +91,8 @@ def test_two_tickers_become_two_csvs_and_two_tagged_objects(program: Program, sa
         }
     assert len({item.key[-16:] for item in objects.values()}) == 1, "one run has one moment"
     assert len(box.requests) == 2
-    first, bars_line, requests_line = ended.out.splitlines()
+    first, bars_line, requests_line, files_line = ended.out.splitlines()
+    assert files_line == "  files     CSVs in output, output/report.html"
     count = sum(len(truth(box, ticker)) for ticker in objects)
     assert re.fullmatch(r"2 of 2 tickers done, in \d+\.\d s \(2026-03-02 to 2026-03-03\)", first)
     assert re.fullmatch(rf"  bars      {count:,}, \d+\.\d kB of CSV, \d+\.\d kB in S3", bars_line)
@@ -212,6 +213,7 @@ def test_json_is_one_object_on_standard_output(program: Program, sandbox: Callab
         "from": "2026-03-02",
         "to": "2026-03-03",
         "earlier": False,
+        "csv": "output/QQ_historical.csv",
         "bars": len(bars),
         "first": "",
         "last": "",
@@ -260,7 +262,8 @@ def test_the_help_tells_every_flag_variable_and_exit_code(
         assert re.search(rf"(?<![\w-]){re.escape(word)}(?![\w-])", text), word
     for code in ("0", "1", "2", "130"):
         assert re.search(rf"^.*\s{code}\s{{2,}}\w", text[text.index("exit codes:") :], re.MULTILINE), code
-    assert "--key" not in text
+    assert "--key " not in text
+    assert "--api-key" not in text
     assert "--api-key" not in text
 
 

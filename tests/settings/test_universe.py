@@ -165,7 +165,7 @@ NOT_A_TICKER = "is not a ticker (1 to 64 of A-Z a-z 0-9 . : _ = + -, not only do
 
 @pytest.mark.parametrize(
     "symbol",
-    ["../x", "/etc/x", "..", ".", "...", "a/b", "a\\b", "~", "AAPL MSFT", "A*", "ÄÖ", "\uff0bA", "A" * 65]
+    ["../x", "/etc/x", "..", ".", "...", "a/bc", "a\\b", "~", "AAPL MSFT", "A*", "ÄÖ", "\uff0bA", "A" * 65]
     + [f"A{letter}B" for letter in "\x01\x07\x0b\x0c\x1b\x1c\x7f\x85\u200b\u2028\u202e"],
 )
 def test_what_could_leave_the_directory_or_the_prefix_is_refused_with_its_row(universe: Path, symbol: str) -> None:

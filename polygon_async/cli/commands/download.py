@@ -15,6 +15,8 @@ from polygon_async.errors import ConfigError
 from polygon_async.settings.settings import DEFAULTS, settings_from
 
 if TYPE_CHECKING:
+    from collections.abc import Container
+
     from polygon_async.cli.commands import Call
     from polygon_async.report.metrics import MetricsFile
 
@@ -26,7 +28,7 @@ _NOT_AGAIN = frozenset(
     {"tickers", "universe", "match", "limit", "from", "to", "force", "json", "quiet"}
     | {"log_level", "log_format", "log_file", "metrics_file"}
 )
-"""Flags that choose tickers and days, or say how a run is shown."""
+"""Flags that choose tickers and days, or say how a run is shown: a run of other tickers has its own."""
 
 DESCRIPTION = """\
 Download minute bars of any universe of tickers from Polygon.io (Massive), many tickers at once under one shared
@@ -57,9 +59,10 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
     pace = parser.add_argument_group("how fast")
     add_shared(pace, "--concurrency", "--rate", "--processes", "--patience", "--stall-timeout", "--outage-patience")
+    add_shared(pace, "--max-failures", "--fail-fast")
 
     where = parser.add_argument_group("where to")
-    add_shared(where, "--bucket", "--output-dir")
+    add_shared(where, "--bucket", "--key-prefix", "--output-dir")
     where.add_argument("--no-upload", dest="upload", action="store_false", help="CSVs only; needs neither lzop nor S3")
     where.add_argument(
         "--keep-csv",
@@ -96,7 +99,8 @@ def run(call: Call) -> int:
     """Download, and print the summary."""
     from polygon_async.cli.live import show
 
-    settings = replace(settings_from(vars(call.flags), call.environment), words=_words(call.flags))
+    settings = settings_from(vars(call.flags), call.environment)
+    settings = replace(settings, words=_words(call.flags, without=_NOT_AGAIN), command=_words(call.flags))
     handler, watcher = show(settings.rate, quiet=call.flags.quiet, plain=call.flags.log_format == "json")
     log_to(handler, call.flags, call.redact)
 
@@ -127,11 +131,11 @@ def run(call: Call) -> int:
     return summary.exit_code
 
 
-def _words(flags: argparse.Namespace) -> tuple[str, ...]:
-    """What the command line said that a run of other tickers needs, too."""
+def _words(flags: argparse.Namespace, *, without: Container[str] = ()) -> tuple[str, ...]:
+    """What the command line said, without some of the flags."""
     parser = parser_for("", description="", epilog="")
     add_flags(parser)
-    return tuple(words_given(parser, flags, without=_NOT_AGAIN))
+    return tuple(words_given(parser, flags, without=without))
 
 
 def _metrics(name: str | None) -> MetricsFile | None:

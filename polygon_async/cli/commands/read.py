@@ -45,7 +45,18 @@ examples:
 _T = TypeVar("_T")
 _FAILED = 1
 _STORED = {"adjusted": True, "unadjusted": False}
-_PLAIN = ("tickers", "universe", "match", "limit", "bucket", "output_dir", "concurrency", "rate", "patience")
+_PLAIN = (
+    "tickers",
+    "universe",
+    "match",
+    "limit",
+    "bucket",
+    "key_prefix",
+    "output_dir",
+    "concurrency",
+    "rate",
+    "patience",
+)
 _DAYS = ("from", "to", "as_of")
 _SOURCES = ("auto", "bucket", "local")
 _PARTITIONS = ("ticker", "month")
@@ -83,7 +94,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         help="bucket: the objects in the bucket; local: the CSVs in the output directory; auto: the objects that the"
         " ledger knows, local CSVs of tickers that were never uploaded, or without a ledger the bucket (default: auto)",
     )
-    add_shared(source, "--bucket", "--output-dir")
+    add_shared(source, "--bucket", "--key-prefix", "--output-dir")
 
     target = parser.add_argument_group("where to")
     target.add_argument(
@@ -182,6 +193,7 @@ def run(call: Call) -> int:
         source=Source(flags["source"]),
         stored=_STORED.get(flags["stored"]),
         bucket=settings.bucket,
+        key_prefix=settings.key_prefix,
         directory=settings.output_dir,
         concurrency=settings.concurrency,
         patience=settings.patience,

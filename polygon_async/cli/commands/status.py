@@ -49,6 +49,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 def run(call: Call) -> int:
     """Print the status."""
     from polygon_async.ledger.overview import open_overview
+    from polygon_async.model.spelling import with_likely
     from polygon_async.report.status import MOST_LINES, status_json, status_text
 
     flags = call.flags
@@ -64,5 +65,5 @@ def run(call: Call) -> int:
             told = status_text(overview, path, most=None if flags.all or not sys.stdout.isatty() else MOST_LINES)
             is_said = say(call.redact(told))
     if unknown:
-        complain(f"the ledger {path} does not know {', '.join(map(one_line, unknown))}")
+        complain(f"the ledger {path} does not know {', '.join(with_likely(one_line(each)) for each in unknown)}")
     return COULD_NOT if not is_said else _UNKNOWN if unknown else 0

@@ -60,7 +60,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     )
     add_shared(parser.add_argument_group("how fast"), "--concurrency", "--rate", "--patience")
     where = parser.add_argument_group("where")
-    add_shared(where, "--bucket", "--output-dir")
+    add_shared(where, "--bucket", "--key-prefix", "--output-dir")
     where.add_argument(
         "--keep-csv",
         action=argparse.BooleanOptionalAction,

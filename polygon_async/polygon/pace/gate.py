@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 import backoff
@@ -12,6 +11,7 @@ import backoff
 from polygon_async.errors import OutOfPatience, Retryable, TickerError, Untrue
 from polygon_async.model.counters import Pace
 from polygon_async.polygon.pace.patience import Patience
+from polygon_async.polygon.pace.told import RetryLog
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -21,10 +21,12 @@ if TYPE_CHECKING:
 
 __all__ = ["Gate", "TokenSource"]
 
-log = logging.getLogger(__name__)
-
 _T = TypeVar("_T")
 
+_UNREACHABLE = frozenset({"dns", "no connection", "timeout", "proxy"})
+"""Reasons of a retry that mean that nothing answered."""
+_LONGEST_FIRST_WAIT = 5.0
+"""Seconds between attempts as long as nothing was ever answered."""
 _MOST_UNTRUE = 3
 """Such answers to one request; the last one counts."""
 
@@ -58,6 +60,8 @@ class Gate:
     """Knows when the API is down for everyone; then it holds all requests but a probe."""
     counters: Counters
     """Counts requests, answers and retries."""
+    retries: RetryLog = field(default_factory=RetryLog)
+    """Tells why requests are retried."""
     patience: float
     """How long a failing request is retried, in seconds; waits for tokens and common pauses don't count."""
 
@@ -147,7 +151,8 @@ class _Trial(Generic[_T]):
         if isinstance(error.__cause__, Untrue):
             return self.patience.is_used_up(error) or self._untrue >= _MOST_UNTRUE
         outage = self._gate.outage
-        outage.failing(self._subject, str(error))
+        unreachable = isinstance(error, Retryable) and error.reason in _UNREACHABLE
+        outage.failing(self._subject, str(error), unreachable=unreachable)
         if outage.was_on_since(self.patience.failing_since):
             # An outage counts against the run's patience, and resets this request's own.
             self.patience.begin_anew()
@@ -155,13 +160,15 @@ class _Trial(Generic[_T]):
 
     def wait(self, error: Retryable) -> float:
         """Seconds until the next attempt."""
-        return 0.0 if self._gate.outage.is_on else self.patience.wait(error)
+        if self._gate.outage.is_on:
+            return 0.0
+        wait = self.patience.wait(error)
+        # The sooner it is certain that the address is wrong, the better.
+        return wait if self._gate.outage.was_reached else min(wait, _LONGEST_FIRST_WAIT)
 
     def note(self, details: Any) -> None:  # backoff's own type of it lacks the exception
         """Log a retry."""
         error: Retryable = details["exception"]
         self._failed_by = error.reason
-        when = f"in {details['wait']:.1f} s" if details["wait"] else "when sending resumes"
-        facts = {"reason": error.reason, "wait": round(details["wait"], 3)}
-        extra = {"event": "retry", "facts": facts}
-        log.warning("retry %s: %s [GET %s]", when, error, self._request, extra=extra)
+        wait = details["wait"] or self._gate.tokens.paused_for
+        self._gate.retries.note(error, request=self._request, wait=wait)

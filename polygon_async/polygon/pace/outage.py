@@ -5,8 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+from typing import TYPE_CHECKING
 
 from polygon_async.errors import RunError
+from polygon_async.model.counters import Down
+
+if TYPE_CHECKING:
+    from polygon_async.model.counters import Counters
 
 __all__ = ["Outage"]
 
@@ -24,14 +29,26 @@ class Outage:
     for a while. The whole run then waits: a single request is sent now and then as a probe, and no
     request's own patience is used up. The first answer ends the outage.
 
+    A host that could not be reached since the run began is no outage but a wrong address or a network without a
+    way out: that ends the run.
+
     Args:
         patience: Seconds of an outage after which the run ends.
-        after: Seconds without an answer after which many failures are an outage.
+        after: Seconds without an answer after which many failures are an outage, and a host that was never
+            reached ends the run.
+        host: The API's, for messages.
+        counters: Learn of an outage, for the views.
     """
 
-    def __init__(self, patience: float, *, after: float = 30.0) -> None:
+    def __init__(
+        self, patience: float, *, after: float = 30.0, host: str = "the API", counters: Counters | None = None
+    ) -> None:
         self._patience = patience
         self._after = after
+        self._host = host
+        self._counters = counters
+        self._reached = False
+        self._unreachable_since: float | None = None
         self._failing: set[str] = set()
         self._last_words = ""
         self._silent_since: float | None = None
@@ -49,9 +66,22 @@ class Outage:
         """Whether there is an outage now, or one has ended after `moment` (the loop's time)."""
         return self.is_on or self._ended >= moment
 
-    def failing(self, ticker: str, words: str) -> None:
-        """Record that a request about this ticker failed with this message, and may be retried."""
+    @property
+    def was_reached(self) -> bool:
+        """Whether anything at all has been answered."""
+        return self._reached
+
+    def failing(self, ticker: str, words: str, *, unreachable: bool = False) -> None:
+        """Record that a request about this ticker failed with this message, and may be retried.
+
+        Raises:
+            RunError: the host could not be reached, and never was.
+        """
         now = self._now()
+        if not unreachable:
+            self._reached = True
+        elif not self._reached:
+            self._see_that_reached(now, words)
         self._failing.add(ticker)
         self._last_words = words
         if self._silent_since is None:
@@ -59,6 +89,8 @@ class Outage:
         if not self.is_on and len(self._failing) >= _MANY and now - self._silent_since >= self._after:
             self._declared = now
             self._next_probe = now + self._between_probes
+            if self._counters is not None:
+                self._counters.down = Down(words, until=now + self._patience)
             log.warning(
                 "the API is down (%s); waiting and probing for at most %.0f s",
                 words,
@@ -68,6 +100,9 @@ class Outage:
 
     def answered(self) -> None:
         """Record that a request was answered."""
+        self._reached = True
+        if self._counters is not None:
+            self._counters.down = None
         if self._declared is not None:
             self._ended = self._now()
             lasted = self._ended - self._declared
@@ -101,6 +136,15 @@ class Outage:
                 break
             await asyncio.sleep(min(self._next_probe - now, self._declared + self._patience - now, 1.0))
         return self._now() - began
+
+    def _see_that_reached(self, now: float, words: str) -> None:
+        if self._unreachable_since is None:
+            self._unreachable_since = now
+        if now - self._unreachable_since >= self._after:
+            raise RunError(
+                f"{self._host} could not be reached for {now - self._unreachable_since:.0f} s ({words}); check the"
+                " network, POLYGON_BASE_URL, and the proxy, if one is needed (HTTPS_PROXY)"
+            )
 
     @staticmethod
     def _now() -> float:
