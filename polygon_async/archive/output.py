@@ -82,7 +82,7 @@ def output_for(target: str, *, partition: str | None, symbols: Sequence[str], zo
         _check_file(path)
         return _Parquet(path, symbols, zone)
     if path.exists() and not (path.is_dir() and not any(path.iterdir())):
-        raise ConfigError(f"--output {target!r}: it exists; remove it, or choose another name")
+        raise ConfigError(f"--output {target!r}: already exists; remove it or choose another name")
     _check_parent(path)
     return _Partitioned(path, partition, symbols, zone)
 

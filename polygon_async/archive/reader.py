@@ -205,8 +205,8 @@ def _basis(pieces: Sequence[Piece]) -> bool | None:
     known = {piece.adjusted: piece for piece in pieces if piece.adjusted is not None}
     if len(known) > 1:
         raise TickerError(
-            f"its adjusted prices ({known[True].where}) and its unadjusted ones ({known[False].where}) do not go"
-            " together; choose with --stored adjusted or --stored unadjusted"
+            f"its adjusted prices ({known[True].where}) and its unadjusted ones ({known[False].where}) cannot be"
+            " mixed; choose with --stored adjusted or --stored unadjusted"
         )
     return next(iter(known), None)
 

@@ -107,7 +107,7 @@ def _due(bars: TickerBars, splits: TickerSplits, adjusting: Adjusting | None) ->
         return Failure(bars.ticker, error)
     due = adjustments(splits.splits.get(bars.ticker.symbol, ()), as_of=adjusting.as_of)
     if bars.adjusted is not False:
-        stored = "was stored with adjusted prices" if bars.adjusted else "comes from a file that no ledger knows"
+        stored = "was stored with adjusted prices" if bars.adjusted else "comes from a file not in any ledger"
         return Failure(
             bars.ticker,
             TickerError(f"it {stored}; only what was stored with --no-adjusted can be adjusted when it is read"),
@@ -119,17 +119,17 @@ def remarks(bars: TickerBars) -> list[str]:
     """What a reader of a ticker's bars should know, each in a sentence."""
     said = []
     if not len(bars.rows):
-        said.append("no bars are stored" if bars.pieces == 0 else "what is stored has no bars in the range")
+        said.append("no bars are stored" if bars.pieces == 0 else "no stored bars are in the range")
     elif bars.lacking:
         days = iso_dates_of(bars.lacking)
         more = f" and {len(days) - _MOST_NAMED:,} more" if len(days) > _MOST_NAMED else ""
-        said.append(f"nothing stored covers {counted(len(days), 'session')}: {', '.join(days[:_MOST_NAMED])}{more}")
+        said.append(f"no stored bars cover {counted(len(days), 'session')}: {', '.join(days[:_MOST_NAMED])}{more}")
     if bars.differing:
         verb = "differs" if bars.differing == 1 else "differ"
         said.append(f"{counted(bars.differing, 'minute')} {verb} between downloads; the bars collected last count")
     if bars.outside_life:
         said.append(
-            f"{counted(bars.outside_life, 'bar')} outside its life by the universe (list_date, delist_date), perhaps"
+            f"{counted(bars.outside_life, 'bar')} outside its life span (list_date, delist_date), perhaps"
             " another company's"
         )
     return said

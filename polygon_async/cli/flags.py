@@ -46,7 +46,7 @@ _SHARED: Mapping[str, Mapping[str, Any]] = {
     "--match": {
         "nargs": "+",
         "metavar": "GLOB",
-        "help": "only the tickers that fit one of these globs, such as 'BRK.*' (case matters)",
+        "help": "only tickers that match one of these globs, such as 'BRK.*' (case matters)",
     },
     "--limit": {"metavar": "N", "help": "only the first N of these tickers"},
     "--from": {
@@ -60,7 +60,7 @@ _SHARED: Mapping[str, Mapping[str, Any]] = {
     },
     "--look-back": {
         "metavar": "N",
-        "help": "with --from last: sessions without a bar are asked for again while they are among the last N held"
+        "help": "with --from last: request sessions without a bar again while they are among the last N held"
         f" (default: {DEFAULTS['look_back']}) [POLYGON_LOOK_BACK]",
     },
     "--adjusted": {
@@ -75,13 +75,13 @@ _SHARED: Mapping[str, Mapping[str, Any]] = {
     },
     "--rate": {
         "metavar": "R",
-        "help": "requests of all workers together: N/s, N/min, N/h, unlimited, or auto, which finds the plan's limit"
+        "help": "total rate of all workers: N/s, N/min, N/h, unlimited, or auto, which finds the plan's limit"
         f" (default: {DEFAULTS['rate']}) [POLYGON_RATE_LIMIT]",
     },
     "--processes": {
         "metavar": "N",
-        "help": "most processes that parse large pages, and that upload; 0 uses threads"
-        f" (default: {DEFAULTS['processes']}, one for each core that may be used) [POLYGON_PROCESSES]",
+        "help": "the most processes that parse large pages, or upload; 0 uses threads"
+        f" (default: {DEFAULTS['processes']}, one for each usable core) [POLYGON_PROCESSES]",
     },
     "--patience": {
         "metavar": "S",
@@ -100,8 +100,8 @@ _SHARED: Mapping[str, Mapping[str, Any]] = {
     },
     "--max-failures": {
         "metavar": "N",
-        "help": "stop the run when N tickers have failed; auto: when the first 20 all failed in the same way and none"
-        " succeeded; or unlimited (default: auto) [POLYGON_MAX_FAILURES]",
+        "help": "stop the run when N tickers have failed; auto: when the first 20 all fail in the same way and none"
+        " succeeds; or unlimited (default: auto) [POLYGON_MAX_FAILURES]",
     },
     "--fail-fast": {"action": "store_true", "help": "stop at the first ticker that fails: --max-failures 1"},
     "--bucket": {
@@ -126,7 +126,7 @@ _SHARED: Mapping[str, Mapping[str, Any]] = {
         "type": str.lower,
         "metavar": "F",
         "default": DEFAULTS["log_format"],
-        "help": f"text, or json: one object a line (default: {DEFAULTS['log_format']})",
+        "help": f"text, or json: one object per line (default: {DEFAULTS['log_format']})",
     },
     "--log-file": {"metavar": "FILE", "help": "append the log lines to this file, too"},
     "--quiet": {

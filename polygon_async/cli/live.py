@@ -119,7 +119,7 @@ def _outage(counters: Counters) -> str:
         return ""
     left = max(0.0, counters.down.until - asyncio.get_running_loop().time())
     until = datetime.now().astimezone() + timedelta(seconds=left)
-    return f"the API is down, waiting for it until {until:%H:%M:%S} ({counters.down.words})"
+    return f"the API is down; waiting until {until:%H:%M:%S} ({counters.down.words})"
 
 
 class _Lines:

@@ -144,7 +144,7 @@ def _without_waiting(path: str, flags: int) -> int:
         number = os.open(path, flags | os.O_NONBLOCK, 0o666)
     except OSError as error:
         if error.errno == errno.ENXIO:
-            raise OSError(errno.ENXIO, "nobody reads this pipe", path) from error
+            raise OSError(errno.ENXIO, "the pipe has no reader", path) from error
         raise
     os.set_blocking(number, True)
     return number
@@ -166,7 +166,7 @@ class _LogFile(logging.FileHandler):
         logging.getLogger().removeHandler(self)
         with contextlib.suppress(OSError):
             self.close()
-        text = "--log-file %s can no longer be written (%s); from here on, its lines are on standard error only"
+        text = "--log-file %s can no longer be written (%s); from now on, the log goes to standard error only"
         log.error(text, self.baseFilename, one_line(error.strerror))
 
 

@@ -43,7 +43,7 @@ def parser(command: Command = COMMANDS[0]) -> argparse.ArgumentParser:
 
 def _list_of_commands() -> str:
     lines = "".join(f"  {command.name:<12}{command.line}\n" for command in COMMANDS)
-    return f"commands (the first word; each has its own --help):\n{lines}"
+    return f"commands (first argument; each has its own --help):\n{lines}"
 
 
 def _here() -> Path:
@@ -51,7 +51,7 @@ def _here() -> Path:
     try:
         return Path.cwd()
     except OSError as error:
-        text = f"the working directory cannot be used ({error.strerror}); change to one that exists (cd)"
+        text = f"the working directory cannot be used ({error.strerror}); cd to one that exists"
         raise ConfigError(text) from error
 
 
@@ -62,7 +62,7 @@ def _is_new(environment: Environment) -> bool:
 
 
 def _welcome() -> int:
-    complain("error: nothing to download yet. Put POLYGON_API_KEY into the environment or .env, and name tickers:")
+    complain("error: nothing to download yet. Set POLYGON_API_KEY in the environment or in .env, and name tickers:")
     complain("  polygon-async --tickers AAPL MSFT --no-upload     (CSVs in output/; without --no-upload also into S3)")
     complain("  polygon-async --help                              (everything else)")
     return COULD_NOT

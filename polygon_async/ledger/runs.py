@@ -63,7 +63,7 @@ def read_report(directory: Path, number: int | None) -> dict[str, Any]:
     if row is None and number is not None:
         raise ConfigError(f"{path}: there is no run {number}; status --json lists them")
     if row is None or row["report"] is None:
-        raise ConfigError(f"{path}: no report was left; a run leaves one when it ends, and not when it is killed")
+        raise ConfigError(f"{path}: there is no report; a run writes one when it ends, but not when it is killed")
     report: dict[str, Any] = json.loads(row["report"])
     return report
 

@@ -40,7 +40,7 @@ class Split:
         except (ValueError, ZeroDivisionError):
             ratio = Fraction(0)
         if ratio <= 0:
-            raise TickerError(f"the API lists a split that cannot be one: {self}; its bars cannot be adjusted")
+            raise TickerError(f"the API lists an impossible split: {self}; its bars cannot be adjusted")
         return ratio
 
     def __str__(self) -> str:

@@ -78,7 +78,7 @@ def read_page(body: bytes, *, unit: Unit, border: Border) -> Page:
     bars = len(new.stamps)
     next_url = answer.next_url or None
     if len(table.stamps) and not bars and next_url is not None:
-        raise WrongAnswer(f"a page has no new bar but a next_url{answer.said_by}")
+        raise WrongAnswer(f"a page has a next_url but no new bars{answer.said_by}")
     return Page(
         rows=new.rows,
         bars=bars,
@@ -119,7 +119,7 @@ def _table(results: bytes, unit: Unit) -> tuple[Table, dict[str, int]]:
         _check_range(int(stamps.min()), int(stamps.max()), unit)
         return Table(rows, stamps), odd
     if results.count(b"{") > _TOO_MANY_BARS:
-        raise WrongAnswer(f"the answer has more than {_TOO_MANY_BARS:,} bars, and {MOST_BARS:,} were asked for")
+        raise WrongAnswer(f"the answer has more than {_TOO_MANY_BARS:,} bars, but {MOST_BARS:,} were requested")
     try:
         bars = _bars.decode(results) or []
     except (msgspec.ValidationError, UnicodeDecodeError, RecursionError) as error:

@@ -66,7 +66,7 @@ async def list_pages(
             page = await client.get(request, read=read)
         if not page.rows and len(been) > 1:
             log.warning(
-                "a page of the list of %s was empty twice, and a next_url led there: the list may lack %s (GET %s)",
+                "a page of the list of %s was empty twice, though a next_url led there: the list may lack %s (GET %s)",
                 what,
                 what,
                 path,
@@ -74,7 +74,7 @@ async def list_pages(
         before = len(seen)
         seen.update(page.rows)
         if page.next_url is not None and len(seen) == before:
-            raise WrongAnswer(f"a page of the list has no new {what.removesuffix('s')} but a next_url{page.said_by}")
+            raise WrongAnswer(f"a page of the list has a next_url but no new {what.removesuffix('s')}{page.said_by}")
         yield page
         if page.next_url is None:
             return

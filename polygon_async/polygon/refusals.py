@@ -62,7 +62,7 @@ def broken_connection(error: Exception, host: str, proxy: Proxy | None) -> Excep
                 " (SSL_CERT_FILE names others)"
             )
         case aiohttp.SocketTimeoutError():
-            return Retryable("the answer stalled: no byte arrived within the stall time-out", reason="stall")
+            return Retryable("the answer stalled: no bytes arrived within the stall timeout", reason="stall")
         case aiohttp.ConnectionTimeoutError() | TimeoutError():
             return Retryable(f"no complete answer from {host} in time", reason="timeout")
         case aiohttp.ClientPayloadError():

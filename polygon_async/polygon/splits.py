@@ -120,6 +120,6 @@ def _split(row: _Row, asked: SplitQuery, answer: _Answer) -> Split:
         return Split(row.ticker, asked.until, one_line(row.execution_date), "no day")
     if not asked.since <= day <= asked.until:
         raise Untrue(
-            f"the list of splits has {said}, outside {asked.since} to {asked.until} as asked for{answer.said_by}"
+            f"the list of splits has {said}, outside the requested {asked.since} to {asked.until}{answer.said_by}"
         )
     return Split(row.ticker, day, *shares)

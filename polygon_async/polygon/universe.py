@@ -86,7 +86,7 @@ def as_csv(entries: Iterable[Entry]) -> str:
 def _row(entry: Entry) -> tuple[str, ...]:
     exchange = exchange_of(entry)
     if not is_tag_value(exchange) or exchange.startswith(_OF_FORMULAS):
-        raise WrongAnswer(f"{entry.ticker} is listed on {one_line(repr(exchange))}, which cannot be an exchange")
+        raise WrongAnswer(f"{entry.ticker} is listed on {one_line(repr(exchange))}, which is not an exchange")
     return (
         entry.ticker,
         _as_text(entry.name or ""),
@@ -155,5 +155,5 @@ async def gather(
         entries = await with_list_dates(entries, day=day, client=client, workers=workers)
     unusable = [one_line(repr(entry.ticker)) for entry in unique if not is_symbol(entry.ticker)]
     if unusable:
-        log.warning("left out, as these names cannot be file names or keys: %s", ", ".join(unusable))
+        log.warning("omitted, as these cannot be used as file names or keys: %s", ", ".join(unusable))
     return Universe(entries=entries, duplicates=len(found) - len(unique), left_out=len(unusable))

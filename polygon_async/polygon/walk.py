@@ -252,4 +252,4 @@ def next_minute(step: Step) -> int:
 
 def _check_emptiness(empty_pages: int) -> None:
     if empty_pages > _MOST_EMPTY_PAGES:
-        raise WrongAnswer(f"{empty_pages} empty pages in a row, and the next_url still goes on")
+        raise WrongAnswer(f"{empty_pages} empty pages in a row, and there is still a next_url")

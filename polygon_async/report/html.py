@@ -53,7 +53,7 @@ _PAGE = """<!doctype html>
 </body>
 </html>
 """
-_WORDS = {0: "all done", 1: "some tickers failed, or none had data", 2: "could not go on", 130: "interrupted"}
+_WORDS = {0: "all done", 1: "some tickers failed, or none had data", 2: "could not continue", 130: "interrupted"}
 _STAGES = {
     "tokens": "waiting for the rate limit",
     "pauses": "pauses requested by the API",
@@ -69,13 +69,13 @@ def html_of(report: Mapping[str, Any]) -> str:
     title = f"Minute bars, {report['collected'][:16].replace('T', ' ')} UTC"
     parts = [
         _head(title, report),
-        _section("Requests a second", _rate(report["series"])),
+        _section("Requests per second", _rate(report["series"])),
         _section("How long requests took", _latency(report)),
         _section("Where the time went", _stages(report["seconds_in"])),
         _section("Sessions with bars", _months(report["coverage"])),
         _section("Slowest tickers", _slowest(report["slowest"])),
         _section("Failed", _failures(report)),
-        _section("To be looked at", _doubts(report)),
+        _section("Worth checking", _doubts(report)),
         _section("Without data", _list(report["no_data_tickers"], report["tickers"]["no_data"])),
         _section("Settings", _table([("setting", False), ("value", False)], sorted(report["settings"].items()))),
     ]
@@ -86,7 +86,7 @@ def _head(title: str, report: Mapping[str, Any]) -> str:
     count = report["tickers"]
     code = report["exit_code"]
     told = report["error"] or _WORDS.get(code, "")
-    start = "each since its last day," if report["from"] == "last" else report["from"]
+    start = "each from its last day" if report["from"] == "last" else report["from"]
     tiles = [
         ("tickers done", f"{count['done']:,} of {count['total']:,}"),
         ("failed", f"{count['failed']:,}"),
@@ -142,7 +142,7 @@ def _rate(series: Mapping[str, Any]) -> str:
     for place, name in ((2, "refused (429)"), (3, "failed")):
         if any(point[place] for point in points):
             shown[name] = [(point[0], point[place]) for point in points]
-    chart = lines(shown, x_title="seconds since the start", y_title="requests a second")
+    chart = lines(shown, x_title="seconds since the start", y_title="requests per second")
     told = f"One point for every {series['seconds']:g} s in which requests were sent."
     return f'<div class="scroll">{chart}</div><p class="soft">{told}</p>'
 
@@ -174,10 +174,10 @@ def _months(coverage: Mapping[str, Any]) -> str:
         _month_row(each["ticker"], each["months"], names, has_gaps=bool(each["missing"]), gaps=each["missing"])
         for each in coverage["tickers"]
     ]
-    told = f"{coverage['with_gaps']:,} of {coverage['of']:,} tickers have sessions without any bar during their life."
+    told = f"{coverage['with_gaps']:,} of {coverage['of']:,} tickers have sessions without bars during their life."
     shown = len(coverage["tickers"])
     if shown < coverage["of"]:
-        told += f" Shown: the {shown} that lack the most."
+        told += f" Shown: the {shown} with the most gaps."
     gaps = [
         (each["ticker"], f"{len(each['missing']):,}", ", ".join(each["missing"][:12]))
         for each in coverage["tickers"]
@@ -222,7 +222,7 @@ def _failures(report: Mapping[str, Any]) -> str:
         return ""
     rest = report["tickers"]["failed"] - len(failed)
     more = f"<p>and {rest:,} more, in failed.csv</p>" if rest > 0 else ""
-    again = "<p>Rerun only these with <code>--universe failed.csv</code> and the same days.</p>"
+    again = "<p>To rerun only these: <code>--universe failed.csv</code> with the same days.</p>"
     return (
         _table([("ticker", False), ("what happened", False)], [(f["ticker"], f["error"]) for f in failed])
         + more

@@ -73,7 +73,7 @@ def status_text(overview: Overview, path: Path, *, most: int | None = None) -> s
     told = ", ".join(f"{count:,} {_after_number(state)}" for state in _STATES if (count := _units(overview, state)))
     disk = _Disk(LocalFiles(overview, path.parent))
     head, *table = _table(((row, disk.file_of(row)) for row in overview.rows()), most=most)
-    sizes = f"{size(disk.csv_bytes)} of CSV here, {size(_whole(overview, 'stored_bytes'))} in S3"
+    sizes = f"{size(disk.csv_bytes)} of CSV on disk, {size(_whole(overview, 'stored_bytes'))} in S3"
     lines = [
         f"{path}: {counted(units, 'unit')}: {told}" if units else f"{path}: no units",
         f"  bars      {_whole(overview, 'bars'):,}, {sizes}",

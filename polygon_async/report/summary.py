@@ -178,7 +178,7 @@ class Summary:
         if summed["doubles"]:
             repeated = "1 bar was" if summed["doubles"] == 1 else f"{summed['doubles']:,} bars were"
             lines.append(f"  repeated  {repeated} sent twice, identically, and kept once")
-        lines += _titled("split", self.anew, lambda symbol: f"{symbol}, since it was fetched: fetched anew as a whole")
+        lines += _titled("split", self.anew, lambda symbol: f"{symbol}, since it was last fetched: refetched in full")
         lines += _titled("odd bars", list(self.counters.odd.items()), _odd)
         lines += _titled("in doubt", self._notes(), lambda each: f"{each[0]}: {each[1]}")
         lines += _titled("starts late", self.late, _late_start)
@@ -245,7 +245,7 @@ class Summary:
 
     @property
     def _first_day(self) -> str:
-        return "each since its last day," if self.since_last else self.start.isoformat()
+        return "each from its last day" if self.since_last else self.start.isoformat()
 
 
 def _counted(tickers: Mapping[str, int]) -> str:
@@ -259,7 +259,7 @@ def _counted(tickers: Mapping[str, int]) -> str:
 
 def _late_start(outcome: Outcome) -> str:
     first = "" if outcome.csv is None else day(outcome.csv.first)
-    return f"{outcome.unit.ticker.symbol} has its first bar on {first}"
+    return f"{outcome.unit.ticker.symbol}'s first bar is on {first}"
 
 
 def _odd(each: tuple[str, Mapping[str, int]]) -> str:
@@ -270,7 +270,7 @@ def _odd(each: tuple[str, Mapping[str, int]]) -> str:
 
 def _early_end(covered: tuple[str, Coverage]) -> str:
     symbol, found = covered
-    return f"{symbol} has no bar in the last {found.after:,} sessions"
+    return f"{symbol} has no bars in the last {found.after:,} sessions"
 
 
 def _gap(covered: tuple[str, Coverage]) -> str:
@@ -278,7 +278,7 @@ def _gap(covered: tuple[str, Coverage]) -> str:
     count = found.missing.bit_count()
     shown = ", ".join(f"{each}" for each in islice(dates_of(found.missing), _MOST_DAYS))
     rest = f" and {count - _MOST_DAYS:,} more" if count > _MOST_DAYS else ""
-    return f"{symbol} has no bar in {count:,} of {found.expected:,} sessions: {shown}{rest}"
+    return f"{symbol} has no bars in {count:,} of {found.expected:,} sessions: {shown}{rest}"
 
 
 def _done_json(outcome: Outcome, coverage: Coverage | None, csv: Path | None) -> dict[str, Any]:

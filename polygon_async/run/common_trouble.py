@@ -110,7 +110,7 @@ class CommonTrouble:
         elif not self._under_way and self._last is not None:
             which, when = ("last", " since") if self._counters.pages else ("first", "")
             raise RunError(
-                f"the {which} {self._failed} tickers all failed in the same way, and none was answered{when}:"
+                f"the {which} {self._failed} tickers all failed in the same way, with none answered{when}:"
                 f" {self._last}; {_advice(unit, self._last)}"
             ) from self._last
 
@@ -173,7 +173,7 @@ def _advice(unit: Unit, error: TickerError) -> str:
     if isinstance(error, Refused) and error.is_plan:
         return _about_the_plan(unit)
     if isinstance(error, Refused) and error.status == 403 and not error.by_api:
-        return "a firewall or a gateway blocks this machine, whatever the key: check VPN, proxies and POLYGON_BASE_URL"
+        return "a firewall or a gateway blocks this machine regardless of key: check VPN, proxies and POLYGON_BASE_URL"
     return "check POLYGON_BASE_URL, then start again"
 
 

@@ -55,12 +55,12 @@ def claim(directory: Path, tickers: Sequence[Ticker]) -> Iterator[None]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise DiskUnusable(
-                f"another run is using {directory}; wait for its end, or give this one its own --output-dir"
+                f"another run is using {directory}; wait for it to end, or give this one its own --output-dir"
             ) from None
         except OSError as error:
             raise DiskUnusable(
-                f"{directory} cannot be locked ({one_line(error.strerror)}): its file system, a network share perhaps,"
-                " has no locks; give --output-dir a directory on a local disk"
+                f"{directory} cannot be locked ({one_line(error.strerror)}): its file system, perhaps a network share,"
+                " does not support locks; use an --output-dir on a local disk"
             ) from error
         with disk_errors(directory):
             folds = _folds_case(directory)
@@ -86,10 +86,10 @@ def _tell_what_is_refused(directory: Path) -> None:
     """Try on a file of no importance what is done to every CSV, and say once what this file system never does."""
     with tempfile.NamedTemporaryFile(dir=directory, prefix=".probe-") as probe:
         if not sync_file(probe.fileno()):
-            log.warning("%s: its file system refuses fsync; a power failure may lose files that are done", directory)
+            log.warning("%s: its file system refuses fsync; a power failure may lose finished files", directory)
         if not date_file(Path(probe.name), 0):
             log.warning(
-                "%s: its file system refuses to date files; the same bars may give other bytes in the .lzo", directory
+                "%s: its file system refuses to set file dates; the same bars may give a different .lzo", directory
             )
 
 

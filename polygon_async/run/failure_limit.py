@@ -50,6 +50,6 @@ class FailureLimit:
         last = f"{unit.ticker.symbol}: {error}"
         if self._most == 1:
             raise RunError(f"stopped at the first ticker that failed (--max-failures 1): {last}") from error
-        raise RunError(f"stopped as {self._count:,} tickers have failed (--max-failures); the last: {last}") from error
+        raise RunError(f"stopped after {self._count:,} tickers failed (--max-failures); the last: {last}") from error
 
     not_stored = failed

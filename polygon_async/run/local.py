@@ -89,7 +89,7 @@ def refusal(refused: Sequence[tuple[Unit, Local]], directory: Path, *, source: s
     more = f" (and {len(refused) - _MOST_NAMED:,} more files)" if len(refused) > _MOST_NAMED else ""
     start, end = refused[0][0].start, refused[0][0].end
     return (
-        f"{'; '.join(named)}{more}: {start} to {end} neither covers nor continues that, and would lose bars;"
+        f"{'; '.join(named)}{more}: {start} to {end} neither covers nor continues that, so bars would be lost;"
         " choose another --output-dir, another range, or --force to replace it"
     )
 

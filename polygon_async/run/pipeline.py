@@ -302,7 +302,7 @@ async def _summed_up(run: _Run, done: _Done, densities: Awaitable[Mapping[str, f
             findings = await unless(stop, look)
         except Interrupted:
             interrupted = True
-            log.warning("interrupted while looking for gaps: the summary and the report do not show any")
+            log.warning("interrupted while looking for gaps: none appear in the summary or report")
         except RunError as trouble:
             error = error or str(trouble)
     summary = Summary(

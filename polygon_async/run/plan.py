@@ -127,14 +127,14 @@ class Plan:
     def as_text(self) -> str:
         """The plan for a person."""
         found, settings = self.estimate, self.settings
-        start = "each since its last day," if settings.since_last else settings.start
+        start = "each from its last day" if settings.since_last else settings.start
         sessions = ", ".join(f"{counted(count, 'session')} of {market}" for market, count in found.sessions.items())
         lines = [f"{counted(self.tickers, 'ticker')}, {start} to {settings.end}{f' ({sessions})' if sessions else ''}"]
         if self.done:
             lines.append(f"  done      {counted(self.done, 'ticker')} in earlier runs, at no cost")
         if self.anew:
             some = ", ".join(self.anew[:_MOST_NAMED]) + (" ..." if len(self.anew) > _MOST_NAMED else "")
-            lines.append(f"  split     {counted(len(self.anew), 'ticker')}, fetched anew as a whole: {some}")
+            lines.append(f"  split     {counted(len(self.anew), 'ticker')}, to be refetched in full: {some}")
         lines.append(f"  requests  {_count(found.requests)}{self._basis()}")
         lines += [self._time(rate) for rate in self.rates] or ["  time      as fast as the API answers"]
         lines.append(f"  bars      {_count(found.bars)}")
@@ -149,12 +149,12 @@ class Plan:
         words = {
             "ledger": "known from the ledger",
             "sample": "measured",
-            "others": "assumed from others of their market",
+            "others": "assumed from others in their market",
             "assumption": "unknown",
         }
         told = [f"{count:,} {words[basis]}" for basis, count in self.estimate.bases.items()]
         cost = f"; {counted(self.sampled, 'request')} spent on measuring" if self.sampled else ""
-        return f" (bars a session: {', '.join(told)}{cost})" if told else ""
+        return f" (bars per session: {', '.join(told)}{cost})" if told else ""
 
     def _time(self, rate: float) -> str:
         which = "" if self.is_known else ", the free plan's" if rate <= _FREE_PER_SECOND else ", the vendor's maximum"

@@ -65,7 +65,7 @@ async def splits_since(
         due = [split for split in splits if is_out_of_date(held, split, learned=found.learned[split], today=this_day)]
         if due:
             first_days[symbol] = min(fetch.first_day for fetch in held)
-            told = "%s was split since it was fetched (%s): all of it is fetched anew, from %s"
+            told = "%s was split since it was fetched (%s): refetching all of it, from %s"
             log.info(told, symbol, ", ".join(map(str, due)), first_days[symbol])
     return SplitSince(first_days, found.errors)
 

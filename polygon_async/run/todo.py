@@ -135,7 +135,7 @@ async def what_is_left(
 def _failed(ticker: Ticker, settings: Settings, error: TickerError) -> Outcome:
     """Nothing of the ticker is fetched, as prices from before a split and from after it would stand side by side."""
     unit = Unit(ticker=ticker, start=settings.start, end=settings.end, adjusted=True)
-    text = f"{error}; prices of before and after a split might be mixed (--no-adjusted needs no list)"
+    text = f"{error}; prices from before and after a split might mix (--no-adjusted needs no list)"
     return Outcome(unit=unit, state=OutcomeState.FAILED, error=text)
 
 

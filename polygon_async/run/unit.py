@@ -224,7 +224,7 @@ class UnitSteps:
         days = "" if bars < before.bars else f", and none of {', '.join(iso_dates_of(lost)[:3])}"
         raise TickerError(
             f"the API has {bars:,} bars of {same.start} to {same.end}{days}, and {self._whole(unit)} holds"
-            f" {before.bars:,} that are in no store; move it away, or replace it with --force"
+            f" {before.bars:,} not in any store; move it away, or replace it with --force"
         )
 
     def _in_history(self, unit: Unit, csv: CsvFile) -> CsvFile:

@@ -73,7 +73,7 @@ KINDS = (
     Kind("rate429date", "429 of the API, with Retry-After as an HTTP date that far ahead", "SECONDS", check=_seconds),
     Kind("empty429", "429 with an empty body"),
     Kind("plan403", "403: the plan does not include this timeframe"),
-    Kind("blocked", "403 of a gateway before the API, as an HTML page"),
+    Kind("blocked", "403 from a gateway before the API, as an HTML page"),
     Kind("not_found", "404 of the API, as JSON"),
     Kind("not_authorized_200", "NOT_AUTHORIZED inside a 200"),
     Kind("error_200", "status ERROR inside a 200"),
@@ -87,7 +87,7 @@ KINDS = (
     Kind("drop", "half the body, then the connection closes; Content-Length promised all"),
     Kind("drop_chunked", "half the body in chunks, then the connection closes without the last chunk"),
     Kind("cut_gzip", "a gzip stream that ends early inside a complete answer"),
-    Kind("bad_gzip", "bytes that are called gzip and are none"),
+    Kind("bad_gzip", "bytes labelled gzip that are not"),
     Kind(
         "bomb",
         "the right JSON behind so many MiB of blanks, as a gzip stream a thousandth as long",
@@ -133,7 +133,7 @@ KINDS = (
     Kind("no_field", "one bar lacks this field", "FIELD"),
     Kind("text_field", "one bar has this number as a string", "FIELD"),
     Kind("null_field", "one bar has null in this field", "FIELD"),
-    Kind("nan_field", "one bar has NaN in this field, which is no JSON", "FIELD"),
+    Kind("nan_field", "one bar has NaN in this field, which is not JSON", "FIELD"),
     Kind("bool_field", "one bar has true in this field", "FIELD"),
     Kind("null_row", "a null stands among the bars"),
     Kind("count_lie", "resultsCount is one more than the rows"),
@@ -206,7 +206,7 @@ def _argument(kind: Kind, given: str | None, text: str) -> str:
     try:
         kind.check(argument)
     except ValueError as problem:
-        raise _invalid(text, f"{argument} is no {kind.argument} for {kind.form}") from problem
+        raise _invalid(text, f"{argument} is not a {kind.argument} for {kind.form}") from problem
     return argument
 
 

@@ -299,14 +299,14 @@ def _place(flags: Mapping[str, Any], environment: Environment) -> tuple[str, str
         return bucket, prefix
     if flags.get("key_prefix") is not None and flags.get("bucket") is None:
         return bucket, own
-    raise ConfigError(f"the bucket's address says the prefix {prefix}, and --key-prefix says {own}; give one of them")
+    raise ConfigError(f"the bucket's address has the prefix {prefix}, but --key-prefix is {own}; give only one")
 
 
 def _most_failures(flags: Mapping[str, Any], environment: Environment) -> float | None:
     if not flags.get("fail_fast"):
         return _chosen(flags, environment, "max_failures", "POLYGON_MAX_FAILURES", parse_most_failures, "auto")
     if flags.get("max_failures") not in {None, "1"}:
-        raise ConfigError("--fail-fast means --max-failures 1; give one of them")
+        raise ConfigError("--fail-fast means --max-failures 1; give only one")
     return 1
 
 
@@ -358,12 +358,12 @@ def _api_key(environment: Environment, *, needed: bool) -> str:
     if found is None and not needed:
         return ""
     if found is None:
-        raise ConfigError("POLYGON_API_KEY is not set; export it, or put it into .env (see .env.example)")
+        raise ConfigError("POLYGON_API_KEY is not set; export it or put it in .env (see .env.example)")
     name, key = found
     if key[0] in _QUOTES or key[-1] in _QUOTES:
-        raise ConfigError(f"{name} has quotes around it, which docker's --env-file keeps; write the key without quotes")
+        raise ConfigError(f"{name} is in quotes, which docker's --env-file keeps; write the key without quotes")
     if not (key.isascii() and key.isprintable()) or " " in key:
-        raise ConfigError(f"{name} contains characters that no API key has; copy it again")
+        raise ConfigError(f"{name} contains characters not found in API keys; copy it again")
     return key
 
 

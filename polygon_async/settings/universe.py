@@ -137,7 +137,7 @@ def _rows(path: Path) -> list[_Row]:
         if any(cells):
             described.append((f"{name}, row {number}", row["ticker"], others))
     if not described:
-        raise ConfigError(f"{name} contains no ticker")
+        raise ConfigError(f"{name} has no tickers")
     return described
 
 
@@ -173,7 +173,7 @@ def _decoded(content: bytes, name: str) -> str:
         except (OSError, EOFError, zlib.error) as error:
             raise ConfigError(f"{name} cannot be unpacked ({one_line(error)})") from error
     if len(content) > _LARGEST:
-        raise ConfigError(f"{name} has more than {_LARGEST // 2**20} MiB; it cannot be a universe")
+        raise ConfigError(f"{name} is over {_LARGEST // 2**20} MiB; it cannot be a universe")
     for magic, kind in _BINARY.items():
         if content.startswith(magic):
             raise ConfigError(f"{name} is {kind}, not text; save it as CSV")

@@ -212,7 +212,7 @@ def parse_place(text: str) -> tuple[str, str]:
     """
     scheme, is_address, rest = text.partition("://")
     if is_address and scheme.lower() != "s3":
-        raise ValueError("must be a bucket's name or s3://bucket/prefix; a store's address goes to AWS_ENDPOINT_URL_S3")
+        raise ValueError("must be a bucket name or s3://bucket/prefix; a store's address goes in AWS_ENDPOINT_URL_S3")
     name, _, prefix = (rest if is_address else text).partition("/")
     if not name:
         raise ValueError("names no bucket")

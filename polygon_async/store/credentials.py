@@ -91,7 +91,7 @@ def _check(ready: Any) -> None:
         if value == "" or (value is None and name != "session token"):
             raise StorageUnusable(f"the S3 credentials have no {name}; renew them and start again")
         if value is not None and not (isinstance(value, str) and value.isprintable()):
-            raise StorageUnusable(f"the {name} of the S3 credentials has characters that none has; copy it again")
+            raise StorageUnusable(f"the {name} of the S3 credentials has invalid characters; copy it again")
 
 
 def _nobody(prompt: str) -> str:
@@ -120,7 +120,7 @@ def _code_of_device(prompt: str) -> str:
         except getpass.GetPassWarning:
             code = sys.stdin.readline().strip() if sys.stdin else ""
     if not code:
-        raise EOFError("the role asks for the code of an MFA device, and there is no terminal to type it into")
+        raise EOFError("the role asks for an MFA code, and there is no terminal to type it into")
     return code
 
 
@@ -133,7 +133,7 @@ def _told() -> Iterator[None]:
     try:
         yield
     except Exception as error:  # foreign code: whatever it raises
-        raise StorageUnusable(f"the S3 credentials cannot be had: {_advice(error)}") from error
+        raise StorageUnusable(f"cannot get the S3 credentials: {_advice(error)}") from error
 
 
 def _advice(error: Exception) -> str:
@@ -160,4 +160,4 @@ def _advice(error: Exception) -> str:
         case BotoCoreError() | OSError() | RuntimeError():
             return f"{said}; check the AWS settings or renew the credentials, and start again"
         case _:
-            return f"what gives them out cannot be read ({said or type(error).__name__}); renew them and start again"
+            return f"their source cannot be read ({said or type(error).__name__}); renew them and start again"

@@ -150,4 +150,4 @@ class Delivery:
                     file, description, replace=self.replace, deadline=deadline, verified=verified
                 )
                 return receipt, description
-        raise UploadFailed(f"objects of other downloads have all keys of {unit.ticker.symbol} from {collected} on")
+        raise UploadFailed(f"other downloads' objects occupy all keys of {unit.ticker.symbol} from {collected} on")

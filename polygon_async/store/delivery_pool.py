@@ -114,7 +114,7 @@ class DeliveryPool:
             try:
                 found = await process.deliver(unit, csv, collected=collected, on_stage=on_stage)
             except _Lost:
-                log.warning("a process that was uploading %s has ended; it is uploaded again", unit.ticker.symbol)
+                log.warning("the process uploading %s has died; uploading it again", unit.ticker.symbol)
             else:
                 self._local.uploader.bucket.has_stored = True
                 return found
@@ -192,12 +192,12 @@ class DeliveryPool:
         """A process has ended unasked."""
         self._lost += 1
         if self._lost >= _MOST_LOST:
-            self.give_up("too many have ended; is there memory left?")
+            self.give_up("too many have died; is memory low?")
 
     def give_up(self, why: str) -> None:
         """Start no more processes."""
         if self._most:
-            log.info("uploading from this process, as no other can be started (%s)", why)
+            log.info("uploading from this process, as no others can be started (%s)", why)
         self._most = 0
 
 
@@ -270,7 +270,7 @@ class _Process:
             if not self._is_closing:
                 self._pool.lose()
         except Exception as error:  # noqa: BLE001 (whatever it is, all can be done here)
-            self._pool.give_up(one_line(error) or "it ends")
+            self._pool.give_up(one_line(error) or "it exits")
         finally:
             self.is_alive = self.is_ready = False
             self.has_started.set()
@@ -315,7 +315,7 @@ class _Process:
         if now - looked > 2 * _SECONDS_BETWEEN_LOOKS:
             self._heard = now
         if now - self._heard > _SECONDS_OF_SILENCE and self._child is not None:
-            log.warning("a process that uploads has said nothing for %.0f s; it is killed", now - self._heard)
+            log.warning("an uploading process has been silent for %.0f s; killing it", now - self._heard)
             self._child.interrupt()
             return
         self._looking = loop.call_later(_SECONDS_BETWEEN_LOOKS, self._look)

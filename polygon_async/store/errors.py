@@ -29,7 +29,7 @@ __all__ = [
     "words_of",
 ]
 
-_FULL = "the store is full, or its quota is used up; make room there and start again"
+_FULL = "the store is full or over its quota; make room there and start again"
 _RUN_STOPPERS = {
     "NoSuchBucket": "the bucket does not exist; create it, or name another (S3_BUCKET or --bucket)",
     "InvalidAccessKeyId": "the store does not know the access key; check AWS_ACCESS_KEY_ID or the profile",
@@ -46,7 +46,7 @@ _RUN_STOPPERS = {
     "AccountProblem": "the account cannot be used",
     "AllAccessDisabled": "all access to the bucket is disabled",
     "NotSignedUp": "the account is not signed up for S3",
-    "InvalidBucketName": "this cannot be a bucket's name",
+    "InvalidBucketName": "this is not a valid bucket name",
     "QuotaExceeded": _FULL,
     "XMinioStorageFull": _FULL,
     "XMinioAdminBucketQuotaExceeded": _FULL,
@@ -58,7 +58,7 @@ NO_TAGS = (
 )
 DENIED = frozenset({"AccessDenied", "403", "Forbidden"})
 """Codes of a denial by policy."""
-_NOT_ENOUGH = "the store does not know something that every upload needs; choose another, or --no-upload for CSVs only"
+_NOT_ENOUGH = "the store lacks something that every upload needs; choose another, or --no-upload for CSVs only"
 
 
 @contextlib.contextmanager

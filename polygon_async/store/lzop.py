@@ -79,7 +79,7 @@ async def check_lzop(lzop: str, *, offload: Threads) -> None:
         log.debug("lzop is not checked (%s)", one_line(error))
     except CompressionFailed as error:
         raise ConfigError(
-            f"{lzop} does not work: {error}; apt-get install lzop (or brew install lzop; the one of BusyBox knows too"
+            f"{lzop} does not work: {error}; apt-get install lzop (or brew install lzop; BusyBox's knows too"
             " little), or --no-upload for CSVs only"
         ) from error
 
@@ -178,7 +178,7 @@ def check_magic(target: Path, content: bytes) -> None:
         CompressionFailed: not as one.
     """
     if not content.startswith(_MAGIC):
-        raise CompressionFailed(f"{target.name} is not an lzop file; is lzop the real one?")
+        raise CompressionFailed(f"{target.name} is not an lzop file; is this the real lzop?")
 
 
 @contextlib.contextmanager

@@ -136,7 +136,7 @@ class _Batch:
             read = [_marks(target) for target in self.files]
             run("-t", "--", *map(str, self.files), act=f"testing {name}")
             if read != [_marks(target) for target in self.files]:
-                raise CompressionFailed(f"somebody else has written {name}, compressed")
+                raise CompressionFailed(f"another process has written a compressed {name}")
         for target, content in contents.items():
             check_magic(target, content)
         self.packed = contents

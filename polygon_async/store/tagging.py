@@ -50,7 +50,7 @@ async def check_tagging(bucket: Bucket) -> None:
             if await probe.knows_tags() or await probe.keeps_tags():
                 return
     except (BotoCoreError, OSError) as error:  # a timeout is an OSError, too
-        log.debug("whether the store keeps tags is left to the first upload (%s)", one_line(error) or "no answer")
+        log.debug("the first upload will show whether the store keeps tags (%s)", one_line(error) or "no answer")
         return
     raise StorageUnusable(f"{bucket.destination} keeps no object tags; {NO_TAGS}")
 
@@ -125,7 +125,7 @@ class _Probe:
                     await self._client.delete_object(**self._name, **version)
         except (BotoCoreError, ClientError, OSError) as error:
             key = self._bucket.key(PROBE_KEY)
-            log.warning("an empty object stays in the bucket and can be deleted: %s (%s)", key, one_line(error))
+            log.warning("an empty object was left in the bucket; you can delete it: %s (%s)", key, one_line(error))
 
 
 async def _refusal(answer: Awaitable[object]) -> ClientError | None:

@@ -220,7 +220,7 @@ class Uploader:
     async def _confirm_tags(self, description: ObjectDescription) -> None:
         """Read the tags back; set them again if the store has lost them."""
         if await self.bucket.tags(description.key) != dict(description.tags):
-            log.info("the tags of %s are not as they should be; setting them again", description.key)
+            log.info("the tags of %s are wrong; setting them again", description.key)
             await self.bucket.put_tags(description.key, description.tags)
 
     async def _sha256_of(self, key: str) -> bytes:

@@ -21,7 +21,7 @@ _FILES_FOR_THE_REST = 64
 _FILES_OF_A_THREAD = 4
 """The file that it reads or writes, or the pipes of the lzop that it has started."""
 _FILES_OF_A_PROCESS = 3
-_ADVICE = "end others, or raise the limit (ulimit -u, or the container's limit of pids)"
+_ADVICE = "end others, or raise the limit (ulimit -u, or the container's PID limit)"
 
 
 def provide_files(concurrency: int, *, each: int, processes: int = 0) -> None:

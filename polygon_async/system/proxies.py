@@ -24,7 +24,7 @@ _OWN_WORDS = frozenset({"polygon", "massive", "stocks", "options", "indices", "f
 """User names that occur all over this program's own output, and are no secret by themselves."""
 
 
-_BEFORE_HOST = "before the host, with a colon between them and an @ behind"
+_BEFORE_HOST = "before the host, with a colon between them and an @ after"
 """An example would be taken for somebody's own user and password, and be removed."""
 
 
@@ -82,7 +82,7 @@ class Proxy:
             return ProxyTrouble(f"{where} {what} (HTTP 407); write them there, {_BEFORE_HOST}")
         if status in _PASSING or (status >= 500 and status != 501):
             return ProxyTrouble(f"{where} answers HTTP {status}", passes=True)
-        advice = "allow it there, or name it in NO_PROXY to do without the proxy"
+        advice = "allow it there, or name it in NO_PROXY to bypass the proxy"
         return ProxyTrouble(f"{where} refuses to connect to {host} (HTTP {status}); {advice}")
 
 
@@ -105,7 +105,7 @@ def proxy_for(url: str, *, by_scheme_only: bool = False) -> Proxy | None:
     variable, text = named
     url = _checked(variable, text, asked.hostname or "")
     if by_scheme_only and "://" in text and not text.strip().startswith(("http://", "https://")):
-        raise ConfigError(f"{variable} must begin with http:// or https:// in small letters")
+        raise ConfigError(f"{variable} must begin with http:// or https:// in lower case")
     return Proxy(variable=variable, url=url)
 
 
@@ -164,7 +164,7 @@ def _checked(variable: str, text: str, host: str) -> str:
     if scheme not in {"http", "https"}:
         kind = "a SOCKS proxy" if scheme.startswith("socks") else "neither an http:// nor an https:// proxy"
         raise ConfigError(
-            f"{variable} names {kind}, which cannot be used; name an HTTP proxy, or set NO_PROXY={host} to do without"
+            f"{variable} names {kind}, which cannot be used; name an HTTP proxy, or set NO_PROXY={host} to bypass it"
         )
     if not _is_usable(url):
         raise ConfigError(

@@ -38,7 +38,7 @@ class _Pool(ThreadPoolExecutor):
         except RuntimeError as error:
             # Work that was handed over waits for a thread; with none it would wait for ever.
             if not self._threads:
-                advice = "end others, or raise the limit (ulimit -u, or the container's limit of pids)"
+                advice = "end others, or raise the limit (ulimit -u, or the container's PID limit)"
                 raise MachineUnusable(f"no more threads can be started; {advice}") from error
 
 
@@ -144,7 +144,7 @@ class _Watch(Generic[_T]):
         if self._since is None or left > 0:
             self._alarm = self._loop.call_later(left, self._look)
             return
-        told = "%s has taken %.0f s so far, in a thread, which cannot be killed; does the disk hang?"
+        told = "%s has taken %.0f s so far, in a thread, which cannot be killed; is the disk hanging?"
         log.warning(told, at, self._seconds)
 
 

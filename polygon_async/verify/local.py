@@ -122,8 +122,8 @@ def _is_stored(history: LocalHistory, units: Iterable[RecordedUnit]) -> bool:
 
 def _change(seen: Look, expected: LocalHistory) -> str:
     if seen.size == expected.size:
-        return "its content is not as it was written"
-    return f"it is not as it was written: it has {counted(seen.size, 'byte')}, expected {expected.size:,}"
+        return "its content has changed since writing"
+    return f"it was changed after writing: it has {counted(seen.size, 'byte')}, expected {expected.size:,}"
 
 
 def _command(ticker: str, history: LocalHistory, directory: Path) -> str:

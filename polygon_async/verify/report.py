@@ -89,7 +89,7 @@ class Verification:
         if self.found_nothing:
             lines.append(f"no object's key starts with {self.where}; check --prefix and --bucket")
         elif self.where is None:
-            lines.append(f"nothing was uploaded, so that only local files were checked, {took}")
+            lines.append(f"nothing was uploaded, so only local files were checked, {took}")
         else:
             lines.append(f"{objects} in {self.where}, {verdict}, {took}{read}")
         lines += self._local()

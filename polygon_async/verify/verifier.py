@@ -142,7 +142,7 @@ class Verifier:
 def _unreadable(expected: Expected | None, error: UploadFailed) -> Checked:
     assert expected is not None  # noqa: S101 (for the type checker; only such keys get here)
     if code_of(error.__cause__) in DENIED:
-        text = "it is missing, or access is denied (403; only with s3:ListBucket does a store say which)"
+        text = "it is missing, or access is denied (403; a store says which only with s3:ListBucket)"
         found = checks.finding(expected, Kind.MISSING, text)
     else:
         found = checks.finding(expected, Kind.UNREADABLE, str(error))

@@ -204,7 +204,7 @@ def test_what_cannot_be_adjusted_is_refused_by_name(program: Program, sandbox: C
     ended = program(*READ, "--tickers", "SPLITA", "MSFT", "GAPPY", "--adjusted", "--output", "bars.csv", box=box)
     assert ended.code == 1
     lines = ended.out.splitlines()
-    assert lines[-1] == "nothing was written, as it would lack these tickers"
+    assert lines[-1] == "nothing was written, as these tickers would be missing"
     assert [line.split(": ")[1] for line in lines if line.startswith("failed: ")] == ["MSFT", "SPLITA"]
     assert "two different splits on one day: 4-for-1 of 2025-06-09, and 7-for-1 of 2025-06-09" in ended.out
     assert "only what was stored with --no-adjusted can be adjusted" in ended.out
@@ -266,7 +266,7 @@ def test_damage_and_holes_are_told_by_name(program: Program, sandbox: Callable[.
     nothing = program(*READ, "--tickers", "NOPE", "--output", "none.csv", box=box)
     assert (nothing.code, nothing.out.splitlines()[-1]) == (
         1,
-        "nothing is stored of these tickers and days; nothing was written",
+        "nothing is stored for these tickers and days; nothing was written",
     )
     assert not (program.directory / "none.csv").exists()
 
@@ -322,7 +322,7 @@ async def test_from_python(
 
     stranger = program.directory / "output" / "MSFT_historical.csv"
     stranger.write_bytes(CSV_HEADER + b"1,1,1,1,1,1,1749139200000,1,\n")
-    with pytest.raises(TickerError, match=r"MSFT: it comes from a file that no ledger knows"):
+    with pytest.raises(TickerError, match=r"MSFT: it comes from a file not in any ledger"):
         await read_bars(["MSFT", "GAPPY"], FIRST, LAST, source="local", adjusted=True, rate="unlimited")
 
 

@@ -350,7 +350,7 @@ def test_an_empty_list_is_told_and_writes_nothing(
 ) -> None:
     ended = listing("--output", "u.csv", "--json", box=sandbox(f"reference 1 {trouble}"))
     assert ended.code == 1
-    assert ended.error == "polygon-async: error: no ticker on the list fits; nothing was written"
+    assert ended.error == "polygon-async: error: no ticker on the list matches; nothing was written"
     assert ended.summary["exit_code"] == 1
     assert not (tmp_path / "u.csv").exists()
 
@@ -370,7 +370,7 @@ def test_a_later_page_that_is_empty_once_is_requested_again(
 def test_no_match_writes_nothing(listing: Callable[..., Ended], sandbox: Callable[..., Sandbox]) -> None:
     ended = listing("--match", "zz*", box=sandbox())
     assert (ended.code, ended.out) == (1, "")
-    assert ended.error == "polygon-async: error: no ticker on the list fits; nothing was written"
+    assert ended.error == "polygon-async: error: no ticker on the list matches; nothing was written"
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -487,5 +487,5 @@ def test_other_names_stay_as_they_are(name: str) -> None:
 
 
 def test_an_exchange_that_a_spreadsheet_would_calculate_is_none() -> None:
-    with pytest.raises(WrongAnswer, match="A is listed on '=1', which cannot be an exchange"):
+    with pytest.raises(WrongAnswer, match="A is listed on '=1', which is not an exchange"):
         as_csv([Entry(ticker="A", primary_exchange="=1")])

@@ -229,7 +229,7 @@ def test_json_is_one_object_on_standard_output(program: Program, sandbox: Callab
 def test_a_run_that_cannot_start_says_so_in_json_too(program: Program) -> None:
     ended = program("--tickers", "QQ", "--json")
     assert ended.code == 2
-    error = "POLYGON_API_KEY is not set; export it, or put it into .env (see .env.example)"
+    error = "POLYGON_API_KEY is not set; export it or put it in .env (see .env.example)"
     assert ended.summary == {"version": polygon_async.__version__, "exit_code": 2, "error": error}
     assert ended.err == f"polygon-async: error: {error}\n"
 

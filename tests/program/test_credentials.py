@@ -163,7 +163,7 @@ def test_a_role_that_may_no_longer_be_assumed_stops_a_run(
         ("echo no more of them >&2; exit 1", "no more of them"),
         ("echo rubbish; exit 0", "the S3 credentials cannot be had: "),
         ("""echo '{"Version": 1, "AccessKeyId": "half"}'; exit 0""", "SecretAccessKey"),
-        ("echo '[]'; exit 0", "the S3 credentials cannot be had: what gives them out cannot be read ("),
+        ("echo '[]'; exit 0", "the S3 credentials cannot be had: their source cannot be read ("),
         (f"echo {shlex.quote(NULLS)}; exit 0", "the S3 credentials have no access key"),
     ],
     ids=["fails", "rubbish", "half", "list", "nulls"],
@@ -207,7 +207,7 @@ WITH_DEVICE = (*ROLE, "mfa_serial = arn:aws:iam::123456789012:mfa/me", *USER)
     [
         (("credential_process = /nope/helper",), f"{HAD}[Errno 2] No such file or directory: '/nope/helper'; check "),
         (("credential_process = /",), f"{HAD}[Errno 13] Permission denied: '/'; check "),
-        (("credential_process = echo []",), f"{HAD}what gives them out cannot be read ("),
+        (("credential_process = echo []",), f"{HAD}their source cannot be read ("),
         ((f"credential_process = echo {shlex.quote(NULLS)}",), "the S3 credentials have no access key; renew"),
         (("aws_access_key_id = AKIA",), f"{HAD}Partial credentials found in config-file, missing: aws_secret_acc"),
         ((ROLE[0], "source_profile = nobody"), f'{HAD}The source_profile "nobody" referenced in the profile '),

@@ -203,7 +203,7 @@ def test_an_interrupt_while_the_run_is_summed_up_ends_it_and_the_next_run_does_t
         out, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
     assert "Traceback" not in err
-    assert "interrupted while looking for gaps: the summary and the report do not show any" in err
+    assert "interrupted while looking for gaps: none appear in the summary or report" in err
     assert re.match(r"1 of 2 tickers done, 1 without data, in \d+\.\d s ", out)
     assert "failed.csv" not in out, "nothing is left to be run again"
     assert names(output) == ["QQ_historical.csv", "no_data.csv"]

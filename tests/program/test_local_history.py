@@ -109,7 +109,7 @@ def test_any_other_range_is_refused_before_a_request(
     assert (refused.code, box.requests) == (2, []), refused.err
     assert refused.error == (
         f"polygon-async: error: output/{NAME} holds {before.count(chr(10)) - 1:,} bars of {MONDAY} to {WEDNESDAY}:"
-        f" {first} to {last} neither covers nor continues that, and would lose bars;"
+        f" {first} to {last} neither covers nor continues that, so bars would be lost;"
         " choose another --output-dir, another range, or --force to replace it"
     )
     assert path.read_text() == before
@@ -248,7 +248,7 @@ def test_the_only_copy_is_never_replaced_by_fewer_bars(program: Program, sandbox
 
     ended = program(*QQ, "--no-upload", *wide, box=box)
     assert ended.code == 1, ended.err
-    assert "that are in no store; move it away, or replace it with --force" in ended.err
+    assert "not in any store; move it away, or replace it with --force" in ended.err
     assert path.read_text() == before
     assert names(path.parent) == [NAME, "failed.csv"]
     assert program(*QQ, "--no-upload", *wide, "--force", box=box).code == 0

@@ -74,7 +74,7 @@ def test_a_concurrency_that_needs_more_files_than_allowed_is_refused(
 # Threads and processes
 
 
-THREADS = "no more threads can be started; end others, or raise the limit (ulimit -u, or the container's limit of pids)"
+THREADS = "no more threads can be started; end others, or raise the limit (ulimit -u, or the container's PID limit)"
 
 
 @pytest.mark.parametrize("upload", [["--no-upload"], []])
@@ -142,7 +142,7 @@ def test_no_process_for_lzop_stops_the_run(
 def test_a_working_directory_that_is_gone_is_told(program: Program, sandbox: Callable[..., Sandbox]) -> None:
     line = "mkdir gone; cd gone; rmdir ../gone; polygon-async --tickers QQ"
     said = error_of(program.in_shell(line, box=sandbox()))
-    assert said == ("the working directory cannot be used (No such file or directory); change to one that exists (cd)")
+    assert said == ("the working directory cannot be used (No such file or directory); cd to one that exists")
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no /dev/full")  # noqa: PTH110 (a device)
@@ -191,7 +191,7 @@ def test_a_file_system_without_locks_is_told_with_the_way_out(
     said = error_of(program("--tickers", "QQ", *RANGE, box=box, env=refusing(flock=name)))
     assert said.startswith("output cannot be locked (")
     assert said.endswith(
-        "): its file system, a network share perhaps, has no locks; give --output-dir a directory on a local disk"
+        "): its file system, a network share perhaps, does not support locks; use an --output-dir on a local disk"
     )
     assert box.requests == []
 
@@ -199,8 +199,8 @@ def test_a_file_system_without_locks_is_told_with_the_way_out(
 @pytest.mark.parametrize(
     ("calls", "said"),
     [
-        ({"fsync": "EINVAL", "fdatasync": "EINVAL"}, "refuses fsync; a power failure may lose files that are done"),
-        ({"utimensat": "EPERM"}, "refuses to date files; the same bars may give other bytes in the .lzo"),
+        ({"fsync": "EINVAL", "fdatasync": "EINVAL"}, "refuses fsync; a power failure may lose finished files"),
+        ({"utimensat": "EPERM"}, "refuses to set file dates; the same bars may give a different .lzo"),
     ],
     ids=["fsync", "utime"],
 )

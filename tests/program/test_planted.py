@@ -123,4 +123,4 @@ def test_a_log_file_that_is_a_pipe_without_a_reader_is_told_first(
     os.mkfifo(program.directory / "log")
     ended = program("--tickers", "QQ", *RANGE, "--log-file", "log", box=box, timeout=20)
     assert (ended.code, box.requests) == (2, [])
-    assert ended.err == "polygon-async: error: --log-file log: cannot be written (nobody reads this pipe)\n"
+    assert ended.err == "polygon-async: error: --log-file log: cannot be written (the pipe has no reader)\n"

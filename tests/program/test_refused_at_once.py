@@ -161,7 +161,7 @@ def test_one_directory_serves_one_run_at_a_time(program: Program, sandbox: Calla
         first.communicate()
     assert second.code == 2
     assert second.error == (
-        "polygon-async: error: another run is using output; wait for its end, or give this one its own --output-dir"
+        "polygon-async: error: another run is using output; wait for it to end, or give this one its own --output-dir"
     )
     assert [request.ticker for request in box.requests] == ["QQ"]
     box.set_troubles([])

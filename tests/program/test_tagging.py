@@ -195,7 +195,7 @@ def test_a_full_store_stops_the_run(
         arguments = ("--tickers", *tickers, "--concurrency", "1", *RANGE)
         ended = program(*arguments, box=box, env={"AWS_ENDPOINT_URL_S3": endpoint})
     assert ended.code == 2, ended.err
-    advice = "the store is full, or its quota is used up; make room there and start again"
+    advice = "the store is full or over its quota; make room there and start again"
     assert ended.error.endswith(f": {advice} ({code}: said by the door)")
     assert ended.out.startswith("2 of 8 tickers done, 6 not finished, in ")
     assert [item.tags["symbol"] for item in stored(box)] == ["T0", "T1"]

@@ -74,7 +74,7 @@ def test_a_nightly_run_fetches_anew_what_was_split(
     box.forget_requests()
     ended = program(*nightly, box=box)
     assert ended.code == 0, ended.err
-    assert "  split     AAPL, since it was fetched: fetched anew as a whole" in ended.out.splitlines()
+    assert "  split     AAPL, since it was last fetched: refetched in full" in ended.out.splitlines()
     asked = [request.ticker for request in box.requests]
     assert asked.count("splits") == 0, "the plan has asked"
     for symbol in ("AAPL", "MSFT"):

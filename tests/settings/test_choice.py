@@ -57,7 +57,7 @@ def test_several_files_keep_their_order_and_the_first_row_of_doubles_wins(files:
     ("content", "said"),
     [
         ("ticker\nQQ\n../x\n", r"^b\.csv, row 3: '\.\./x' is not a ticker"),
-        ("ticker\n", r"^b\.csv contains no ticker"),
+        ("ticker\n", r"^b\.csv has no tickers"),
         ("", r"^b\.csv is empty"),
         ("ticker\nX:BTC\nX-BTC\n", r"^b\.csv, row 3: X-BTC and X:BTC would share"),
         ("ticker,asset_type\nMSFTX,bond\n", r"^b\.csv, row 2: the asset_type 'bond' is not one of"),

@@ -237,7 +237,7 @@ def test_other_base_urls_are_refused_without_repeating_them(url: str, said: str)
 def test_without_a_key_it_is_told_where_one_goes(own: dict[str, str]) -> None:
     with pytest.raises(ConfigError) as caught:
         settings_from({}, Environment(own, {}))
-    assert str(caught.value) == "POLYGON_API_KEY is not set; export it, or put it into .env (see .env.example)"
+    assert str(caught.value) == "POLYGON_API_KEY is not set; export it or put it in .env (see .env.example)"
 
 
 @pytest.mark.parametrize("key", ["s3 cret", "s3\ncret", "s3\rcret", "s3crét", "s3cret…"])
@@ -338,7 +338,7 @@ def test_no_other_dotenv_is_read(program: Program, tmp_path: Path) -> None:
     ended = replace(program, directory=tmp_path / "sub")("--tickers", "QQ")
     assert ended.code == 2
     assert ended.err == (
-        "polygon-async: error: POLYGON_API_KEY is not set; export it, or put it into .env (see .env.example)\n"
+        "polygon-async: error: POLYGON_API_KEY is not set; export it or put it in .env (see .env.example)\n"
     )
 
 

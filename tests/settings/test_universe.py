@@ -194,8 +194,8 @@ def test_a_nul_byte_is_refused(universe: Path) -> None:
         pytest.param("", "{} is empty; a universe is a CSV with a `ticker` column", id="empty"),
         pytest.param("\ufeff", "{} is empty; a universe is a CSV with a `ticker` column", id="a mark alone"),
         pytest.param("\n \n,,\n", "{} is empty; a universe is a CSV with a `ticker` column", id="blank lines only"),
-        pytest.param("ticker\n", "{} contains no ticker", id="header only"),
-        pytest.param("ticker,exchange\n,\n\n", "{} contains no ticker", id="blank rows only"),
+        pytest.param("ticker\n", "{} has no tickers", id="header only"),
+        pytest.param("ticker,exchange\n,\n\n", "{} has no tickers", id="blank rows only"),
         pytest.param(
             "name,exchange\nAAPL,NYSE\n",
             "{}: the first row must have exactly one column `ticker`; it has only name, exchange",

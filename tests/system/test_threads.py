@@ -107,7 +107,7 @@ async def test_work_that_hangs_is_told_once_by_its_name(
     async with Threads(1) as offload:
         assert await getattr(offload, way)(partial(event.wait, 30), subject="reading A.csv")
         await offload(int)
-    assert told == ["reading A.csv has taken 0 s so far, in a thread, which cannot be killed; does the disk hang?"]
+    assert told == ["reading A.csv has taken 0 s so far, in a thread, which cannot be killed; is the disk hanging?"]
 
 
 async def test_of_many_files_the_one_is_told_that_hangs(told: list[str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -42,7 +42,7 @@ def test_a_file_beside_its_object_may_be_gone_but_not_changed(
     os.truncate(path, size // 2)
     ended = program("verify", box=box)
     assert (ended.code, "all as they should be" in ended.out) == (1, False)
-    told = f"it is not as it was written: it has {size // 2:,} bytes, expected {size:,}"
+    told = f"it was changed after writing: it has {size // 2:,} bytes, expected {size:,}"
     remedy = f"remove it, as the store has its bars, or move it away and {AGAIN.format('CUT')}"
     assert ended.out.splitlines()[0] == f"CUT  output/CUT_historical.csv: {told}; {remedy}"
     assert "  local     3 files in output, 1 not as it should be; 1 ticker without a local copy" in ended.out
@@ -69,7 +69,7 @@ def test_where_nothing_was_uploaded_only_files_are_checked(program: Program, san
         ended = program("verify", *more, env=env)
         assert (ended.code, ended.err) == (0, ""), more
         first, second = ended.out.splitlines()
-        assert first.startswith("nothing was uploaded, so that only local files were checked, in ")
+        assert first.startswith("nothing was uploaded, so only local files were checked, in ")
         assert second == "  local     3 files in output, all as they should be"
 
     edited = output / "EDITED_historical.csv"

@@ -63,14 +63,14 @@ class Command:
 
 
 COMMANDS = (
-    Command("download", "download, compress and upload bars: what runs when you name no command"),
+    Command("download", "download, compress and upload bars: the default command"),
     Command("plan", "estimate what a download will take, before you spend anything"),
     Command("status", "show what the ledger knows: what is done, pending and failed"),
-    Command("report", "write the report of a run again, as a page and as JSON"),
-    Command("verify", "check that the objects in the bucket are as they were uploaded; repair them"),
+    Command("report", "rewrite the report of a run, as a page and as JSON"),
+    Command("verify", "check that the bucket's objects are as they were uploaded; repair them"),
     Command("read", "read stored bars back, as Parquet or CSV, on request adjusted for splits"),
     Command("universe", "write a universe's CSV from the API's own list of tickers"),
-    Command("completion", "print the script that makes bash or zsh complete all of this"),
+    Command("completion", "print a script with which bash or zsh completes all of this"),
 )
 
 

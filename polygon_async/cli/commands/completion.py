@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 __all__ = ["DESCRIPTION", "EPILOG", "add_flags", "run"]
 
 DESCRIPTION = """\
-Print the script that makes a shell complete the commands and flags of polygon-async."""
+Print a script with which a shell completes the commands and flags of polygon-async."""
 EPILOG = """\
 examples:
   polygon-async completion bash > ~/.local/share/bash-completion/completions/polygon-async

@@ -35,13 +35,13 @@ Download minute bars of any universe of tickers from Polygon.io (Massive), many 
 rate limit. Each ticker becomes a CSV, is compressed with lzop, and is uploaded to S3 as one tagged object."""
 EPILOG = """\
 environment:
-  POLYGON_API_KEY         the key (or MASSIVE_API_KEY); it has no flag, as command lines are public
-  POLYGON_BASE_URL        another host of the API; default {base_url}
+  POLYGON_API_KEY         the key (or MASSIVE_API_KEY); no flag: other users can see command lines
+  POLYGON_BASE_URL        another API host; default {base_url}
   AWS_...                 credentials, region, endpoint (AWS_ENDPOINT_URL_S3), profiles: as botocore documents them
-  A file .env in the working directory fills in what the environment does not set.
+  A .env file in the working directory supplies what the environment does not set.
 
 exit codes:
-  0  all tickers done (or without data, and listed)     2    could not run, or could not go on
+  0  all tickers done (or without data, and listed)     2    could not run, or could not continue
   1  some tickers failed, or none had any data          130  interrupted
 
 examples:
@@ -61,23 +61,23 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     add_shared(pace, "--concurrency", "--rate", "--processes", "--patience", "--stall-timeout", "--outage-patience")
     add_shared(pace, "--max-failures", "--fail-fast")
 
-    where = parser.add_argument_group("where to")
+    where = parser.add_argument_group("destination")
     add_shared(where, "--bucket", "--key-prefix", "--output-dir")
     where.add_argument("--no-upload", dest="upload", action="store_false", help="CSVs only; needs neither lzop nor S3")
     where.add_argument(
         "--keep-csv",
         action=argparse.BooleanOptionalAction,
         default=True,
-        help="whether a CSV stays after its upload is confirmed (default: it stays)",
+        help="whether to keep a CSV after its upload is confirmed (default: keep)",
     )
-    where.add_argument("--force", action="store_true", help="start afresh, and replace existing objects")
-    tags = parser.add_argument_group("tags that the universe does not give")
+    where.add_argument("--force", action="store_true", help="start over, and replace existing objects")
+    tags = parser.add_argument_group("tags missing from the universe")
     tags.add_argument(
         "--reference",
         action=argparse.BooleanOptionalAction,
         default=True,
-        help="look up exchange and currency in the API's reference data: a request for each stock, or the list of all;"
-        " kept for 30 days (default: it is asked)",
+        help="look up exchange and currency in the API's reference data: one request per stock, or the whole list;"
+        " kept for 30 days (default: look up)",
     )
     tags.add_argument("--exchange", metavar="X", help="the exchange, where the API has none (default: unknown)")
     tags.add_argument(

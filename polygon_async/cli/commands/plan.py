@@ -21,8 +21,8 @@ __all__ = ["DESCRIPTION", "EPILOG", "add_flags", "run"]
 
 DESCRIPTION = """\
 Estimate what a download will take before you spend anything: requests, time, bytes on disk and in S3, as ranges;
-and warn of likely mistakes. It takes the download's flags. It sends at most three requests, to measure how dense
-tickers are that the ledger does not know; it does not contact S3."""
+and warn of likely mistakes. It takes the download's flags. It sends at most three requests, to measure how many
+bars tickers unknown to the ledger have; it does not contact S3."""
 EPILOG = """\
 exit codes:
   0  planned                                            2    cannot be planned: one line says why

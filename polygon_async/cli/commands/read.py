@@ -30,10 +30,10 @@ __all__ = ["DESCRIPTION", "EPILOG", "add_flags", "run"]
 
 DESCRIPTION = """\
 Read stored bars back: from the objects in the bucket, or from local CSVs. Each object is checked against its digest;
-of a minute that several hold, the bar collected last counts. Writes Parquet or CSV, whole or not at all."""
+if several hold the same minute, the bar collected last counts. Writes Parquet or CSV, whole or not at all."""
 EPILOG = """\
 exit codes:
-  0  everything that is stored was written              2    could not read
+  0  everything stored was written                      2    could not read
   1  a ticker cannot be read (nothing is written),      130  interrupted
      or nothing is stored
 
@@ -82,10 +82,10 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         "--stored",
         choices=list(_STORED),
         metavar="P",
-        help="only what was stored adjusted, or unadjusted (default: whatever there is)",
+        help="only what was stored adjusted, or unadjusted (default: whichever exists)",
     )
 
-    source = parser.add_argument_group("where from")
+    source = parser.add_argument_group("source")
     source.add_argument(
         "--source",
         choices=_SOURCES,
@@ -96,15 +96,15 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     )
     add_shared(source, "--bucket", "--key-prefix", "--output-dir")
 
-    target = parser.add_argument_group("where to")
+    target = parser.add_argument_group("destination")
     target.add_argument(
-        "--output", metavar="FILE", help=".parquet, .csv or .csv.gz; - is a CSV on standard output; it must be given"
+        "--output", metavar="FILE", help=".parquet, .csv or .csv.gz; - writes a CSV to standard output; required"
     )
     target.add_argument(
         "--partition",
         choices=_PARTITIONS,
         metavar="P",
-        help="ticker or month: write a directory of Parquet files, one for each, as Hive names them",
+        help="ticker or month: write a Hive-style directory of Parquet files, one for each",
     )
     target.add_argument(
         "--zone", metavar="Z", default="America/New_York", help="time zone in Parquet (default: America/New_York)"
@@ -151,9 +151,9 @@ class _Result:
         lines = first_lines(self.remarks, len(self.remarks), most=20, rest="--json names them all")
         lines += [f"failed: {told['ticker']}: {told['error']}" for told in self.failed]
         if self.failed:
-            return "\n".join([*lines, "nothing was written, as it would lack these tickers"])
+            return "\n".join([*lines, "nothing was written, as these tickers would be missing"])
         if not self.bars:
-            return "\n".join([*lines, "nothing is stored of these tickers and days; nothing was written"])
+            return "\n".join([*lines, "nothing is stored for these tickers and days; nothing was written"])
         some = sum(1 for told in self.tickers if told["bars"])
         read = f"{counted(self.objects, 'object')}, {size(self.bytes_read)} read" if self.objects else "local files"
         where = "on standard output" if self.output == "-" else f"in {self.output}"

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["DESCRIPTION", "EPILOG", "add_flags", "run"]
 
 DESCRIPTION = """\
-Write the report of a run again, as an HTML page and as JSON, from the ledger of an output directory. Every run
+Rewrite the report of a run, as an HTML page and as JSON, from the ledger of an output directory. Every run
 writes its own report when it ends."""
 EPILOG = """\
 exit codes:

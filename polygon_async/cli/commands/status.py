@@ -25,11 +25,11 @@ _UNKNOWN = 1
 
 DESCRIPTION = """\
 Show what the ledger of an output directory knows: units done, pending and failed, with reasons; bars, bytes and
-the span of each ticker; and which local files are missing or changed. A download may be running meanwhile."""
+the span of each ticker; and which local files are missing or changed. A download may be running."""
 EPILOG = """\
 exit codes:
   0  shown                                              2    there is no ledger, or it cannot be read
-  1  it does not know one of --tickers
+  1  a ticker of --tickers is unknown
 
 examples:
   polygon-async status

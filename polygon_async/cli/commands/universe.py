@@ -38,13 +38,13 @@ log = logging.getLogger(__name__)
 
 DESCRIPTION = """\
 Write a CSV for --universe from the API's own list of tickers (v3/reference/tickers): ticker, name, exchange,
-currency, asset_type, type, list_date, delist_date. One request brings up to 1,000 tickers."""
+currency, asset_type, type, list_date, delist_date. Each request returns up to 1,000 tickers."""
 EPILOG = """\
-A flag with several values takes what fits any of them. Duplicates are dropped; where several companies have had the
+A flag with several values takes what matches any of them. Duplicates are dropped; if several companies have had the
 same ticker, the active one is kept, else the one delisted last.
 
 exit codes:
-  0  written      1  no ticker fits      2  could not run, or could not go on      130  interrupted
+  0  written      1  no ticker matches   2  could not run, or could not continue   130  interrupted
 
 examples:
   polygon-async universe --type CS ADRC --exchange NASDAQ NYSE --output stocks.csv
@@ -83,14 +83,14 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         dest="listed_on",
         help="primary exchange, by code or name: XNAS or NASDAQ, ARCX or 'NYSE ARCA' (default: all)",
     )
-    which.add_argument("--active", action="store_true", help="tickers that are traded (the default)")
-    which.add_argument("--delisted", action="store_true", help="tickers that no longer are; with --active, both kinds")
+    which.add_argument("--active", action="store_true", help="currently traded tickers (the default)")
+    which.add_argument("--delisted", action="store_true", help="tickers no longer traded; with --active, both kinds")
     which.add_argument("--date", metavar="DATE", help="the list as of this day (default: the newest list)")
     add_shared(which, "--match", "--limit")
 
-    where = parser.add_argument_group("where to")
+    where = parser.add_argument_group("destination")
     where.add_argument(
-        "--output", metavar="FILE", default="-", help="a file, which is replaced (default: standard output)"
+        "--output", metavar="FILE", default="-", help="the file to write or replace (default: standard output)"
     )
     where.add_argument(
         "--list-dates",
@@ -127,7 +127,7 @@ def run(call: Call) -> int:
 
     universe, requests = run_cancellable(_gathered(order, settings))
     if not universe.entries:
-        return refuse("no ticker on the list fits; nothing was written", as_json=order.as_json, code=_NOTHING)
+        return refuse("no ticker on the list matches; nothing was written", as_json=order.as_json, code=_NOTHING)
     text = as_csv(universe.entries)
     if order.output is None:
         return 0 if say_file(text) else COULD_NOT

@@ -21,15 +21,15 @@ __all__ = ["DESCRIPTION", "EPILOG", "add_flags", "run"]
 
 DESCRIPTION = """\
 Check that every uploaded object is still in the bucket, unchanged: size, checksum, metadata and all tags; with --deep
-also the content; and that local files are there and unchanged. Where nothing was uploaded, local files are all that
-is checked, without S3. Findings go to standard output, and to verify.csv in the output directory."""
+also the content; and that local files exist unchanged. If nothing was uploaded, only local files
+are checked, without S3. Findings go to standard output, and to verify.csv in the output directory."""
 EPILOG = """\
 exit codes:
   0  all objects and files are as they should be        2    could not check
   1  some are not, or --prefix found none               130  interrupted
 
 examples:
-  polygon-async verify                                  what the ledger in output/ calls uploaded or saved
+  polygon-async verify                                  what the ledger in output/ lists as uploaded or saved
   polygon-async verify --deep --tickers AAPL MSFT
   polygon-async verify --repair                         restore tags; upload again, or fetch again
   polygon-async verify --prefix stocks/ --deep          from the bucket alone, without a ledger
@@ -65,7 +65,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         "--keep-csv",
         action=argparse.BooleanOptionalAction,
         default=True,
-        help="whether a CSV stays after --repair has uploaded it (default: it stays)",
+        help="whether to keep a CSV after --repair has uploaded it (default: keep)",
     )
     add_shared(parser.add_argument_group("output"), "--json", *LOGGING)
 
