@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from polygon_async.model.counters import ASKING
 from polygon_async.model.rate import spell_rate
 from polygon_async.model.states import OutcomeState
+from polygon_async.system.text import counted
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -88,7 +89,7 @@ class Speed:
 
 def _counts(counters: Counters, total: int) -> str:
     ended = counters.ended
-    parts = [f"{ended.total():,} of {total:,} tickers"]
+    parts = [f"{ended.total():,} of {counted(total, 'ticker')}"]
     parts += [f"{ended[state]:,} {state}" for state in (OutcomeState.FAILED, OutcomeState.NO_DATA) if ended[state]]
     return ", ".join(parts)
 
@@ -213,7 +214,7 @@ class _View:
         bar = ProgressBar(total, counters.ended.total(), width=20)
         head.add_row(Text(_counts(counters, total)), bar, Text(speed.left(pace), style="dim"))
         requests = spell_requests(speed, self._rate, pace, counters)
-        facts = Text(f"{counters.bars:,} bars, requests {requests}", no_wrap=True, overflow="ellipsis")
+        facts = Text(f"{counted(counters.bars, 'bar')}, requests {requests}", no_wrap=True, overflow="ellipsis")
         flights = list(counters.in_flight.items())
         lines = [
             Text(f"  {symbol:<12} {doing}", style="dim", no_wrap=True, overflow="ellipsis")

@@ -11,6 +11,7 @@ from polygon_async.errors import Untrue, WrongAnswer, one_line
 from polygon_async.model.days import days_of
 from polygon_async.model.tickers import AssetType
 from polygon_async.polygon.envelope import Head, check_head, check_speed, decode, shapeless, unanswered
+from polygon_async.system.text import counted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -104,7 +105,7 @@ def _check_envelope(answer: _Answer, unit: Unit, bars: int) -> None:
     if answer.adjusted is not unit.adjusted and not silent:
         raise Untrue(f"asked for adjusted={unit.adjusted}, the answer says adjusted={answer.adjusted}")
     if answer.resultsCount is not None and answer.resultsCount != bars:
-        raise Untrue(f"the answer counts {answer.resultsCount} bars and holds {bars}")
+        raise Untrue(f"the answer counts {counted(answer.resultsCount, 'bar')} and holds {bars}")
 
 
 def _table(results: bytes, unit: Unit) -> tuple[Table, dict[str, int]]:

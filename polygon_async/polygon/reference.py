@@ -16,6 +16,7 @@ from polygon_async.errors import PolygonAsyncError, Refused, Untrue, WrongAnswer
 from polygon_async.model.days import plausible_day
 from polygon_async.polygon.envelope import Head, check_head, check_speed, decode, unanswered
 from polygon_async.polygon.lists import ListPage, ListRequest, list_pages
+from polygon_async.system.text import counted
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -118,7 +119,7 @@ def read_entries(body: bytes, *, asked: TickerQuery) -> ListPage[Entry]:
         raise unanswered(answer)
     entries = answer.results or []
     if answer.count is not None and answer.count != len(entries):
-        raise Untrue(f"the answer counts {answer.count} tickers and holds {len(entries)}{answer.said_by}")
+        raise Untrue(f"the answer counts {counted(answer.count, 'ticker')} and holds {len(entries)}{answer.said_by}")
     for entry in entries:
         _check(entry, asked, answer)
     return ListPage([_with_true_days(entry) for entry in entries], answer.next_url or None, answer.said_by)

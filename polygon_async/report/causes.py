@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import TYPE_CHECKING
 
+from polygon_async.system.text import counted
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -32,7 +34,9 @@ class Cause:
         if len(self.tickers) == 1:
             return f"{self.tickers[0]}: {self.text}"
         more = f" and {len(self.tickers) - _MOST_NAMED:,} more" if len(self.tickers) > _MOST_NAMED else ""
-        return f"{len(self.tickers):,} tickers: {self.text}: {', '.join(islice(self.tickers, _MOST_NAMED))}{more}"
+        return (
+            f"{counted(len(self.tickers), 'ticker')}: {self.text}: {', '.join(islice(self.tickers, _MOST_NAMED))}{more}"
+        )
 
     def as_json(self) -> dict[str, object]:
         """The cause, how many tickers it failed, and the first of them."""

@@ -13,7 +13,7 @@ from polygon_async.model.layout import FAILED_CSV, NO_DATA_CSV, REPORT_HTML, csv
 from polygon_async.model.spelling import with_likely
 from polygon_async.model.states import OutcomeState
 from polygon_async.report.causes import causes
-from polygon_async.report.words import day, duration, first_lines, moment, size
+from polygon_async.report.words import counted, day, duration, first_lines, moment, size
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -250,7 +250,7 @@ class Summary:
 
 def _counted(tickers: Mapping[str, int]) -> str:
     before = f" ({tickers['earlier']} in earlier runs)" if tickers["earlier"] else ""
-    parts = [f"{tickers['done']} of {tickers['total']} tickers done{before}"]
+    parts = [f"{tickers['done']} of {counted(tickers['total'], 'ticker')} done{before}"]
     parts += [f"{tickers['no_data']} without data"] if tickers["no_data"] else []
     parts += [f"{tickers['failed']} failed"] if tickers["failed"] else []
     parts += [f"{tickers['unfinished']} not finished"] if tickers["unfinished"] else []
@@ -270,7 +270,7 @@ def _odd(each: tuple[str, Mapping[str, int]]) -> str:
 
 def _early_end(covered: tuple[str, Coverage]) -> str:
     symbol, found = covered
-    return f"{symbol} has no bars in the last {found.after:,} sessions"
+    return f"{symbol} has no bars in the last {counted(found.after, 'session')}"
 
 
 def _gap(covered: tuple[str, Coverage]) -> str:
@@ -278,7 +278,7 @@ def _gap(covered: tuple[str, Coverage]) -> str:
     count = found.missing.bit_count()
     shown = ", ".join(f"{each}" for each in islice(dates_of(found.missing), _MOST_DAYS))
     rest = f" and {count - _MOST_DAYS:,} more" if count > _MOST_DAYS else ""
-    return f"{symbol} has no bars in {count:,} of {found.expected:,} sessions: {shown}{rest}"
+    return f"{symbol} has no bars in {count:,} of {counted(found.expected, 'session')}: {shown}{rest}"
 
 
 def _done_json(outcome: Outcome, coverage: Coverage | None, csv: Path | None) -> dict[str, Any]:

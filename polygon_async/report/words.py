@@ -6,17 +6,14 @@ from datetime import UTC, date, datetime
 from itertools import islice
 from typing import TYPE_CHECKING
 
+from polygon_async.system.text import counted
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
 __all__ = ["counted", "day", "duration", "first_lines", "moment", "size"]
 
 _EPOCH = date(1970, 1, 1).toordinal()
-
-
-def counted(number: int, noun: str) -> str:
-    """`1 object`, `2,000 objects`."""
-    return f"{number:,} {noun}{'s' * (number != 1)}"
 
 
 def moment(ms: int) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from polygon_async.errors import RunError
+from polygon_async.system.text import counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -50,6 +51,8 @@ class FailureLimit:
         last = f"{unit.ticker.symbol}: {error}"
         if self._most == 1:
             raise RunError(f"stopped at the first ticker that failed (--max-failures 1): {last}") from error
-        raise RunError(f"stopped after {self._count:,} tickers failed (--max-failures); the last: {last}") from error
+        raise RunError(
+            f"stopped after {counted(self._count, 'ticker')} failed (--max-failures); the last: {last}"
+        ) from error
 
     not_stored = failed

@@ -13,6 +13,7 @@ from polygon_async.bars.part import Part, append_rows, finish, remove
 from polygon_async.errors import TickerError
 from polygon_async.model.layout import part_name, unit_csv_name
 from polygon_async.model.units import CsvFile, Progress
+from polygon_async.system.text import counted
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
@@ -88,7 +89,7 @@ class CsvFetcher:
                             self.counters.odd[symbol].update(page.odd)
                         self.counters.bars += page.bars
                         self.counters.csv_bytes += part.size - before
-                        self.counters.in_flight[symbol] = f"{progress.bars:,} bars"
+                        self.counters.in_flight[symbol] = counted(progress.bars, "bar")
             if progress is None:
                 return None
             complete = partial(finish, part, path, modified=self.modified)

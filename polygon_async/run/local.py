@@ -16,6 +16,7 @@ from polygon_async.ledger.entries import LocalHistory
 from polygon_async.model.days import moment_day
 from polygon_async.model.layout import csv_name
 from polygon_async.model.sessions import sessions
+from polygon_async.system.text import counted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -83,10 +84,10 @@ def refusal(refused: Sequence[tuple[Unit, Local]], directory: Path, *, source: s
         why = "" if history.is_whole else ", and its end is cut"
         why = why or (", of other prices or another source" if _is_other(unit, history, source) else "")
         named.append(
-            f"{directory / csv_name(unit.ticker.symbol)} holds {history.bars:,} bars of"
+            f"{directory / csv_name(unit.ticker.symbol)} holds {counted(history.bars, 'bar')} of"
             f" {history.first_day} to {history.last_day}{why}"
         )
-    more = f" (and {len(refused) - _MOST_NAMED:,} more files)" if len(refused) > _MOST_NAMED else ""
+    more = f" (and {len(refused) - _MOST_NAMED:,} more)" if len(refused) > _MOST_NAMED else ""
     start, end = refused[0][0].start, refused[0][0].end
     return (
         f"{'; '.join(named)}{more}: {start} to {end} neither covers nor continues that, so bars would be lost;"

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from polygon_async.errors import TickerError
 from polygon_async.model.states import OutcomeState
 from polygon_async.model.units import Outcome
+from polygon_async.system.text import counted
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -74,7 +75,7 @@ class Outcomes:
         if outcome.state is OutcomeState.FAILED:
             log.error("%s failed: %s", symbol, outcome.error, extra={"event": "ticker_failed", "facts": facts})
             return
-        bars = f", {outcome.csv.bars:,} bars" if outcome.csv else ""
+        bars = f", {counted(outcome.csv.bars, 'bar')}" if outcome.csv else ""
         key = f", {outcome.receipt.key}" if outcome.receipt else ""
         before = " in an earlier run" if outcome.earlier else ""
         extra = {"routine": True, "event": "ticker_done", "facts": facts}

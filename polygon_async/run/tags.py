@@ -14,6 +14,7 @@ from polygon_async.model.layout import is_tag_value
 from polygon_async.model.tickers import AssetType, Listing
 from polygon_async.polygon.reference import TickerQuery, entry_of, entry_pages
 from polygon_async.polygon.universe import currency_of, exchange_of, once_each
+from polygon_async.system.text import counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -93,7 +94,7 @@ class TagLookup:
             missing = self._wanted - known.keys()
             if len(missing) > _WALK_FROM:
                 found: dict[str, Listing] | None = None
-                with self._failures(f"{len(missing):,} tickers"):
+                with self._failures(counted(len(missing), "ticker")):
                     found = await self._walked(missing)
                     await self._recorder.listed(found)
                 known |= found or {}

@@ -25,6 +25,7 @@ from polygon_async.model.units import NEW_YORK, CsvFile, Outcome, today
 from polygon_async.run.local import Act
 from polygon_async.run.todo import counts
 from polygon_async.system.files import disk_errors
+from polygon_async.system.text import counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -152,7 +153,7 @@ class UnitSteps:
                     await self.recorder.apply(Fetched(unit=unit, csv=resumed))
                 elif resumed is not None and not isinstance(resumed, CsvFile):
                     await self.recorder.apply(Resumed(unit=unit))
-                    log.info("%s resumes after %s bars", unit.ticker.symbol, f"{resumed.progress.bars:,}")
+                    log.info("%s resumes after %s", unit.ticker.symbol, counted(resumed.progress.bars, "bar"))
                 if resumed is not None:
                     return resumed
         await self.recorder.apply(Begun(unit=unit, day=today()))
@@ -223,7 +224,7 @@ class UnitSteps:
             return
         days = "" if bars < before.bars else f", and none of {', '.join(iso_dates_of(lost)[:3])}"
         raise TickerError(
-            f"the API has {bars:,} bars of {same.start} to {same.end}{days}, and {self._whole(unit)} holds"
+            f"the API has {counted(bars, 'bar')} of {same.start} to {same.end}{days}, and {self._whole(unit)} holds"
             f" {before.bars:,} not in any store; move it away, or replace it with --force"
         )
 

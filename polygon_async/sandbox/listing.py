@@ -35,7 +35,7 @@ def main() -> int:
     bucket = os.environ["S3_BUCKET"]
     with contextlib.closing(botocore.session.get_session().create_client("s3")) as client:
         objects = list(_objects(client, bucket))
-        sys.stdout.write(f"{len(objects)} objects in {bucket}\n")
+        sys.stdout.write(f"{len(objects)} object{'s' * (len(objects) != 1)} in {bucket}\n")
         for key, size in objects:
             sys.stdout.write(f"\n{key}  {size:,} bytes\n  {_tags(client, bucket, key)}\n")
         packed = [key for key, _ in objects if key.endswith(".lzo")]

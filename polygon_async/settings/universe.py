@@ -17,6 +17,7 @@ from polygon_async.errors import ConfigError, one_line
 from polygon_async.model.layout import csv_name, is_tag_value, safe_name
 from polygon_async.model.spelling import likely, told
 from polygon_async.model.tickers import AssetType, Ticker, is_symbol
+from polygon_async.system.text import counted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -242,7 +243,7 @@ def _tickers(rows: Sequence[_Row], defaults: Defaults, choice: Choice) -> list[T
         raise ConfigError("; ".join(wrong[:_MOST_NAMED]) + more)
     if seen and not tickers:
         globs = " ".join(one_line(repr(glob)) for glob in choice.match)
-        raise ConfigError(f"--match {globs}: none of the {len(seen):,} tickers matches (case matters)")
+        raise ConfigError(f"--match {globs}: none of {counted(len(seen), 'ticker')} matches (case matters)")
     return tickers
 
 

@@ -361,7 +361,7 @@ def test_a_standard_output_that_takes_nothing_is_told_in_one_line(
 def test_a_closed_standard_error_does_not_matter(program: Program, sandbox: Callable[..., Sandbox]) -> None:
     code, out, err = redirected(program, sandbox(), "2>&-")
     assert (code, err) == (0, "")
-    assert out.startswith("1 of 1 tickers done, in ")
+    assert out.startswith("1 of 1 ticker done, in ")
 
 
 # Outcomes

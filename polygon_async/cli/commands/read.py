@@ -217,13 +217,14 @@ async def _read(wanted: Wanted, adjusting: Adjusting | None, output: Output, res
     from polygon_async.archive.run import read, remarks
     from polygon_async.archive.scan import Failure
     from polygon_async.report.progress import showing
-    from polygon_async.report.words import size
+    from polygon_async.report.words import counted, size
     from polygon_async.system.threads import Threads
 
     count, total = Count(), len(wanted.tickers)
 
     def words() -> str:
-        return f"{count.tickers:,} of {total:,} tickers read, {count.bars:,} bars, {size(count.bytes_read)}"
+        done = f"{count.tickers:,} of {counted(total, 'ticker')} read"
+        return f"{done}, {counted(count.bars, 'bar')}, {size(count.bytes_read)}"
 
     async with Threads(1) as writing, showing(words):
         found = read(wanted, output.prepare, adjusting=adjusting, count=count, on_secret=redact.add)

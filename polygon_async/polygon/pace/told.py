@@ -7,6 +7,8 @@ import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from polygon_async.system.text import counted
+
 if TYPE_CHECKING:
     from polygon_async.errors import Retryable
 
@@ -80,8 +82,8 @@ def _say(reason: str, trouble: _Trouble) -> None:
     facts = {"reason": reason, "requests": trouble.requests, "wait": round(trouble.wait, 3)}
     extra = {"event": "retry", "facts": facts}
     if trouble.span:
-        text = "%s for %d more requests in %.0f s: %s"
-        log.warning(text, reason, trouble.requests, trouble.span, trouble.example, extra=extra)
+        more = counted(trouble.requests, "more request")
+        log.warning("%s for %s in %.0f s: %s", reason, more, trouble.span, trouble.example, extra=extra)
     elif trouble.requests == 1:
         log.warning("retry %s: %s [GET %s]", _when(trouble.wait), trouble.example, trouble.request, extra=extra)
     else:
