@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from polygon_async.ledger.database import reading
 from polygon_async.ledger.rows import history_in, noted_days
+from polygon_async.ledger.runs import RESUMABLE
 from polygon_async.model.layout import csv_name
 from polygon_async.model.states import FetchState, UploadState
 from polygon_async.model.units import CsvFile
@@ -44,6 +45,8 @@ class Upload:
     tags: Mapping[str, str]
     error: str | None
     began: float
+    is_resumable: bool
+    """Whether its run goes on when its command is given again, if it is not confirmed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,7 +101,7 @@ def recorded_units(directory: Path) -> tuple[RecordedUnit, ...]:
     """
     uploads: dict[int, list[Upload]] = {}
     with reading(directory) as cursor:
-        for row in cursor.execute("SELECT * FROM upload ORDER BY unit, began"):
+        for row in cursor.execute(f"SELECT *, run IN ({RESUMABLE}) AS is_resumable FROM upload ORDER BY unit, began"):
             uploads.setdefault(row["unit"], []).append(_upload(row))
         rows = cursor.execute(f"SELECT {_UNIT} FROM unit ORDER BY ticker, first_day, last_day, adjusted, id")
         return tuple(_unit(row, tuple(uploads.get(row["id"], ()))) for row in rows)
@@ -139,5 +142,6 @@ def _upload(row: sqlite3.Row) -> Upload:
         **{name: row[name] for name in as_they_are},
         state=UploadState(row["state"]),
         collected=datetime.fromtimestamp(row["collected"], UTC),
+        is_resumable=bool(row["is_resumable"]),
         tags=json.loads(row["tags"] or "{}"),
     )

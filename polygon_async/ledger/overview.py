@@ -12,9 +12,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 from polygon_async.ledger.database import reading
-from polygon_async.ledger.runs import recorded_runs
+from polygon_async.ledger.runs import RESUMABLE, recorded_runs
 from polygon_async.model.sessions import Coverage
-from polygon_async.model.states import FetchState, OutcomeState, UploadState
+from polygon_async.model.states import FetchState, OutcomeState, RunState, UploadState
+from polygon_async.model.units import today
+from polygon_async.system.locks import is_locked
 
 if TYPE_CHECKING:
     import sqlite3
@@ -38,18 +40,22 @@ _WORDS: Mapping[str, str] = {
     "saved": OutcomeState.SAVED,
     "no_data": OutcomeState.NO_DATA,
     "failed": OutcomeState.FAILED,
+    "abandoned": OutcomeState.ABANDONED,
 }
-_UNITS = """
+_UNITS = f"""
     SELECT unit.*, upload.destination, upload.key, upload.size AS object_size, upload.error AS upload_error,
         CASE
             WHEN unit.state = :empty THEN :no_data
             WHEN unit.state = :fetch_failed THEN :failed
+            WHEN unit.state = :fetching AND unit.run != :live
+                AND (unit.run NOT IN ({RESUMABLE}) OR unit.adjusted AND unit.day < :today) THEN :abandoned
             WHEN unit.state = :fetching THEN NULL
             WHEN unit.state != :fetched THEN unit.state
             WHEN upload.state IS NULL THEN :saved
             WHEN upload.state IN (:upload_failed, :lost) THEN :failed
             WHEN upload.state = :read_back AND upload.sha256 = unit.sha256 THEN :uploaded
             WHEN upload.state NOT IN (:uploading, :read_back) THEN upload.state
+            WHEN upload.run != :live AND upload.run NOT IN ({RESUMABLE}) THEN :abandoned
         END AS standing
     FROM unit LEFT JOIN upload ON upload.unit = unit.id AND unit.state NOT IN (:empty, :fetch_failed)
         AND upload.destination = (
@@ -58,7 +64,8 @@ _UNITS = """
 """
 """Units with how they stand. A unit's newest upload decides; an earlier one to another destination is history.
 
-Words that are not known here stay what they are: they are no `OutcomeState`.
+Words that are not known here stay what they are: they are no `OutcomeState`. What no run will continue is abandoned:
+its run is not one that its command resumes, or its part has adjusted prices of another day.
 """
 _TOTALS = """
     SELECT standing, count(*), sum(bars), sum(size), sum(iif(standing = :uploaded, object_size, 0))
@@ -147,12 +154,14 @@ class Overview:
 
     runs: tuple[RecordedRun, ...]
     """All of them, the oldest first."""
+    is_running: bool | None
+    """Whether the last one goes on; None: that cannot be found out."""
     totals: Mapping[OutcomeState | None, Total]
     """By how the units ended; None for those that are pending."""
     files: Mapping[str, Sequence[KnownFile]]
     """What the file under a ticker's name may be, by ticker: what was there, and what was about to be."""
     _cursor: sqlite3.Cursor = field(repr=False)
-    _values: Mapping[str, str] = field(repr=False)
+    _values: Mapping[str, str | int] = field(repr=False)
 
     def rows(self, *, state: OutcomeState | None = None, most: int | None = None) -> Iterator[UnitRow]:
         """Units by ticker, then range: those that ended in this state, or all; at most `most`.
@@ -175,10 +184,14 @@ def open_overview(directory: Path, tickers: Sequence[str] | None = None) -> Iter
     with reading(directory) as cursor:
         runs = recorded_runs(cursor)
         cursor.row_factory = None
-        values = dict(_WORDS) | ({} if tickers is None else {"tickers": json.dumps(tickers)})
+        is_running = runs[-1].state is RunState.RUNNING and is_locked(directory) if runs else False
+        live = runs[-1].id if is_running is not False else -1
+        values: dict[str, str | int] = {**_WORDS, "live": live, "today": today().isoformat()}
+        values |= {} if tickers is None else {"tickers": json.dumps(tickers)}
         totals = cursor.execute(_TOTALS.format(units=_UNITS, chosen=_chosen(values)), values).fetchall()
         yield Overview(
             runs=runs,
+            is_running=is_running,
             totals=dict(map(_total, totals)),
             files=_files(cursor, values),
             _cursor=cursor,
@@ -198,7 +211,7 @@ def known_files(directory: Path, tickers: Sequence[str] | None = None) -> Mappin
         return _files(cursor, {} if tickers is None else {"tickers": json.dumps(tickers)})
 
 
-def _files(cursor: sqlite3.Cursor, values: Mapping[str, str]) -> dict[str, list[KnownFile]]:
+def _files(cursor: sqlite3.Cursor, values: Mapping[str, str | int]) -> dict[str, list[KnownFile]]:
     found: defaultdict[str, list[KnownFile]] = defaultdict(list)
     statement = f"SELECT ticker, {', '.join(KnownFile._fields)} FROM history WHERE {_chosen(values)} ORDER BY rowid"
     for ticker, *file in cursor.execute(statement, values):
@@ -206,7 +219,7 @@ def _files(cursor: sqlite3.Cursor, values: Mapping[str, str]) -> dict[str, list[
     return dict(found)
 
 
-def _chosen(values: Mapping[str, str]) -> str:
+def _chosen(values: Mapping[str, str | int]) -> str:
     return "ticker IN (SELECT value FROM json_each(:tickers))" if "tickers" in values else "TRUE"
 
 

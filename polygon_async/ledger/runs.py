@@ -16,7 +16,17 @@ if TYPE_CHECKING:
     import sqlite3
     from pathlib import Path
 
-__all__ = ["RecordedRun", "read_report", "recorded_runs"]
+__all__ = ["RESUMABLE", "RecordedRun", "read_report", "recorded_runs"]
+
+RESUMABLE = f"""
+    SELECT id FROM run AS one WHERE state != '{RunState.DONE}' AND NOT EXISTS (
+        SELECT * FROM run AS later
+        WHERE later.id > one.id AND later.source = one.source AND later.universe = one.universe
+            AND later.adjusted = one.adjusted AND later.days_given = one.days_given
+            AND (NOT one.days_given OR later.first_day = one.first_day AND later.last_day = one.last_day)
+    )
+"""
+"""The runs that did not finish, and go on when their command is given again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

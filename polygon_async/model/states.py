@@ -19,6 +19,8 @@ class OutcomeState(enum.StrEnum):
     """The CSV is complete, and no upload was wanted."""
     NO_DATA = "no data"
     FAILED = "failed"
+    ABANDONED = "abandoned"
+    """It was begun, and no run will continue it: a later one begins it anew, if at all."""
 
 
 class FetchState(enum.StrEnum):

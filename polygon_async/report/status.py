@@ -25,11 +25,21 @@ __all__ = ["MOST_LINES", "status_json", "status_text"]
 
 MOST_LINES = 20
 """Lines of failures, and of units, on a terminal."""
-_STATES = (OutcomeState.UPLOADED, OutcomeState.SAVED, OutcomeState.NO_DATA, None, OutcomeState.FAILED)
+_STATES = (
+    OutcomeState.UPLOADED,
+    OutcomeState.SAVED,
+    OutcomeState.NO_DATA,
+    None,
+    OutcomeState.ABANDONED,
+    OutcomeState.FAILED,
+)
 """In the order in which they are shown."""
 _ALL = "--all"
 """The flag that shows the rest."""
 _COLUMNS = ("ticker", "state", "bars", "first bar", "last bar", "sessions", "csv", "stored", "range")
+_DISPENSABLE = ("csv", "stored", "first bar", "sessions", "range", "last bar", "bars")
+"""What a narrow terminal does without, in this order."""
+_GAP = "  "
 _TO_THE_RIGHT = frozenset({"bars", "sessions", "csv", "stored"})
 _WHOLE = frozenset({OutcomeState.UPLOADED, OutcomeState.SAVED})
 """How units end that have all their bars."""
@@ -67,12 +77,19 @@ def status_json(overview: Overview, path: Path) -> Iterator[str]:
     )
 
 
-def status_text(overview: Overview, path: Path, *, most: int | None = None) -> str:
-    """The status for a person, with at most `most` lines of failures and of units; None: all of them."""
+def status_text(overview: Overview, path: Path, *, most: int | None = None, width: int | None = None) -> str:
+    """The status for a person.
+
+    Args:
+        overview: What the ledger knows.
+        path: The ledger's path.
+        most: The most lines of failures, and of units; None: all of them.
+        width: Of the terminal: of the units' table, only what fits into its lines is shown; None: all columns.
+    """
     units = _units(overview)
     told = ", ".join(f"{count:,} {_after_number(state)}" for state in _STATES if (count := _units(overview, state)))
     disk = _Disk(LocalFiles(overview, path.parent))
-    head, *table = _table(((row, disk.file_of(row)) for row in overview.rows()), most=most)
+    (head, *table), hidden = _table(((row, disk.file_of(row)) for row in overview.rows()), most=most, width=width)
     sizes = f"{size(disk.csv_bytes)} of CSV on disk, {size(_whole(overview, 'stored_bytes'))} in S3"
     lines = [
         f"{path}: {counted(units, 'unit')}: {told}" if units else f"{path}: no units",
@@ -81,12 +98,13 @@ def status_text(overview: Overview, path: Path, *, most: int | None = None) -> s
     if lost := ", ".join(f"{file} for {counted(disk.files[file], 'unit')}" for file in _LOST if disk.files[file]):
         lines.append(f"  files     {lost}")
     if overview.runs:
-        lines.append(f"  runs      {len(overview.runs):,}, the last one {_run(overview.runs[-1])}")
+        lines.append(f"  runs      {len(overview.runs):,}, the last one {_run(overview.runs[-1], overview.is_running)}")
     if failed := _units(overview, OutcomeState.FAILED):
         rows = overview.rows(state=OutcomeState.FAILED, most=most)
         lines += ["", *first_lines((f"{row.ticker}: {row.error or ''}" for row in rows), failed, most=most, rest=_ALL)]
     if units:
         lines += ["", head, *first_lines(table, units, most=most, rest=_ALL)]
+        lines += [f"(a wider terminal also shows: {', '.join(hidden)})"] if hidden else []
     return "\n".join(lines)
 
 
@@ -159,19 +177,31 @@ def _csv_bytes(row: UnitRow, file: LocalFile | None) -> int:
     return row.size or 0 if file in {None, LocalFile.THERE} else 0
 
 
-def _table(rows: Iterable[tuple[UnitRow, LocalFile | None]], *, most: int | None) -> list[str]:
-    """The head, and a line for each of the first units; the others are looked at, too."""
+def _table(
+    rows: Iterable[tuple[UnitRow, LocalFile | None]], *, most: int | None, width: int | None
+) -> tuple[list[str], list[str]]:
+    """The head, and a line for each of the first units; the others are looked at, too. And the columns left out."""
     # Most units of a universe cover their range's sessions alike.
     sessions = lru_cache(_sessions)
     cells: list[tuple[str, ...]] = [_COLUMNS]
     for number, (row, file) in enumerate(rows):
         if most is None or number < most:
             cells.append(_cells(row, file, sessions(row.kept_coverage)))
-    widths = [max(len(row[place]) for row in cells) for place in range(len(_COLUMNS))]
-    form = "  ".join(
-        f"{{:{'>' if name in _TO_THE_RIGHT else '<'}{width}}}" for name, width in zip(_COLUMNS, widths, strict=True)
-    )
-    return [form.format(*row).rstrip() for row in cells]
+    widths = {name: max(len(row[place]) for row in cells) for place, name in enumerate(_COLUMNS)}
+    hidden: list[str] = []
+    for name in _DISPENSABLE:
+        if width is None or sum(widths.values()) + len(_GAP) * (len(widths) - 1) <= width:
+            break
+        del widths[name]
+        if any(row[_COLUMNS.index(name)] for row in cells[1:]):
+            hidden.append(name)
+    places = [place for place, name in enumerate(_COLUMNS) if name in widths]
+    form = _GAP.join(f"{{:{'>' if name in _TO_THE_RIGHT else '<'}{room}}}" for name, room in widths.items())
+    return [_cut(form.format(*(row[place] for place in places)).rstrip(), width) for row in cells], hidden
+
+
+def _cut(line: str, width: int | None) -> str:
+    return line if width is None or len(line) <= width else f"{line[: width - 1]}…"
 
 
 def _cells(row: UnitRow, file: LocalFile | None, sessions: str) -> tuple[str, ...]:
@@ -180,8 +210,8 @@ def _cells(row: UnitRow, file: LocalFile | None, sessions: str) -> tuple[str, ..
         row.ticker,
         ", ".join(filter(None, (row.doing or _word(row.state), file and _LOST.get(file)))),
         f"{row.bars:,}" if row.bars else "",
-        "" if row.first is None else day(row.first),
-        "" if row.last is None else day(row.last),
+        "" if row.first is None else day(row.first, row.ticker),
+        "" if row.last is None else day(row.last, row.ticker),
         sessions,
         size(csv_bytes) if csv_bytes else "",
         size(row.stored) if row.stored else "",
@@ -198,8 +228,9 @@ def _sessions(kept: str | None) -> str:
     return f"{coverage.with_bars:,} of {coverage.expected:,}{missing}"
 
 
-def _run(run: RecordedRun) -> str:
-    state = "is running, or was killed" if run.state is RunState.RUNNING else run.state
+def _run(run: RecordedRun, is_running: bool | None) -> str:
+    goes_on = {True: "is running", False: "was killed", None: "is running, or was killed"}
+    state = goes_on[is_running] if run.state is RunState.RUNNING else run.state
     took = "" if run.ended is None else f" after {duration((run.ended - run.started).total_seconds())}"
     return f"{state}{took}, started {run.started:%Y-%m-%d %H:%M} UTC ({run.first_day} to {run.last_day})"
 

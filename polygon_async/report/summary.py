@@ -258,8 +258,9 @@ def _counted(tickers: Mapping[str, int]) -> str:
 
 
 def _late_start(outcome: Outcome) -> str:
-    first = "" if outcome.csv is None else day(outcome.csv.first)
-    return f"{outcome.unit.ticker.symbol}'s first bar is on {first}"
+    symbol = outcome.unit.ticker.symbol
+    first = "" if outcome.csv is None else day(outcome.csv.first, symbol)
+    return f"{symbol}'s first bar is on {first}"
 
 
 def _odd(each: tuple[str, Mapping[str, int]]) -> str:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
 from itertools import islice
 from typing import TYPE_CHECKING
 
+from polygon_async.model.days import moment_day
+from polygon_async.model.tickers import AssetType
 from polygon_async.system.text import counted
 
 if TYPE_CHECKING:
@@ -13,17 +15,15 @@ if TYPE_CHECKING:
 
 __all__ = ["counted", "day", "duration", "first_lines", "moment", "size"]
 
-_EPOCH = date(1970, 1, 1).toordinal()
-
 
 def moment(ms: int) -> str:
     """ms UTC as a moment in ISO 8601."""
     return datetime.fromtimestamp(ms / 1000, tz=UTC).isoformat()
 
 
-def day(ms: int) -> str:
-    """ms UTC as a calendar day, UTC."""
-    return date.fromordinal(_EPOCH + ms // 86_400_000).isoformat()
+def day(ms: int, symbol: str) -> str:
+    """The calendar day of a ticker's bar that starts at `ms` (UTC): New York's; UTC's for crypto and forex."""
+    return moment_day(ms, AssetType.of(symbol)).isoformat()
 
 
 def duration(seconds: float) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
 import logging
 import os
 import shutil
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING
 from polygon_async.errors import ConfigError, DiskUnusable, one_line
 from polygon_async.model.layout import FAILED_CSV, NO_DATA_CSV, REPORT_HTML, REPORT_JSON, csv_name
 from polygon_async.system.files import check_replaceable, date_file, disk_errors, sync_file
+from polygon_async.system.locks import locked
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from polygon_async.model.tickers import Ticker
     from polygon_async.system.threads import Threads
 
-__all__ = ["check_space", "claim", "space_needed", "watch_space"]
+__all__ = ["check_space", "claim", "claimed", "space_needed", "watch_space"]
 
 log = logging.getLogger(__name__)
 
@@ -49,19 +49,8 @@ def claim(directory: Path, tickers: Sequence[Ticker]) -> Iterator[None]:
             directory.mkdir(parents=True, exist_ok=True)
         except FileExistsError:
             raise DiskUnusable(f"{directory} is a file; --output-dir must name a directory") from None
-        lock = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise DiskUnusable(
-                f"another run is using {directory}; wait for it to end, or give this one its own --output-dir"
-            ) from None
-        except OSError as error:
-            raise DiskUnusable(
-                f"{directory} cannot be locked ({one_line(error.strerror)}): its file system, perhaps a network share,"
-                " does not support locks; use an --output-dir on a local disk"
-            ) from error
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(claimed(directory))
         with disk_errors(directory):
             folds = _folds_case(directory)
             _tell_what_is_refused(directory)
@@ -71,8 +60,28 @@ def claim(directory: Path, tickers: Sequence[Ticker]) -> Iterator[None]:
         if folds:
             _refuse_twins(directory, tickers)
         yield
-    finally:
-        os.close(lock)
+
+
+@contextlib.contextmanager
+def claimed(directory: Path) -> Iterator[None]:
+    """Reserve a directory that exists.
+
+    Raises:
+        DiskUnusable: another run holds it, or it cannot be locked.
+    """
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(locked(directory))
+        except BlockingIOError:
+            raise DiskUnusable(
+                f"another run is using {directory}; wait for it to end, or give this one its own --output-dir"
+            ) from None
+        except OSError as error:
+            raise DiskUnusable(
+                f"{directory} cannot be locked ({one_line(error.strerror)}): its file system, perhaps a network share,"
+                " does not support locks; use an --output-dir on a local disk"
+            ) from error
+        yield
 
 
 def _folds_case(directory: Path) -> bool:

@@ -46,6 +46,8 @@ class Verification:
     """Objects in other destinations, which were not checked."""
     pending: int
     """Uploads to here that are not confirmed, and were not checked."""
+    abandoned: int
+    """How many of those no run will continue."""
     bytes_read: int
     seconds: float
 
@@ -98,7 +100,9 @@ class Verification:
         if self.elsewhere:
             lines.append(f"  elsewhere {counted(self.elsewhere, 'object')} in other buckets or stores, not checked")
         if self.pending:
-            lines.append(f"  pending   {counted(self.pending, 'upload')} not confirmed; the next download continues")
+            told = f", {self.abandoned:,} of them abandoned" if self.abandoned else ""
+            rest = "; the next download continues" if self.pending > self.abandoned else ""
+            lines.append(f"  pending   {counted(self.pending, 'upload')} not confirmed{told}{rest}")
         if self._rows():
             lines.append(f"  list      {self.directory / VERIFY_CSV}")
             lines += [f"  again     {self._again}"] if self._again else []
@@ -135,6 +139,7 @@ class Verification:
                 "repaired": len({each.key for each in self.mended}),
                 "elsewhere": self.elsewhere,
                 "pending": self.pending,
+                "abandoned": self.abandoned,
             },
             "files": {
                 "checked": len(self.files),

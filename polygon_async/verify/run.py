@@ -59,6 +59,8 @@ class _Subjects:
     """Objects in other destinations."""
     pending: int
     """Uploads to here that are not confirmed."""
+    abandoned: int = 0
+    """How many of those no run will continue."""
     lost: frozenset[int] = field(default=frozenset())
     """Units whose object an earlier verification found lost."""
 
@@ -106,8 +108,10 @@ async def _verify(wanted: Wanted, redact: Redactor) -> Verification:
         if units is None or any(upload.state in CLAIMED for unit in units for upload in unit.uploads):
             objects = await _objects(wanted, units, redact, offload)
         else:
-            pending = sum(len(unit.uploads) for unit in units)
-            objects = _Objects(where=None, subjects=_Subjects(expected=(), elsewhere=0, pending=pending))
+            uploads = [upload for unit in units for upload in unit.uploads]
+            abandoned = sum(not upload.is_resumable for upload in uploads)
+            subjects = _Subjects(expected=(), elsewhere=0, pending=len(uploads), abandoned=abandoned)
+            objects = _Objects(where=None, subjects=subjects)
         files: list[CheckedFile] = []
         if units is not None:
             files = await check_files(settings.output_dir, settings.tickers, deep=wanted.deep, offload=offload)
@@ -122,6 +126,7 @@ async def _verify(wanted: Wanted, redact: Redactor) -> Verification:
         by_prefix=wanted.prefix is not None,
         elsewhere=objects.subjects.elsewhere,
         pending=objects.subjects.pending,
+        abandoned=objects.subjects.abandoned,
         bytes_read=objects.bytes_read,
         seconds=asyncio.get_running_loop().time() - began,
     )
@@ -198,7 +203,7 @@ async def _objects(
 
 
 def _subjects(units: Iterable[RecordedUnit], destination: str) -> _Subjects:
-    expected, elsewhere, pending, lost = [], 0, 0, set()
+    expected, elsewhere, pending, abandoned, lost = [], 0, 0, 0, set()
     for unit in units:
         for upload in unit.uploads:
             if upload.destination != destination:
@@ -208,7 +213,8 @@ def _subjects(units: Iterable[RecordedUnit], destination: str) -> _Subjects:
                 lost |= {unit.id} if upload.state is UploadState.LOST else set()
             else:
                 pending += 1
-    return _Subjects(expected=expected, elsewhere=elsewhere, pending=pending, lost=frozenset(lost))
+                abandoned += not upload.is_resumable
+    return _Subjects(expected=expected, elsewhere=elsewhere, pending=pending, abandoned=abandoned, lost=frozenset(lost))
 
 
 async def _again(

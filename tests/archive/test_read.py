@@ -147,7 +147,7 @@ def test_parquet_is_what_other_programs_read(program: Program, sandbox: Callable
         assert set(frame[partition].astype(str)) == expected
         assert len(frame) == len(found)
         again = program(*READ, *chosen, "--output", partition, "--partition", partition, box=box)
-        assert "it exists; remove it" in error_of(again)
+        assert "already exists; remove it" in error_of(again)
     assert not list(program.directory.glob(".*new*"))
 
 
@@ -262,7 +262,7 @@ def test_damage_and_holes_are_told_by_name(program: Program, sandbox: Callable[.
         *READ, "--tickers", "SPLITA", "--source", "bucket", "--from", f"{FIRST}", "--output", "bars.csv", box=box
     )
     assert ended.code == 0, ended.err
-    assert "SPLITA: nothing stored covers 1 session: " in ended.out
+    assert "SPLITA: no stored bars cover 1 session: " in ended.out
     nothing = program(*READ, "--tickers", "NOPE", "--output", "none.csv", box=box)
     assert (nothing.code, nothing.out.splitlines()[-1]) == (
         1,
@@ -340,6 +340,6 @@ def test_bars_outside_a_life_are_told(program: Program, sandbox: Callable[..., S
     after = len(box.market.days("GAPPY", LAST, LAST))
     (told,) = ended.summary["tickers"]
     assert told["remarks"] == [
-        f"{before + after:,} bars outside its life by the universe (list_date, delist_date), perhaps another company's"
+        f"{before + after:,} bars outside its life span (list_date, delist_date), perhaps another company's"
     ]
     assert json.loads(ended.out)["bars"] == told["bars"]

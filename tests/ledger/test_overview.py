@@ -18,7 +18,8 @@ from polygon_async.ledger.overview import Total, open_overview
 from polygon_async.model.layout import LEDGER
 from polygon_async.model.states import OutcomeState
 from polygon_async.model.tickers import AssetType, Ticker
-from polygon_async.model.units import CsvFile, Progress, Receipt, Unit
+from polygon_async.model.units import CsvFile, Progress, Receipt, Unit, today
+from polygon_async.system.locks import locked
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,7 +36,7 @@ SOURCE, HERE, ELSEWHERE = "polygon", "s3://here", "s3://elsewhere"
 
 
 def begun(unit: Unit) -> list[Event]:
-    return [Begun(unit=unit, day=DAY)]
+    return [Begun(unit=unit, day=today())]
 
 
 def half(unit: Unit) -> list[Event]:
@@ -129,6 +130,41 @@ def test_every_unit_is_told_as_it_stands(directory: Path) -> None:
         destinations = {row.ticker: row.destination for row in rows}
     assert (destinations["SAVED"], destinations["BAD"], destinations["DONE"]) == (None, None, HERE)
     assert (destinations["MOVED"], destinations["NOT_MOVED"]) == (ELSEWHERE, ELSEWHERE)
+
+
+def test_what_no_run_will_continue_is_abandoned(tmp_path: Path) -> None:
+    """A run goes on when its command is given again; with prices of another day, a part does not."""
+
+    def order(first: dt.date, universe: str) -> RunRequest:
+        return RunRequest(
+            source=SOURCE, universe=universe, first_day=first, last_day=DAY, adjusted=True, days_given=True, settings={}
+        )
+
+    def unit(symbol: str, *, adjusted: bool = True) -> Unit:
+        ticker = Ticker(symbol, AssetType.STOCKS, "unknown", "USD")
+        return Unit(ticker=ticker, start=DAY, end=DAY, adjusted=adjusted)
+
+    with open_ledger(tmp_path) as ledger:
+        other = ledger.begin(order(DAY - dt.timedelta(days=1), "u"), now=NOW, force=False)
+        same = ledger.begin(order(DAY, "u"), now=NOW, force=False)
+        ledger.apply([Begun(unit=unit("SAME_DAY"), day=today())], run=same, source=SOURCE, destination=HERE)
+        ledger.apply([Begun(unit=unit("OTHER_DAY"), day=DAY)], run=same, source=SOURCE, destination=HERE)
+        raw = Begun(unit=unit("RAW", adjusted=False), day=DAY)
+        ledger.apply([raw], run=same, source=SOURCE, destination=HERE)
+        ledger.apply([Begun(unit=unit("OTHER_RUN"), day=today())], run=other, source=SOURCE, destination=HERE)
+        ledger.apply(uploading(unit("OLD_UPLOAD")), run=other, source=SOURCE, destination=HERE)
+        again = ledger.begin(order(DAY - dt.timedelta(days=1), "u"), now=NOW, force=True)
+        assert again.id > same.id > other.id
+    expected = {"OLD_UPLOAD": "abandoned", "OTHER_DAY": "abandoned", "OTHER_RUN": "abandoned"}
+    with open_overview(tmp_path) as overview:
+        assert not overview.is_running
+        found = {row.ticker: row.state for row in overview.rows()}
+        assert found == {**expected, "RAW": None, "SAME_DAY": None}
+        assert overview.totals[OutcomeState.ABANDONED].units == 3
+    # The same, while the run of those parts goes on.
+    with locked(tmp_path), open_overview(tmp_path) as overview:
+        assert overview.is_running
+        assert {row.ticker for row in overview.rows(state=OutcomeState.ABANDONED)} == set(expected)
 
 
 def test_tickers_and_states_are_chosen(directory: Path) -> None:

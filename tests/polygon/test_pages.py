@@ -248,7 +248,7 @@ def test_json_of_another_shape_is_wrong(body: str) -> None:
 
 def test_far_more_bars_than_were_asked_for_are_no_page() -> None:
     bar = '{"t":1772514000000,"o":1,"h":1,"l":1,"c":1,"v":1}'
-    with pytest.raises(WrongAnswer, match="more than 200,000 bars, and 50,000 were asked for"):
+    with pytest.raises(WrongAnswer, match="more than 200,000 bars, but 50,000 were requested"):
         read('{"ticker":"AAPL","adjusted":true,"status":"OK","results":[' + ",".join([bar] * 200_001) + "]}")
 
 

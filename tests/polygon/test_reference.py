@@ -216,7 +216,7 @@ def test_a_file_is_written_whole_and_told(
 def test_standard_output_is_utf8_whatever_the_locale(program: Program, sandbox: Callable[..., Sandbox]) -> None:
     ended = program("universe", *PACE, box=sandbox("reference 1 other_ticker=É"), env={"PYTHONIOENCODING": "ascii"})
     assert ended.code == 0, ended.err
-    assert "left out, as these names cannot be file names or keys: '\\xc9'" in ended.err
+    assert "omitted, as these cannot be used as file names or keys: '\\xc9'" in ended.err
     assert "AA" in tickers(ended.out)
 
 
@@ -268,7 +268,7 @@ def test_a_bad_value_is_one_line_and_nothing_is_asked(
 @pytest.mark.parametrize(
     ("trouble", "said"),
     [
-        ("reference 2 next_back", r"the next_url does not move forward|has no new ticker"),
+        ("reference 2 next_back", r"the next_url does not move forward|a next_url but no new ticker"),
         ("reference 2 next_path", r"the next_url names another path: /v3/other/tickers"),
         ("reference 2 count_lie", r"the answer counts 5 tickers and holds 4"),
         ("reference 2 status_word=ERROR", r"the answer's own status is 'ERROR'"),
@@ -364,7 +364,7 @@ def test_a_later_page_that_is_empty_once_is_requested_again(
     assert (once.code, once.out) == (0, whole.out), once.err
     ever = listing(box=sandbox(f"reference 2 {trouble}", page_size=4))
     assert (ever.code, len(rows(ever.out))) == (0, 4)
-    assert "a page of the list of tickers was empty twice, and a next_url led there" in ever.err
+    assert "a page of the list of tickers was empty twice, though a next_url led there" in ever.err
 
 
 def test_no_match_writes_nothing(listing: Callable[..., Ended], sandbox: Callable[..., Sandbox]) -> None:

@@ -53,7 +53,7 @@ def test_the_same_trouble_of_the_first_tickers_stops_the_run(
     ended = run(program, box, tickers=MANY)
     text = stopped(ended)
     assert text.startswith("the first ")
-    assert f" tickers all failed in the same way, and none was answered: {said}" in text
+    assert f" tickers all failed in the same way, with none answered: {said}" in text
     assert f"; {advice}" in text
     assert 20 <= len(box.requests) <= most
     assert ("plan" in ended.err) is (advice == PLAN)
@@ -117,7 +117,7 @@ def test_a_gateways_trouble_that_begins_in_the_middle_stops_the_run(
     box = sandbox(*(f"{ticker} * {trouble}" for ticker in MANY[40:]))
     ended = run(program, box, tickers=MANY)
     text = stopped(ended)
-    assert re.match("the last 2[0-4] tickers all failed in the same way, and none was answered since: ", text)
+    assert re.match("the last 2[0-4] tickers all failed in the same way, with none answered since: ", text)
     assert said in text
     assert f"; {advice}" in text
     assert 60 <= len(box.requests) <= 64
@@ -164,7 +164,7 @@ def test_a_gateways_pages_are_alike_whatever_number_they_have(
 
     with door(box.base_url, rule) as url:
         ended = program("--tickers", *MANY, *RANGE, "--concurrency", "4", box=box, env={"POLYGON_BASE_URL": url})
-    assert f"tickers all failed in the same way, and none was answered{' since' if good else ''}: " in stopped(ended)
+    assert f"tickers all failed in the same way, with none answered{' since' if good else ''}: " in stopped(ended)
     assert 20 + good <= len(asked) <= 24 + good
 
 

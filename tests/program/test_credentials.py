@@ -142,7 +142,7 @@ def test_an_sso_session_that_ends_during_a_run_stops_it(
     with door("http://127.0.0.1:9", source.sso) as sso:
         env = write_config(source.home, *SSO) | {"AWS_ENDPOINT_URL_SSO": sso}
         ended = run_until_they_end(program, box, source, "", env)
-    assert_stopped(ended, box, "the S3 credentials cannot be had: the SSO session has ended")
+    assert_stopped(ended, box, "cannot get the S3 credentials: the SSO session has ended")
 
 
 def test_a_role_that_may_no_longer_be_assumed_stops_a_run(
@@ -154,16 +154,16 @@ def test_a_role_that_may_no_longer_be_assumed_stops_a_run(
     with door("http://127.0.0.1:9", source.sts) as sts:
         env = write_config(source.home, *role, *user) | {"AWS_ENDPOINT_URL_STS": sts}
         ended = run_until_they_end(program, box, source, "", env)
-    assert_stopped(ended, box, "the S3 credentials cannot be had: AssumeRole: AccessDenied: no longer assumed")
+    assert_stopped(ended, box, "cannot get the S3 credentials: AssumeRole: AccessDenied: no longer assumed")
 
 
 @pytest.mark.parametrize(
     ("how", "said"),
     [
         ("echo no more of them >&2; exit 1", "no more of them"),
-        ("echo rubbish; exit 0", "the S3 credentials cannot be had: "),
+        ("echo rubbish; exit 0", "cannot get the S3 credentials: "),
         ("""echo '{"Version": 1, "AccessKeyId": "half"}'; exit 0""", "SecretAccessKey"),
-        ("echo '[]'; exit 0", "the S3 credentials cannot be had: their source cannot be read ("),
+        ("echo '[]'; exit 0", "cannot get the S3 credentials: their source cannot be read ("),
         (f"echo {shlex.quote(NULLS)}; exit 0", "the S3 credentials have no access key"),
     ],
     ids=["fails", "rubbish", "half", "list", "nulls"],
@@ -196,7 +196,7 @@ def test_an_sso_session_that_has_ended_is_told_before_anything_is_asked(
     assert box.requests == []
 
 
-HAD = "the S3 credentials cannot be had: "
+HAD = "cannot get the S3 credentials: "
 ROLE = ("role_arn = arn:aws:iam::123456789012:role/uploader", "source_profile = user")
 USER = ("[profile user]", "aws_access_key_id = AKIAUSER", "aws_secret_access_key = users-secret")
 WITH_DEVICE = (*ROLE, "mfa_serial = arn:aws:iam::123456789012:mfa/me", *USER)
@@ -231,7 +231,7 @@ def test_credentials_that_cannot_be_had_are_told_before_anything_is_asked(
         ({"AWS_ACCESS_KEY_ID": "AKIA"}, f"{HAD}Partial credentials found in env, missing: AWS_SECRET_ACCESS_KEY; "),
         (
             {"AWS_ACCESS_KEY_ID": "A\nB", "AWS_SECRET_ACCESS_KEY": "a-secret"},
-            "the access key of the S3 credentials has char",
+            "the access key of the S3 credentials has invalid char",
         ),
         ({"AWS_ACCESS_KEY_ID": "A", "AWS_SECRET_ACCESS_KEY": "a-s\udcff"}, "the secret key of the S3 credentials has "),
     ],
@@ -268,7 +268,7 @@ def test_a_code_that_nobody_can_type_is_told_before_anything_is_asked(
     box = sandbox()
     ended = run_without_terminal(program, box, write_config(tmp_path, *WITH_DEVICE), "")
     assert (ended.code, ended.err.count("\n"), box.requests) == (2, 1, []), ended.err
-    assert f"{HAD}the role asks for the code of an MFA device, and there is no terminal" in ended.error
+    assert f"{HAD}the role asks for an MFA code, and there is no terminal" in ended.error
 
 
 def test_a_code_may_come_from_standard_input(program: Program, sandbox: Callable[..., Sandbox], source: Source) -> None:

@@ -266,7 +266,7 @@ def test_the_only_copy_does_not_lose_a_day_to_a_wider_range(program: Program, sa
     assert ended.code == 1, ended.err
     bars = [len(box.market.days("QQ", day, day)) for day in (TUESDAY, WEDNESDAY, THURSDAY)]
     told = f"the API has {bars[0] + bars[2]:,} bars of {TUESDAY} to {THURSDAY}, and output/{NAME} holds {sum(bars):,}"
-    assert f"{told} that are in no store" in ended.err
+    assert f"{told} not in any store" in ended.err
     assert path.read_text() == before
     box.set_troubles([])
     assert program(*QQ, "--no-upload", *wider, box=box).code == 0

@@ -171,7 +171,7 @@ def test_a_log_file_that_fails_later_is_given_up_in_one_line(program: Program, s
     reader.join()
     assert ended.code == 0, ended.err
     assert re.sub(r"^\S+ ERROR +", "", ended.err) == (
-        f"--log-file {log} can no longer be written (Broken pipe); from here on, its lines are on standard error only\n"
+        f"--log-file {log} can no longer be written (Broken pipe); from now on, the log goes to standard error only\n"
     )
 
 
@@ -191,7 +191,7 @@ def test_a_file_system_without_locks_is_told_with_the_way_out(
     said = error_of(program("--tickers", "QQ", *RANGE, box=box, env=refusing(flock=name)))
     assert said.startswith("output cannot be locked (")
     assert said.endswith(
-        "): its file system, a network share perhaps, does not support locks; use an --output-dir on a local disk"
+        "): its file system, perhaps a network share, does not support locks; use an --output-dir on a local disk"
     )
     assert box.requests == []
 

@@ -49,13 +49,13 @@ def test_a_prefix_is_before_all_keys_for_every_command(program: Program, sandbox
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
-        (("--bucket", "gs://bucket/x"), "must be a bucket's name or s3://bucket/prefix"),
+        (("--bucket", "gs://bucket/x"), "must be a bucket name or s3://bucket/prefix"),
         (("--bucket", "bucket/x"), "write s3://bucket/x, or add --key-prefix x"),
         (("--bucket", "s3:///x"), "names no bucket"),
         (("--key-prefix", "a//b"), "a part of the prefix is empty or only dots"),
         (("--key-prefix", "../a"), "a part of the prefix is empty or only dots"),
         (("--key-prefix", "a\x07b"), "characters that keys should not have"),
-        (("--bucket", "s3://b/x", "--key-prefix", "y"), "says the prefix x, and --key-prefix says y"),
+        (("--bucket", "s3://b/x", "--key-prefix", "y"), "has the prefix x, but --key-prefix is y"),
     ],
 )
 def test_a_place_that_cannot_be_is_refused(program: Program, flags: tuple[str, ...], said: str) -> None:

@@ -114,7 +114,7 @@ def test_an_lzop_that_does_not_do_its_job_is_told(program: Program, sandbox: Cal
     env: dict[str, str | None] = {"PATH": f"{command.parent}:{os.environ['PATH']}"}
     told = refused_at_once(program, sandbox(), env=env)
     assert told.startswith(f"{command} does not work: {said}")
-    assert told.endswith("; the one of BusyBox knows too little), or --no-upload for CSVs only")
+    assert told.endswith("; BusyBox's knows too little), or --no-upload for CSVs only")
     checked = program("verify", "--prefix", "", "--deep", box=sandbox(), env=env)
     assert checked.error.startswith(f"polygon-async: error: {command} does not work: {said}")
 

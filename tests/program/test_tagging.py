@@ -133,7 +133,7 @@ def test_what_cannot_be_removed_is_named(program: Program, sandbox: Callable[...
     with door(store.endpoint, rule) as endpoint:
         ended = program("--tickers", "QQ", *RANGE, box=box, env={"AWS_ENDPOINT_URL_S3": endpoint})
     assert ended.code == 0, ended.err
-    assert f"an empty object stays in the bucket and can be deleted: {PROBE_KEY}" in ended.err
+    assert f"an empty object was left in the bucket; you can delete it: {PROBE_KEY}" in ended.err
     assert sorted(key.split("/")[1] for key in keys(box)) == [".polygon_async", "QQ"]
 
 
@@ -213,7 +213,7 @@ def test_a_store_that_is_full_from_the_start_is_told_before_anything_is_asked(
     with door(store.endpoint, rule) as endpoint:
         ended = program("--tickers", "QQ", *RANGE, box=box, env={"AWS_ENDPOINT_URL_S3": endpoint})
     assert (ended.code, ended.err.count("\n")) == (2, 1), ended.err
-    assert "the store is full, or its quota is used up" in ended.error
+    assert "the store is full or over its quota" in ended.error
     assert box.requests == []
 
 
@@ -294,7 +294,7 @@ def test_a_store_that_knows_no_upload_is_not_said_to_lack_tags(
     ended, _ = after_some(program, sandbox(), store, lambda _: refusal(501, "NotImplemented"))
     assert ended.code == 2, ended.err
     assert ended.error.endswith(
-        " failed (NotImplemented: said by the door); the store does not know something that every upload needs;"
+        " failed (NotImplemented: said by the door); the store lacks something that every upload needs;"
         " choose another, or --no-upload for CSVs only"
     )
     assert "tags" not in ended.error

@@ -52,7 +52,7 @@ def test_a_number_of_failures_ends_the_run(program: Program, sandbox: Callable[.
     box = sandbox(*troubles)
     code, said, counts = failing(program, box, "--max-failures", "5")
     assert code == 2
-    assert "error: stopped as 5 tickers have failed (--max-failures); the last: T07: HTTP 403" in said
+    assert "error: stopped after 5 tickers failed (--max-failures); the last: T07: HTTP 403" in said
     assert (counts["failed"], counts["done"], counts["unfinished"]) == (5, 3, 22)
     # The same command goes on, and stops again.
     code, said, counts = failing(program, box, "--fail-fast")

@@ -45,7 +45,15 @@ def test_a_run_that_has_ended_is_told(program: Program, sandbox: Callable[..., S
     ended = program("status", "--json")
     assert (ended.code, ended.err) == (0, "")
     told = ended.summary
-    assert told["units"] == {"total": 4, "uploaded": 1, "saved": 1, "no_data": 1, "pending": 0, "failed": 1}
+    assert told["units"] == {
+        "total": 4,
+        "uploaded": 1,
+        "saved": 1,
+        "no_data": 1,
+        "pending": 0,
+        "abandoned": 0,
+        "failed": 1,
+    }
     units = {unit["ticker"]: unit for unit in told["tickers"]}
     quiet = units["QQ"]
     csv = (program.directory / "output" / "QQ_historical.csv").read_bytes()

@@ -70,7 +70,7 @@ def test_a_nightly_run_fetches_anew_what_was_split(
 
     nightly = (*flags, "--from", "last", "--to", f"{NIGHTS[2]}")
     planned = program("plan", *nightly, box=box)
-    assert "  split     1 ticker, fetched anew as a whole: AAPL" in planned.out.splitlines()
+    assert "  split     1 ticker, to be refetched in full: AAPL" in planned.out.splitlines()
     box.forget_requests()
     ended = program(*nightly, box=box)
     assert ended.code == 0, ended.err

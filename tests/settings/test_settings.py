@@ -242,7 +242,7 @@ def test_without_a_key_it_is_told_where_one_goes(own: dict[str, str]) -> None:
 
 @pytest.mark.parametrize("key", ["s3 cret", "s3\ncret", "s3\rcret", "s3crét", "s3cret…"])
 def test_a_key_that_no_header_takes_is_refused_without_repeating_it(key: str) -> None:
-    with pytest.raises(ConfigError, match=r"^MASSIVE_API_KEY contains characters that no API key has") as caught:
+    with pytest.raises(ConfigError, match=r"^MASSIVE_API_KEY contains characters not found in API keys") as caught:
         settings_from({}, Environment({"MASSIVE_API_KEY": key}, {}))
     assert key not in str(caught.value)
 
@@ -310,7 +310,7 @@ def test_a_key_in_quotes_is_told_before_anything_is_asked(
     ended = program("--tickers", "QQ", box=box, env={"POLYGON_API_KEY": quoted})
     assert (ended.code, ended.out, box.requests) == (2, "", [])
     assert ended.err == (
-        "polygon-async: error: POLYGON_API_KEY has quotes around it, which docker's --env-file keeps;"
+        "polygon-async: error: POLYGON_API_KEY is in quotes, which docker's --env-file keeps;"
         " write the key without quotes\n"
     )
     # The key itself is known as a secret, in quotes or not.

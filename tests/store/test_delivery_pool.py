@@ -143,7 +143,7 @@ async def test_a_process_that_says_nothing_is_killed(
         os.kill(await started(pool, tmp_path), signal.SIGSTOP)
         await deliver(pool, tmp_path, "AAPL")
     assert {item.tags["symbol"] for item in stored(box)} == {"FIRST", "AAPL"}
-    assert "a process that was uploading AAPL has ended; it is uploaded again" in caplog.text
+    assert "the process uploading AAPL has died; uploading it again" in caplog.text
 
 
 def is_over(pid: int) -> bool:
@@ -196,7 +196,7 @@ async def test_a_process_that_gets_no_credentials_says_so_in_one_line(
         [process] = pool._processes
         await process.has_started.wait()
         await deliver(pool, tmp_path, "B")
-    assert "uploading from this process, as no other can be started (" in caplog.text
+    assert "uploading from this process, as no others can be started (" in caplog.text
     assert "Traceback" not in capfd.readouterr().err
     assert {item.tags["symbol"] for item in stored(box)} == {"A", "B"}
 
@@ -259,4 +259,4 @@ async def test_without_a_process_all_is_delivered_here(
         for name in ("A", "B", "C"):
             await deliver(pool, tmp_path, name)
     assert {item.tags["symbol"] for item in stored(box)} == {"A", "B", "C"}
-    assert "uploading from this process, as no other can be started (no more processes)" in caplog.text
+    assert "uploading from this process, as no others can be started (no more processes)" in caplog.text

@@ -332,11 +332,11 @@ async def test_a_store_without_conditional_writes_is_looked_at_before_each(
         ("NoSuchBucket", 404, StorageUnusable, "the bucket does not exist"),
         ("InvalidRequest", 400, UploadFailed, "writing s3://.* failed .InvalidRequest: said by the door."),
         ("EntityTooLarge", 400, UploadFailed, "EntityTooLarge"),
-        ("QuotaExceeded", 403, StorageUnusable, "the store is full, or its quota is used up; make room there"),
+        ("QuotaExceeded", 403, StorageUnusable, "the store is full or over its quota; make room there"),
         ("XMinioStorageFull", 507, StorageUnusable, "the store is full"),
         ("XMinioAdminBucketQuotaExceeded", 400, StorageUnusable, "the store is full"),
         ("Whatever", 507, StorageUnusable, "the store is full"),
-        ("NotImplemented", 501, StorageUnusable, "does not know something that every upload needs"),
+        ("NotImplemented", 501, StorageUnusable, "lacks something that every upload needs"),
         ("AccessDenied", 403, StorageUnusable, "is denied .* the policy must allow PutObject, PutObjectTagging"),
     ],
 )

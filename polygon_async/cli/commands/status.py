@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 import sys
 from typing import TYPE_CHECKING
 
@@ -62,7 +63,10 @@ def run(call: Call) -> int:
         if flags.json:
             is_said = say(map(call.redact, status_json(overview, path)))
         else:
-            told = status_text(overview, path, most=None if flags.all or not sys.stdout.isatty() else MOST_LINES)
+            on_terminal = sys.stdout.isatty()
+            most = MOST_LINES if on_terminal and not flags.all else None
+            width = shutil.get_terminal_size().columns if on_terminal else None
+            told = status_text(overview, path, most=most, width=width)
             is_said = say(call.redact(told))
     if unknown:
         complain(f"the ledger {path} does not know {', '.join(with_likely(one_line(each)) for each in unknown)}")
