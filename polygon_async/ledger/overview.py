@@ -174,8 +174,15 @@ class Overview:
 
 
 @contextmanager
-def open_overview(directory: Path, tickers: Sequence[str] | None = None) -> Iterator[Overview]:
+def open_overview(
+    directory: Path, tickers: Sequence[str] | None = None, *, claimed: bool = False
+) -> Iterator[Overview]:
     """How the units of some tickers, or of all, stand in the ledger of an output directory; a run may be writing it.
+
+    Args:
+        directory: The output directory.
+        tickers: The tickers; None: all.
+        claimed: Whether the caller has the directory's lock, so that no run can be at work.
 
     Raises:
         ConfigError: there is no ledger.
@@ -184,7 +191,7 @@ def open_overview(directory: Path, tickers: Sequence[str] | None = None) -> Iter
     with reading(directory) as cursor:
         runs = recorded_runs(cursor)
         cursor.row_factory = None
-        is_running = runs[-1].state is RunState.RUNNING and is_locked(directory) if runs else False
+        is_running = bool(runs) and runs[-1].state is RunState.RUNNING and not claimed and is_locked(directory)
         live = runs[-1].id if is_running is not False else -1
         values: dict[str, str | int] = {**_WORDS, "live": live, "today": today().isoformat()}
         values |= {} if tickers is None else {"tickers": json.dumps(tickers)}

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
-__all__ = ["trading_days"]
+__all__ = ["outdated_calendar", "trading_days"]
 
 _NAME = "XNYS"
 _FILE = "calendar-xnys.json"
@@ -44,6 +44,16 @@ def trading_days(first: date, last: date) -> tuple[int, int]:
             _keep(directory / _FILE, kept)
     asked = days_between(first, last)
     return (from_text(kept["days"]) or 0) & asked, (from_text(kept["half_days"]) or 0) & asked
+
+
+def outdated_calendar() -> Path | None:
+    """The cached days, if they are another version's, or damaged: the next run makes them anew."""
+    from importlib.metadata import version
+
+    directory = cache_directory()
+    if directory is None or not (path := directory / _FILE).is_file():
+        return None
+    return path if _kept(path, version("exchange_calendars"), today(), today()) is None else None
 
 
 def _made(release: str, first: date, last: date) -> dict[str, Any]:

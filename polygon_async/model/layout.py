@@ -30,6 +30,7 @@ __all__ = [
     "metadata",
     "object_key",
     "parse_key",
+    "parse_unit_csv",
     "part_name",
     "safe_name",
     "symbol_of",
@@ -62,6 +63,10 @@ _KEY = re.compile(
     r"(?:.+/)?(?P<type>[a-z]+)/(?P<name>[A-Za-z0-9._=+-]{1,64})/(?P<source>[a-z]+)"
     r"/(?P<year>\d{4})/(?P<month>\d\d)/(?P<day>\d\d)/(?P<hour>\d\d)"
     r"/(?P=name)_(?P=source)_(?P<minute>(?P=year)(?P=month)(?P=day)(?P=hour)\d\d)\.csv\.lzo"
+)
+_UNIT_CSV = re.compile(
+    r"(?P<name>[A-Za-z0-9._=+-]{1,64})_(?P<first>\d{4}-\d\d-\d\d)_(?P<last>\d{4}-\d\d-\d\d)"
+    r"_(?P<prices>adjusted|unadjusted)\.csv"
 )
 _PREFIXES = {"crypto": "X-", "forex": "C-", "indices": "I-", "options": "O-"}
 
@@ -97,6 +102,13 @@ def unit_csv_name(unit: Unit) -> str:
     """Name of a unit's own CSV, which lives until its bars are where they belong; it carries the unit's identity."""
     prices = "adjusted" if unit.adjusted else "unadjusted"
     return f"{safe_name(unit.ticker.symbol)}_{unit.start}_{unit.end}_{prices}.csv"
+
+
+def parse_unit_csv(name: str) -> tuple[str, str, str, bool] | None:
+    """The ticker as spelt in names, the first and last day, and whether prices are adjusted, of a unit's own CSV."""
+    if (found := _UNIT_CSV.fullmatch(name)) is None:
+        return None
+    return found["name"], found["first"], found["last"], found["prices"] == "adjusted"
 
 
 def part_name(unit: Unit) -> str:

@@ -67,6 +67,7 @@ COMMANDS = (
     Command("plan", "estimate what a download will take, before you spend anything"),
     Command("status", "show what the ledger knows: what is done, pending and failed"),
     Command("report", "rewrite the report of a run, as a page and as JSON"),
+    Command("clean", "remove what no run will use any more: abandoned parts, stale lists and caches"),
     Command("verify", "check that the bucket's objects are as they were uploaded; repair them"),
     Command("read", "read stored bars back, as Parquet or CSV, on request adjusted for splits"),
     Command("universe", "write a universe's CSV from the API's own list of tickers"),

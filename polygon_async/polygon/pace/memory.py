@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
-__all__ = ["LearnedRate", "RateMemory", "cache_file"]
+__all__ = ["LearnedRate", "RateMemory", "cache_file", "has_usable"]
 
 log = logging.getLogger(__name__)
 
@@ -91,21 +91,27 @@ class RateMemory:
             log.debug("cannot remember the learned rate: %s", error)
 
     def _entries(self, path: Path) -> dict[str, _Entry]:
-        """The file's entries that can still be used."""
-        try:
-            with path.open("rb") as file:
-                found = msgspec.json.decode(file.read(_MOST_BYTES), type=_File).rates
-        except (OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-            log.debug("no rates are remembered: %s", error)
-            return {}
-        now = self._clock()
-        return {
-            name: entry
-            for name, entry in found.items()
-            if entry.per_second > 0
-            and (entry.ceiling is None or entry.ceiling > 0)
-            and 0 <= now - entry.learned < _LIFE
-        }
+        return _usable(path, self._clock())
+
+
+def has_usable(path: Path) -> bool:
+    """Whether a file of lessons has any, of whatever key, that has not expired."""
+    return bool(_usable(path, time.time()))
+
+
+def _usable(path: Path, now: float) -> dict[str, _Entry]:
+    """The file's entries that can still be used."""
+    try:
+        with path.open("rb") as file:
+            found = msgspec.json.decode(file.read(_MOST_BYTES), type=_File).rates
+    except (OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        log.debug("no rates are remembered: %s", error)
+        return {}
+    return {
+        name: entry
+        for name, entry in found.items()
+        if entry.per_second > 0 and (entry.ceiling is None or entry.ceiling > 0) and 0 <= now - entry.learned < _LIFE
+    }
 
 
 def cache_file(environment: Mapping[str, str] = os.environ, platform: str = sys.platform) -> Path | None:
