@@ -23,6 +23,7 @@ __all__ = [
     "REPORT_HTML",
     "REPORT_JSON",
     "TIMEFRAME",
+    "TRIAL_KEY",
     "VERIFY_CSV",
     "csv_name",
     "is_tag_value",
@@ -49,6 +50,8 @@ TIMEFRAME = "1min"
 OBJECT_SUFFIX = ".csv.lzo"
 PROBE_KEY = "stocks/.polygon_async/tagging-probe"
 """Below the prefix of all keys. No object is meant to be there: what a store answers about it tells what it can do."""
+TRIAL_KEY = "stocks/.polygon_async/doctor"
+"""How the key of the object begins on which rights are tried, below the prefix of all keys."""
 IDENTITY = ("from", "to", "adjusted")
 """The metadata that distinguishes units whose objects could share a key."""
 CSV_SHA256 = "csv-sha256"

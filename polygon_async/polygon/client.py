@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import math
 import ssl
+import time
+from email.utils import parsedate_to_datetime
 from functools import partial
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
@@ -98,6 +100,7 @@ class Client:
         self._sockets = Sockets()
         self._session: aiohttp.ClientSession | None = None
         self._latency = 0.0
+        self._date: tuple[str, float] | None = None
 
     async def __aenter__(self) -> Client:
         self._session = aiohttp.ClientSession(
@@ -129,6 +132,16 @@ class Client:
     def base_path(self) -> str:
         """The prefix of the API's paths, if it is reached through a gateway."""
         return URL(self._base_url).raw_path.rstrip("/")
+
+    @property
+    def ahead(self) -> float | None:
+        """By how many seconds the API's clock is ahead of this machine's, by its last answer; None: unknown."""
+        if self._date is None:
+            return None
+        try:
+            return parsedate_to_datetime(self._date[0]).timestamp() - self._date[1]
+        except ValueError:
+            return None
 
     @property
     def pace(self) -> Pace:
@@ -173,6 +186,8 @@ class Client:
                 url, headers=self._headers, proxy=self._proxy_url, allow_redirects=False
             ) as response:
                 counters.answers[response.status] += 1
+                if (date := response.headers.get("Date")) is not None:
+                    self._date = date, time.time()
                 body = await _body(response)
         except (aiohttp.ClientError, OSError, TimeoutError, ssl.SSLError) as error:
             raise broken_connection(error, URL(self._base_url).host or "", self._proxy) from error

@@ -64,6 +64,7 @@ class Command:
 
 COMMANDS = (
     Command("download", "download, compress and upload bars: the default command"),
+    Command("doctor", "check key, plan, bucket, lzop, disk, clock and network, one line each"),
     Command("plan", "estimate what a download will take, before you spend anything"),
     Command("status", "show what the ledger knows: what is done, pending and failed"),
     Command("report", "rewrite the report of a run, as a page and as JSON"),
