@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+import datetime as dt
+import logging
+import re
+
 import pytest
 
 from polygon_async.cli import live
 from polygon_async.cli.live import Speed, show, spell_requests
-from polygon_async.model.counters import ASKING, Counters
+from polygon_async.model.counters import ASKING, Counters, Down
 from polygon_async.model.rate import parse_rate
 from polygon_async.model.states import OutcomeState
 from polygon_async.polygon.pace.limiter import Pacer
@@ -61,6 +66,31 @@ async def test_what_everybody_waits_for_is_told() -> None:
     assert spell_requests(pace, rate, stored, counters).endswith(", waiting for the bucket")
     counters.in_flight["C"] = ASKING
     assert spell_requests(pace, rate, stored, counters).endswith(" of 5/min")
+
+
+async def test_an_outage_is_shown_with_its_end(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(live, "_SECONDS_BETWEEN_LINES", 0.0)
+    counters, told = Counters(), asyncio.Event()
+    counters.down = Down("HTTP 503", until=asyncio.get_running_loop().time() + 90)
+
+    def hear(record: logging.LogRecord) -> bool:
+        told.set()
+        return True
+
+    monkeypatch.setattr(live.log, "filters", [hear])
+    _, watcher = show(parse_rate("5/min"), quiet=False, plain=True)
+    assert watcher is not None
+    with caplog.at_level(logging.INFO):
+        async with watcher.watch(counters, Pacer(None), 3):
+            await told.wait()
+    ends = dt.datetime.now().astimezone() + dt.timedelta(seconds=90)
+    line = caplog.records[0].getMessage()
+    found = re.search(r"; the API is down; waiting until (\d\d:\d\d:\d\d) \(HTTP 503\)$", line)
+    assert found is not None, line
+    told_end = dt.time.fromisoformat(found[1])
+    assert told_end in {(ends - dt.timedelta(seconds=back)).time().replace(microsecond=0) for back in range(5)}
 
 
 @pytest.mark.parametrize(("quiet", "plain"), [(True, False), (False, True), (False, False)])

@@ -90,6 +90,38 @@ def test_until_then_nobody_waits() -> None:
     assert in_virtual_time(story()) == 0
 
 
+def test_a_host_that_was_never_reached_is_a_wrong_address() -> None:
+    async def story() -> str:
+        state = Outage(600, host="api.example")
+        for _ in range(30):
+            state.failing("/a", "no connection", unreachable=True)
+            await asyncio.sleep(1)
+        with pytest.raises(RunError) as found:
+            state.failing("/a", "no connection", unreachable=True)
+        return str(found.value)
+
+    text = in_virtual_time(story())
+    assert text.startswith("api.example could not be reached for 30 s (no connection); ")
+    assert all(word in text for word in ("POLYGON_BASE_URL", "HTTPS_PROXY"))
+
+
+@pytest.mark.parametrize("is_answer", [True, False], ids=["an answer", "a failure of the API's own"])
+def test_a_host_that_was_reached_once_is_waited_for(is_answer: bool) -> None:
+    async def story() -> bool:
+        state = Outage(600)
+        state.failing("/a", "no connection", unreachable=True)
+        if is_answer:
+            state.answered()
+        else:
+            fail(state, "/a")
+        for _ in range(100):
+            state.failing("/a", "no connection", unreachable=True)
+            await asyncio.sleep(1)
+        return state.is_on
+
+    assert not in_virtual_time(story())
+
+
 # While it lasts
 
 
