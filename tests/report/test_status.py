@@ -19,6 +19,7 @@ from polygon_async.model.layout import LEDGER
 from polygon_async.model.sessions import coverage, sessions
 from polygon_async.model.tickers import AssetType, Ticker
 from polygon_async.model.units import CsvFile, Unit
+from polygon_async.report.words import day
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -100,20 +101,27 @@ def test_on_a_terminal_few_lines_are_shown(program: Program, sandbox: Callable[.
     program("--tickers", *tickers, "--concurrency", "25", *RANGE, box=box)
     assert sum(line.startswith("NODATA") for line in program("status").out.splitlines()) == 25
 
-    def shown(*arguments: str) -> list[str]:
+    def shown(*arguments: str, width: int = 80) -> list[str]:
         """What a terminal gets."""
         ours, its = os.openpty()
         try:
             command = [sys.executable, "-m", "polygon_async", "status", *arguments]
-            subprocess.run(command, cwd=program.directory, stdout=its, stderr=its, check=True, timeout=60)
+            wide = {**os.environ, "COLUMNS": str(width)}
+            subprocess.run(command, cwd=program.directory, env=wide, stdout=its, stderr=its, check=True, timeout=60)
             return os.read(ours, 100_000).decode().splitlines()
         finally:
             os.close(ours)
             os.close(its)
 
+    box.set_troubles([])
+    assert program("--tickers", "AAPL", *RANGE, box=box).code == 0
+    for width in (40, 60, 80, 200):
+        (line,) = [line for line in shown(width=width) if line.startswith("AAPL")]
+        assert len(line) <= width
+        assert ("2026-03-02 to 2026-03-02" in line, "kB" in line) == (width >= 80, width == 200)
     lines = shown()
-    assert sum(line.startswith("NODATA") for line in lines) == 20
-    assert lines[-1] == "and 5 more: --all"
+    assert sum(line.startswith("NODATA") for line in lines) == 19
+    assert lines[-2:] == ["and 6 more: --all", "(a wider terminal also shows: csv, stored, first bar)"]
     assert sum(line.startswith("NODATA") for line in shown("--all")) == 25
 
 
@@ -187,3 +195,10 @@ def test_a_directory_that_cannot_be_written_is_no_hindrance(
     monkeypatch.setattr(os, "access", lambda *_: False)
     assert [unit.symbol for unit in recorded_units(output)] == ["NODATA"]
     assert names(output) == before
+
+
+def test_days_are_the_exchanges() -> None:
+    """A bar at 19:59 in New York on a Friday is not Saturday's."""
+    late = int(dt.datetime(2026, 3, 7, 0, 59, tzinfo=dt.UTC).timestamp() * 1000)
+    found = {symbol: day(late, symbol) for symbol in ("AAPL", "O:SPY251219C00650000", "I:SPX", "X:BTCUSD", "C:EURUSD")}
+    assert list(found.values()) == ["2026-03-06"] * 3 + ["2026-03-07"] * 2
