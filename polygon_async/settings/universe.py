@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import csv
 import gzip
 import io
 import logging
@@ -42,6 +43,8 @@ _BINARY = {
 }
 """How files begin that are taken for CSVs, and what they are."""
 _LARGEST = 256 * 2**20
+_TOO_MANY = re.compile(r"Expected \d+ fields in line \d+, saw \d+")
+"""What pandas says of a row that has more values than the first."""
 _MOST_NAMED = 10
 
 _Row = tuple[str, str, "Mapping[str, str]"]
@@ -210,11 +213,33 @@ def _table(name: str, text: str) -> list[tuple[int, list[str]]]:
             skipinitialspace=True,
         )
     except (pd.errors.ParserError, pd.errors.EmptyDataError, ValueError) as error:
+        if _TOO_MANY.search(str(error)):
+            return _evened(name, lines, blank)
         # pandas counts lines from 1 and rows from 0.
         said = re.sub(r"\brow (\d+)", lambda found: f"row {int(found[1]) + 1}", one_line(error))
         raise ConfigError(f"{name} is not a CSV ({said})") from error
     cells = frame.fillna("").to_numpy().tolist()
     return [(blank + index + 1, [str(cell).strip() for cell in row]) for index, row in enumerate(cells)]
+
+
+def _evened(name: str, lines: Sequence[str], header: int) -> list[tuple[int, list[str]]]:
+    """The rows of a text of which some have more values than the header: without those that are empty.
+
+    Raises:
+        ConfigError: some are not, so that nobody knows to which columns a row's values belong; all such rows are named.
+    """
+    reader = csv.reader(lines[header:], delimiter=_delimiter(lines[header]), skipinitialspace=True)
+    rows = [(header + reader.line_num, [cell.strip() for cell in row]) for row in reader]
+    width = len(rows[0][1])
+    wrong = [
+        f"{name}, row {number} has {counted(len(row), 'value')}, the header {width}"
+        for number, row in rows
+        if any(row[width:])
+    ]
+    if wrong:
+        more = f"; and {len(wrong) - _MOST_NAMED:,} more" if len(wrong) > _MOST_NAMED else ""
+        raise ConfigError(f"{'; '.join(wrong[:_MOST_NAMED])}{more}; put quotes around values that contain separators")
+    return [(number, [*row[:width], *[""] * (width - len(row))]) for number, row in rows]
 
 
 def _tickers(rows: Sequence[_Row], defaults: Defaults, choice: Choice) -> list[Ticker]:

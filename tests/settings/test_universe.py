@@ -283,6 +283,7 @@ FORGIVEN = [
     ("exchange\tSymbol\nNYSE\tAAPL\n\tBRK.B\n", ["AAPL", "BRK.B"]),
     ("# from the broker, 2026\nTickers\nAAPL\n  # sold\nBRK.B\n", ["AAPL", "BRK.B"]),
     ('code,name\nAAPL,"Apple; Inc."\nBRK.B,\n', ["AAPL", "BRK.B"]),
+    ("ticker,exchange\nAAPL,NYSE,,\nBRK.B\n", ["AAPL", "BRK.B"]),
     # A column of that name counts, whatever others there are.
     ("symbol,ticker\n1,AAPL\n2,BRK.B\n", ["AAPL", "BRK.B"]),
 ]
@@ -301,6 +302,16 @@ def test_all_bad_rows_are_told_at_once(universe: Path) -> None:
     assert str(caught.value).count("is not a ticker") == 10
     assert str(caught.value).startswith(f"{universe}, row 2: 'A/0' is not a ticker")
     assert str(caught.value).endswith("; and 2 more")
+
+
+def test_all_rows_that_are_too_long_are_told_at_once(universe: Path) -> None:
+    rows = "".join(f"A{number},x\n" for number in range(12))
+    with pytest.raises(ConfigError) as caught:
+        read(universe, f"ticker\n{rows}B,\n")
+    told = str(caught.value)
+    assert told.startswith(f"{universe}, row 2 has 2 values, the header 1; {universe}, row 3 has ")
+    assert told.count(" has 2 values") == 10
+    assert told.endswith("; and 2 more; put quotes around values that contain separators")
 
 
 def test_commas_between_tickers_are_told() -> None:
