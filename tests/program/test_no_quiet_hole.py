@@ -203,4 +203,4 @@ def test_an_empty_answer_that_speaks_of_too_many_requests_is_not_believed(
         else:
             ended = program("universe", "--type", "ETF", "--rate", "unlimited", box=box, env={"POLYGON_BASE_URL": url})
     assert (ended.code, len(asked)) == (0, 3), ended.err
-    assert ended.err.count(f"the answer, HTTP 200, says: {said} (request_id 4711)") == 2
+    assert f"the answer, HTTP 200, says: {said} (request_id 4711)" in ended.err

@@ -77,12 +77,12 @@ def test_a_killed_run_of_the_version_before_is_resumed(program: Program, sandbox
 def test_status_reads_the_ledger_of_the_version_before(program: Program, sandbox: Callable[..., Sandbox]) -> None:
     left_by_the_version_before(program, sandbox())
     told = program("status", "--json").summary
-    states = {"uploaded": 1, "saved": 0, "no_data": 1, "pending": 0, "abandoned": 1, "failed": 1}
+    states = {"uploaded": 1, "saved": 0, "no_data": 1, "pending": 1, "abandoned": 0, "failed": 1}
     assert told["units"] == {"total": 4, **states}
     assert {unit["ticker"]: (unit["state"], unit["doing"]) for unit in told["tickers"]} == {
         "BAD": ("failed", None),
         "NODATA": ("no data", None),
         "QQ": ("uploaded", None),
-        "STUCK": ("abandoned", None),  # its prices are adjusted, and of another day
+        "STUCK": ("pending", "fetching"),
     }
     assert [run["state"] for run in told["runs"]] == ["done", "running"]

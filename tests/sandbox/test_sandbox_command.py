@@ -150,10 +150,10 @@ def test_a_termination_is_passed_on_and_waited_for() -> None:
 def test_the_listing_shows_objects_tags_and_lines(stored: Sandbox) -> None:
     packed = subprocess.run(["lzop", "-c"], input=b"a,b\n1,2\n", capture_output=True, check=True).stdout
     with contextlib.closing(stored.s3_client()) as client:
-        client.put_object(Bucket=stored.bucket, Key="z.csv.lzo", Body=packed, Tagging="symbol=Z&date=2026-03-03")
+        client.put_object(Bucket=stored.bucket, Key="a.csv.lzo", Body=packed, Tagging="symbol=Z&date=2026-03-03")
     listing = [sys.executable, "-m", "polygon_async.sandbox.listing"]
     variables = {**os.environ, **stored.environment}
     shown = subprocess.run(listing, env=variables, capture_output=True, text=True, check=True).stdout
-    assert f"z.csv.lzo  {len(packed)} bytes" in shown
+    assert f"a.csv.lzo  {len(packed)} bytes" in shown
     assert "symbol=Z date=2026-03-03" in shown
-    assert shown.endswith("z.csv.lzo begins with\na,b\n1,2\n")
+    assert shown.endswith("a.csv.lzo begins with\na,b\n1,2\n")

@@ -111,7 +111,7 @@ def test_what_is_not_taken_must_be_a_ticker_but_needs_no_file_of_its_own() -> No
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--match", "Q*", "aa*"], "--match 'Q*' 'aa*': none of the 5 tickers matches (case matters)"),
+        (["--match", "Q*", "aa*"], "--match 'Q*' 'aa*': none of 5 tickers matches (case matters)"),
         (["--match", ""], "--match '': the value is empty"),
         (["--limit", "0"], "--limit '0': must be a whole number, 1 or more"),
         (["--limit", "-1"], "--limit '-1': must be a whole number, 1 or more"),
@@ -202,5 +202,5 @@ async def test_a_download_from_python_takes_the_same(
     assert await done(universe_file=tmp_path / "a.csv", match=["MSFT", "BRK.?"]) == ["BRK.B", "MSFT"]
     with pytest.raises(ConfigError, match="--limit '0'"):
         await done(universe_file="a.csv", limit=0)
-    with pytest.raises(ConfigError, match="--match 'Z': none of the 3 tickers matches"):
+    with pytest.raises(ConfigError, match="--match 'Z': none of 3 tickers matches"):
         await done(universe_file="a.csv", match="Z")
