@@ -1,8 +1,9 @@
 """Minute bars of any universe of tickers, from Polygon.io (Massive) into S3.
 
-`fetch_bars` gives one ticker's bars as a DataFrame; `download` is a whole run, as on the command
-line; `read_bars` gives stored bars of many tickers. They are coroutines; `scan_bars` is an async
-iterator of one ticker's stored bars at a time.
+`fetch_bars` gives the bars of a ticker, or of several, as a DataFrame; `download` is a whole run, as on the command
+line; `read_bars` gives stored bars of many tickers. They are coroutines; `scan_bars` is an async iterator of one
+ticker's stored bars at a time. Inside `async with session(...) as session`, calls of `session.fetch_bars` share one
+pace and one pool of connections.
 """
 
 from __future__ import annotations
@@ -12,8 +13,9 @@ from typing import TYPE_CHECKING
 from polygon_async._version import __version__
 
 if TYPE_CHECKING:
-    from polygon_async.api.downloading import download, fetch_bars
+    from polygon_async.api.downloading import download
     from polygon_async.api.reading import read_bars, scan_bars
+    from polygon_async.api.session import Session, fetch_bars, session
     from polygon_async.errors import ConfigError, PolygonAsyncError, RunError, TickerError
     from polygon_async.report.summary import Summary
 
@@ -21,6 +23,7 @@ __all__ = [
     "ConfigError",
     "PolygonAsyncError",
     "RunError",
+    "Session",
     "Summary",
     "TickerError",
     "__version__",
@@ -28,18 +31,21 @@ __all__ = [
     "fetch_bars",
     "read_bars",
     "scan_bars",
+    "session",
 ]
 
 _HOMES = {
     "ConfigError": "errors",
     "PolygonAsyncError": "errors",
     "RunError": "errors",
+    "Session": "api.session",
     "Summary": "report.summary",
     "TickerError": "errors",
     "download": "api.downloading",
-    "fetch_bars": "api.downloading",
+    "fetch_bars": "api.session",
     "read_bars": "api.reading",
     "scan_bars": "api.reading",
+    "session": "api.session",
 }
 
 
@@ -50,3 +56,8 @@ def __getattr__(name: str) -> object:
     from importlib import import_module
 
     return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    """What `help` shows, though it is not imported yet."""
+    return sorted({*globals(), *__all__})

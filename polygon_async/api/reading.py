@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from polygon_async.api.arguments import settings_of
+from polygon_async.api.arguments import day_text, named_as_in_python, number_text, settings_of, symbols_of, text_of
 from polygon_async.errors import ConfigError, TickerError
 from polygon_async.model.units import today
 from polygon_async.settings import universe
 from polygon_async.settings.values import parse_date, parse_zone
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Sequence
-    from datetime import date
+    from collections.abc import AsyncGenerator, Iterable
     from pathlib import Path
 
     import pandas as pd
+
+    from polygon_async.api.fetching import Day
 
 __all__ = ["read_bars", "scan_bars"]
 
@@ -26,12 +28,12 @@ log = logging.getLogger(__name__)
 
 
 async def read_bars(
-    tickers: Sequence[str] | str,
-    start: date | str,
-    end: date | str,
+    tickers: Iterable[str] | str,
+    start: Day,
+    end: Day,
     *,
     adjusted: bool = False,
-    as_of: date | str | None = None,
+    as_of: Day | None = None,
     source: str = "auto",
     stored: str | None = None,
     zone: str = "America/New_York",
@@ -52,7 +54,7 @@ async def read_bars(
 
     Args:
         tickers: As the API spells them.
-        start: First calendar day, inclusive; a date or YYYY-MM-DD.
+        start: First calendar day, inclusive, as in `fetch_bars`.
         end: Last calendar day, inclusive.
         adjusted: Adjust prices and volumes for splits, as the API does; for bars stored with `adjusted=False`. It
             needs the API's key, unless the ledger has learned the splits within a day.
@@ -104,15 +106,16 @@ async def read_bars(
         patience=patience,
         api_key=api_key,
     )
-    async with contextlib.aclosing(scan) as each:
-        async for found in each:
-            if isinstance(found, TickerError):
-                failed.append(found)
-            elif not failed:
-                frames.append(found[1])
-                remarks |= {found[0]: found[1].attrs["remarks"]} if found[1].attrs["remarks"] else {}
-    if failed:
-        raise TickerError("; ".join(map(str, failed)))
+    with named_as_in_python():
+        async with contextlib.aclosing(scan) as each:
+            async for found in each:
+                if isinstance(found, TickerError):
+                    failed.append(found)
+                elif not failed:
+                    frames.append(found[1])
+                    remarks |= {found[0]: found[1].attrs["remarks"]} if found[1].attrs["remarks"] else {}
+        if failed:
+            raise TickerError("; ".join(map(str, failed)))
     for frame in frames:
         frame.attrs = {}
     frame = pd.concat([frame for frame in frames if len(frame)] or frames[:1])
@@ -125,12 +128,12 @@ async def read_bars(
 
 
 async def scan_bars(
-    tickers: Sequence[str] | str,
-    start: date | str,
-    end: date | str,
+    tickers: Iterable[str] | str,
+    start: Day,
+    end: Day,
     *,
     adjusted: bool = False,
-    as_of: date | str | None = None,
+    as_of: Day | None = None,
     source: str = "auto",
     stored: str | None = None,
     zone: str = "America/New_York",
@@ -170,20 +173,21 @@ async def scan_bars(
         patience=patience,
         api_key=api_key,
     )
-    async with contextlib.aclosing(scan) as each:
-        async for found in each:
-            if isinstance(found, TickerError):
-                raise found
-            yield found
+    with named_as_in_python():
+        async with contextlib.aclosing(scan) as each:
+            async for found in each:
+                if isinstance(found, TickerError):
+                    raise found
+                yield found
 
 
 async def _scan(
-    tickers: Sequence[str] | str,
-    start: date | str,
-    end: date | str,
+    tickers: Iterable[str] | str,
+    start: Day,
+    end: Day,
     *,
     adjusted: bool,
-    as_of: date | str | None,
+    as_of: Day | None,
     source: str,
     stored: str | None,
     zone: str,
@@ -201,19 +205,19 @@ async def _scan(
     from polygon_async.archive.run import Adjusting, read, remarks
     from polygon_async.archive.scan import Failure, Source, Wanted
 
-    symbols = [tickers] if isinstance(tickers, str) else list(tickers)
+    symbols = symbols_of("tickers", tickers)
     settings = settings_of(
         {
             "tickers": symbols,
-            "from": str(start),
-            "to": str(end),
+            "from": day_text("start", start),
+            "to": day_text("end", end),
             "processes": "0",
-            "bucket": bucket,
-            "key_prefix": key_prefix,
-            "output_dir": output_dir and str(output_dir),
-            "concurrency": None if concurrency is None else str(concurrency),
-            "rate": rate,
-            "patience": None if patience is None else str(patience),
+            "bucket": text_of("bucket", bucket),
+            "key_prefix": text_of("key_prefix", key_prefix),
+            "output_dir": None if output_dir is None else os.fspath(output_dir),
+            "concurrency": number_text("concurrency", concurrency),
+            "rate": text_of("rate", rate),
+            "patience": number_text("patience", patience),
         },
         api_key,
         needs_key=adjusted,
@@ -237,7 +241,7 @@ async def _scan(
     adjusting = None
     try:
         zone = parse_zone(zone)
-        last = today() if as_of is None else parse_date(str(as_of))
+        last = today() if as_of is None else parse_date(day_text("as_of", as_of) or "")
     except ValueError as error:
         raise ConfigError(f"zone={zone!r}, as_of={as_of!r}: {error}") from None
     if adjusted:

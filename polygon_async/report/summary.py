@@ -13,6 +13,7 @@ from polygon_async.model.layout import FAILED_CSV, NO_DATA_CSV, REPORT_HTML, csv
 from polygon_async.model.spelling import with_likely
 from polygon_async.model.states import OutcomeState
 from polygon_async.report.causes import causes
+from polygon_async.report.notebook import notebook_html
 from polygon_async.report.words import counted, day, duration, first_lines, moment, size
 
 if TYPE_CHECKING:
@@ -75,6 +76,10 @@ class Summary:
 
     def __repr__(self) -> str:
         return f"<Summary: {_counted(self.totals()['tickers'])}, exit code {self.exit_code}>"
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        return notebook_html(self.totals(), self.failed)
 
     @property
     def exit_code(self) -> int:

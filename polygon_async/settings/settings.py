@@ -15,10 +15,12 @@ from polygon_async.model.access import Access
 from polygon_async.model.layout import is_tag_value
 from polygon_async.model.rate import parse_rate
 from polygon_async.model.units import today
+from polygon_async.settings.environment import Environment
 from polygon_async.settings.values import (
     default_range,
     is_loopback,
     parse_concurrency,
+    parse_date,
     parse_from,
     parse_last_date,
     parse_most_failures,
@@ -36,9 +38,8 @@ if TYPE_CHECKING:
     from datetime import date
 
     from polygon_async.model.rate import Rate
-    from polygon_async.settings.environment import Environment
 
-__all__ = ["DEFAULTS", "Settings", "output_directory", "settings_from"]
+__all__ = ["DEFAULTS", "Settings", "output_directory", "range_of", "settings_from"]
 
 DEFAULTS: Mapping[str, str] = {
     "universe": "tickers.csv",
@@ -248,12 +249,28 @@ def _is_last(flags: Mapping[str, Any], environment: Environment) -> bool:
     return (_given(flags, environment, "from") or "").strip().lower() == _LAST
 
 
-def _range(flags: Mapping[str, Any], environment: Environment, *, since_last: bool) -> tuple[date, date]:
+def range_of(first: str, last: str) -> tuple[date, date]:
+    """The days of a range of which both ends are told.
+
+    Raises:
+        ConfigError: they are not such a range.
+    """
+    ends = {"from": first, "to": last}
+    return _range(ends, Environment({}, {}), since_last=False, parse_first=parse_date)
+
+
+def _range(
+    flags: Mapping[str, Any],
+    environment: Environment,
+    *,
+    since_last: bool,
+    parse_first: Callable[[str], date] = parse_from,
+) -> tuple[date, date]:
     this_day = today()
     first, last = default_range(this_day)
     start = first
     if not since_last:
-        start = _chosen(flags, environment, "from", "POLYGON_FROM", parse_from, first.isoformat())
+        start = _chosen(flags, environment, "from", "POLYGON_FROM", parse_first, first.isoformat())
     end = _chosen(flags, environment, "to", "POLYGON_TO", parse_last_date, last.isoformat())
     if since_last and start > end:
         # For tickers of which nothing is held: as long a range as the default one.

@@ -6,7 +6,7 @@ import datetime as dt
 import importlib.resources
 import io
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import pytest
@@ -104,18 +104,30 @@ async def test_what_cannot_be_fetched_whole_is_an_error(opened: Callable[..., Sa
     [
         ({"ticker": "../x"}, "'../x' is not a ticker"),
         ({"ticker": ""}, "the ticker is empty"),
-        ({"start": "last week"}, "--from 'last week': must be an existing date"),
-        ({"start": "2026-03-03"}, "the range ends before it starts"),
-        ({"rate": "5"}, "--rate '5': must be N/s"),
-        ({"patience": -1.0}, "--patience '-1.0': must be a number of seconds"),
+        ({"start": "last week"}, "start='last week': must be an existing date"),
+        ({"start": "2026-03-03"}, "the range ends before it starts: start 2026-03-03 is after end 2026-03-02"),
+        ({"rate": "5"}, "rate='5': must be N/s"),
+        ({"patience": -1.0}, "patience='-1.0': must be a number of seconds"),
+        ({"rate": 5}, "rate=5: must be text, and is of type int"),
+        ({"patience": [3]}, r"patience=\[3\]: must be a number, and is of type list"),
+        ({"concurrency": True}, "concurrency=True: must be a number, and is of type bool"),
+        ({"concurrency": 0}, "concurrency='0': must be a whole number"),
+        ({"start": 20260302}, "start=20260302: must be a date, a datetime, or text such as .*, and is of type int"),
+        ({"end": None}, "end=None: a range has both ends"),
+        ({"end": pd.NaT}, "end=NaT: must be a date, .*, and is of type NaTType"),
+        ({"ticker": 5}, "ticker=5: must be a ticker, or several in a list, and is of type int"),
+        ({"ticker": ["QQ", 5]}, "ticker=5: must be text, as in 'AAPL', and is of type int"),
+        ({"ticker": []}, "ticker: there is no ticker"),
+        ({"adjusted": "yes"}, "adjusted='yes': must be True or False"),
+        ({"api_key": 7}, "api_key=7: must be text, and is of type int"),
     ],
 )
 async def test_an_unusable_argument_is_a_config_error(
-    opened: Callable[..., Sandbox], arguments: dict[str, str], said: str
+    opened: Callable[..., Sandbox], arguments: dict[str, Any], said: str
 ) -> None:
     box = opened()
     with pytest.raises(ConfigError, match=said):
-        await fetch_bars(**{"ticker": "QQ", "start": "2026-03-02", "end": "2026-03-02", **arguments})  # type: ignore[arg-type]
+        await fetch_bars(**{"ticker": "QQ", "start": "2026-03-02", "end": "2026-03-02", **arguments})
     assert box.requests == []
 
 
