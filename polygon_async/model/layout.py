@@ -33,6 +33,7 @@ __all__ = [
     "parse_key",
     "parse_unit_csv",
     "part_name",
+    "report_names",
     "safe_name",
     "symbol_of",
     "tags",
@@ -117,6 +118,13 @@ def parse_unit_csv(name: str) -> tuple[str, str, str, bool] | None:
 def part_name(unit: Unit) -> str:
     """Name of a unit's unfinished CSV."""
     return f"{unit_csv_name(unit)}.part"
+
+
+def report_names(run: int | None = None) -> tuple[str, str]:
+    """Names of a report's page and JSON: the newest run's, or those of an earlier run by its number."""
+    if run is None:
+        return REPORT_HTML, REPORT_JSON
+    return f"report-run-{run}.html", f"report-run-{run}.json"
 
 
 def lzo_name(symbol: str) -> str:

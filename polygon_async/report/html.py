@@ -1,43 +1,23 @@
-"""A run's report as one self-contained HTML page, for light and dark mode and for print."""
+"""A run's report as one self-contained page: what failed, whether it is complete, what was slow, how it ran."""
 
 from __future__ import annotations
 
+import shlex
 from html import escape
 from typing import TYPE_CHECKING, Any
 
 from polygon_async.report.charts import bars, lines
-from polygon_async.report.words import duration, size
+from polygon_async.report.elements import items, paragraph, pasted, section, table
+from polygon_async.report.flags import as_flags
+from polygon_async.report.months import months_table
+from polygon_async.report.style import STYLE
+from polygon_async.report.words import counted, duration, size
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
 __all__ = ["html_of"]
 
-_STYLE = """
-:root { color-scheme: light dark; --ink: #1d2430; --faint: #c9d0da; --paper: #fff; --card: #f4f6f9; --soft: #5b6675;
-  --series-1: #2563a8; --series-2: #b26a00; --series-3: #b3261e; --series-4: #4b7d3a; --good: 37 99 168;
-  --bad: #b3261e; }
-@media (prefers-color-scheme: dark) { :root { --ink: #e6eaf0; --faint: #3a4452; --paper: #11161d; --card: #1a212b;
-  --soft: #9aa6b5; --series-1: #6cabef; --series-2: #f0a94b; --series-3: #f2877f; --series-4: #8cc27a;
-  --good: 108 171 239; --bad: #f2877f; } }
-* { box-sizing: border-box; }
-body { margin: 0 auto; max-width: 62rem; padding: 1.5rem 1rem 4rem; background: var(--paper); color: var(--ink);
-  font: 15px/1.5 system-ui, sans-serif; }
-h1 { font-size: 1.5rem; margin: 0; } h2 { font-size: 1.1rem; margin: 2.2rem 0 .6rem; } p { margin: .4rem 0; }
-.soft { color: var(--soft); } .bad { color: var(--bad); font-weight: 600; }
-.tiles { display: grid; grid-template-columns: repeat(auto-fill, minmax(9rem, 1fr)); gap: .6rem; margin: 1rem 0; }
-.tile { background: var(--card); border-radius: .5rem; padding: .6rem .8rem; }
-.tile b { display: block; font-size: 1.25rem; font-weight: 600; overflow-wrap: anywhere; }
-.scroll { overflow-x: auto; } svg { width: 100%; height: auto; min-width: 34rem; display: block; }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
-th, td { padding: .15rem .6rem; text-align: left; border-bottom: 1px solid var(--faint); vertical-align: top; }
-th { font-weight: 600; color: var(--soft); } td.n, th.n { text-align: right; } td { overflow-wrap: anywhere; }
-.months td, .months th { padding: .1rem .15rem; border: 0; font-size: 12px; white-space: nowrap; }
-.months td.m { min-width: 2.1rem; text-align: center; border: 1px solid var(--paper); }
-.months td.g { outline: 2px solid var(--bad); outline-offset: -2px; }
-@media print { body { max-width: none; padding: 0; font-size: 11px; } h2 { break-after: avoid; }
-  .card, table, svg { break-inside: avoid; } svg { min-width: 0; } .scroll { overflow: visible; } }
-"""
 _PAGE = """<!doctype html>
 <html lang="en">
 <head>
@@ -62,24 +42,24 @@ _STAGES = {
     "lzop": "lzop",
     "upload": "test, upload, read-back",
 }
+_MOST_WORDS = 100
+"""Of the command line."""
+_MOST_GAPS = 12
+"""Days that are named of each ticker."""
 
 
 def html_of(report: Mapping[str, Any]) -> str:
-    """The page of a report, from `report_of` or read back from its JSON."""
+    """The page of a report, from `report_of` or read back from its JSON, also of an older version."""
     title = f"Minute bars, {report['collected'][:16].replace('T', ' ')} UTC"
     parts = [
         _head(title, report),
-        _section("Requests per second", _rate(report["series"])),
-        _section("How long requests took", _latency(report)),
-        _section("Where the time went", _stages(report["seconds_in"])),
-        _section("Sessions with bars", _months(report["coverage"])),
-        _section("Slowest tickers", _slowest(report["slowest"])),
-        _section("Failed", _failures(report)),
-        _section("Worth checking", _doubts(report)),
-        _section("Without data", _list(report["no_data_tickers"], report["tickers"]["no_data"])),
-        _section("Settings", _table([("setting", False), ("value", False)], sorted(report["settings"].items()))),
+        _left_to_do(report),
+        _complete(report),
+        _slow(report),
+        _files(report),
+        _settings(report),
     ]
-    return _PAGE.format(title=escape(title), style=_STYLE, body="\n".join(filter(None, parts)))
+    return _PAGE.format(title=escape(title), style=STYLE, body="\n".join(filter(None, parts)))
 
 
 def _head(title: str, report: Mapping[str, Any]) -> str:
@@ -118,23 +98,119 @@ def _planned(estimate: Mapping[str, Any] | None) -> list[tuple[str, str]]:
     return [("planned", f"{low:,} to {high:,}")]
 
 
+# What is left to do
+
+
+def _left_to_do(report: Mapping[str, Any]) -> str:
+    failed, count = report["failures"], report["tickers"]
+    unfinished = count.get("unfinished", 0)
+    if not failed and not unfinished:
+        return ""
+    told = [f"{counted(count['failed'], 'ticker')} failed"] if failed else []
+    told += [f"{counted(unfinished, 'ticker')} not finished"] if unfinished else []
+    parts = [paragraph(f"{' and '.join(told)}.")]
+    if again := report.get("again"):
+        parts += [paragraph("To go on:"), pasted(again)]
+    causes = report.get("causes", [])
+    parts.append(section("Failures by cause", items(map(_cause, causes)), level=3))
+    rows = [(each["ticker"], each["error"]) for each in failed]
+    rest = count["failed"] - len(failed)
+    more = paragraph(f"and {rest:,} more, in failed.csv") if rest > 0 else ""
+    parts.append(section("Failed", table([("ticker", False), ("what happened", False)], rows), more, level=3))
+    names = report.get("unfinished_tickers", [])
+    parts.append(section("Not finished", _list(names, unfinished, "failed.csv"), level=3))
+    return section("What is left to do", *parts)
+
+
+def _cause(cause: Mapping[str, Any]) -> str:
+    first = ", ".join(cause["first"])
+    rest = cause["tickers"] - len(cause["first"])
+    more = f" and {rest:,} more" if rest > 0 else ""
+    return f"{counted(cause['tickers'], 'ticker')}: {cause['cause']}: {first}{more}"
+
+
+# Whether it is complete
+
+
+def _complete(report: Mapping[str, Any]) -> str:
+    coverage = report["coverage"]
+    gaps = [
+        (each["ticker"], f"{len(each['missing']):,}", ", ".join(each["missing"][:_MOST_GAPS]))
+        for each in coverage["tickers"]
+        if each["missing"]
+    ]
+    shown = len(coverage["tickers"])
+    limited = f"Shown: the {shown:,} with the most gaps." if gaps and shown < coverage["of"] else ""
+    columns = [("ticker", False), ("sessions missing", True), ("days", False)]
+    without = report["no_data_tickers"]
+    return section(
+        "Is it complete?",
+        paragraph(_verdict(report)),
+        section("Sessions without bars", paragraph(limited, "soft"), table(columns, gaps), level=3),
+        section("Worth checking", _doubts(report), level=3),
+        section("Without data", _list(without, report["tickers"]["no_data"], "no_data.csv"), level=3),
+        section("Sessions with bars", months_table(coverage), level=3),
+    )
+
+
+def _verdict(report: Mapping[str, Any]) -> str:
+    coverage, count = report["coverage"], report["tickers"]
+    if not coverage["of"]:
+        return ""
+    gaps, tickers = coverage["with_gaps"], counted(coverage["of"], "ticker")
+    if gaps:
+        verb = "has" if gaps == 1 else "have"
+        told = f"{gaps:,} of {tickers} {verb} sessions without bars between the first and the last one."
+    else:
+        told = f"Yes: {tickers} {'has' if coverage['of'] == 1 else 'have'} bars in every session between the first and"
+        told += " the last one."
+    if missing := count["failed"] + count.get("unfinished", 0):
+        told += f" {counted(missing, 'ticker')} that failed or {'was' if missing == 1 else 'were'} not finished"
+        told += f" {'is' if missing == 1 else 'are'} not among them."
+    return told
+
+
 def _doubts(report: Mapping[str, Any]) -> str:
     """What a person should look at; reports of older versions tell nothing of it."""
     rows = [(each["ticker"], each["note"]) for each in report.get("in_doubt", [])]
     for each in report.get("odd", []):
         told = ", ".join(f"{count:,} with {what}" for what, count in sorted(each["bars"].items()))
         rows.append((each["ticker"], f"bars with impossible values, kept as received: {told}"))
-    return _table([("ticker", False), ("what", False)], rows) if rows else ""
+    return table([("ticker", False), ("what", False)], rows)
 
 
-def _section(title: str, body: str) -> str:
-    return f'<section class="card"><h2>{title}</h2>\n{body}</section>' if body else ""
+# What was slow, and why
+
+
+def _slow(report: Mapping[str, Any]) -> str:
+    return section(
+        "What was slow, and why?",
+        paragraph(_slowest_stage(report)),
+        section("Where the time went", _stages(report["seconds_in"]), level=3),
+        section("Slowest tickers", _slowest(report["slowest"]), level=3),
+        section("Requests per second", _rate(report["series"]), level=3),
+        section("How long requests took", _latency(report), level=3),
+    )
+
+
+def _slowest_stage(report: Mapping[str, Any]) -> str:
+    spent = {name: report["seconds_in"].get(name) or 0 for name in _STAGES}
+    whole = sum(spent.values())
+    if not whole:
+        return ""
+    name = max(spent, key=lambda each: spent[each])
+    rate = report["settings"].get("rate")
+    which = f" (--rate {rate})" if name in {"tokens", "pauses"} and rate else ""
+    return f"{spent[name] / whole:.0%} of the tickers' time went to {_STAGES[name]}{which}."
 
 
 def _rate(series: Mapping[str, Any]) -> str:
     points = series["points"]
     if not points:
         return ""
+    if len(points) == 1:
+        sent = round(points[0][1] * series["seconds"])
+        return paragraph(f"{counted(sent, 'request')}, all within {series['seconds']:g} s.")
     shown: dict[str, Sequence[tuple[float, float]]] = {"sent": [(at, sent) for at, sent, *_ in points]}
     allowed = [(at, limit) for at, *_, limit in points if limit is not None]
     if allowed:
@@ -144,110 +220,60 @@ def _rate(series: Mapping[str, Any]) -> str:
             shown[name] = [(point[0], point[place]) for point in points]
     chart = lines(shown, x_title="seconds since the start", y_title="requests per second")
     told = f"One point for every {series['seconds']:g} s in which requests were sent."
-    return f'<div class="scroll">{chart}</div><p class="soft">{told}</p>'
+    return f'<div class="scroll">{chart}</div>{paragraph(told, "soft")}'
 
 
 def _latency(report: Mapping[str, Any]) -> str:
-    if not report["latencies"]:
+    buckets = report["latencies"]
+    if not buckets:
         return ""
-    chart = bars([(f"to {upper:,.4g} ms", count) for upper, count in report["latencies"]], unit="", horizontal=False)
-    told = ", ".join(f"{name} {value:,.4g} ms" for name, value in report["latency_ms"].items())
-    return f'<p>{escape(told)}</p><div class="scroll">{chart}</div>'
+    told = paragraph(", ".join(f"{name} {value:,.4g} ms" for name, value in report["latency_ms"].items()))
+    if len(buckets) == 1:
+        ((upper, count),) = buckets
+        which = "The only request" if count == 1 else f"All {counted(count, 'request')}"
+        return told + paragraph(f"{which} took up to {upper:,.4g} ms.")
+    chart = bars([(f"to {upper:,.4g} ms", count) for upper, count in buckets], unit="", horizontal=False)
+    return f'{told}<div class="scroll">{chart}</div>'
 
 
 def _stages(spent: Mapping[str, float]) -> str:
     rows = [(words, spent[name]) for name, words in _STAGES.items() if spent.get(name)]
-    if not rows:
-        return ""
-    chart = bars(rows, unit="s")
-    return f'<div class="scroll">{chart}</div><p class="soft">All tickers together; they overlap.</p>'
-
-
-def _months(coverage: Mapping[str, Any]) -> str:
-    if not coverage["months"]:
-        return ""
-    names = [month for month, *_ in coverage["months"]]
-    head = "".join(f"<th>{escape(name[2:])}</th>" for name in names)
-    whole = {month: [found, expected] for month, found, expected in coverage["months"]}
-    rows = [_month_row(f"all {coverage['of']:,} tickers", whole, names, has_gaps=False)]
-    rows += [
-        _month_row(each["ticker"], each["months"], names, has_gaps=bool(each["missing"]), gaps=each["missing"])
-        for each in coverage["tickers"]
-    ]
-    told = f"{coverage['with_gaps']:,} of {coverage['of']:,} tickers have sessions without bars during their life."
-    shown = len(coverage["tickers"])
-    if shown < coverage["of"]:
-        told += f" Shown: the {shown} with the most gaps."
-    gaps = [
-        (each["ticker"], f"{len(each['missing']):,}", ", ".join(each["missing"][:12]))
-        for each in coverage["tickers"]
-        if each["missing"]
-    ]
-    table = _table([("ticker", False), ("sessions missing", True), ("days", False)], gaps) if gaps else ""
-    return (
-        f"<p>{told}</p>{table}<div class='scroll'><table class='months'><tr><th>ticker</th>{head}</tr>"
-        f"{''.join(rows)}</table></div>"
-        '<p class="soft">Share of a month\'s sessions with bars, in percent; framed: sessions are missing.</p>'
-    )
-
-
-def _month_row(
-    name: str, months: Mapping[str, Sequence[int]], names: Sequence[str], *, has_gaps: bool, gaps: Sequence[str] = ()
-) -> str:
-    with_gap = {day[:7] for day in gaps} if has_gaps else set()
-    cells = []
-    for month in names:
-        found, expected = months.get(month, (0, 0))
-        if not expected:
-            cells.append("<td class='m'></td>")
-            continue
-        share = found / expected
-        frame = " g" if month in with_gap else ""
-        colour = f"background: rgb(var(--good) / {0.08 + 0.5 * share:.2f})"
-        title = escape(f"{name}, {month}: {found} of {expected} sessions")
-        cells.append(f'<td class="m{frame}" style="{colour}" title="{title}">{share * 100:.0f}</td>')
-    return f"<tr><th>{escape(name)}</th>{''.join(cells)}</tr>"
+    if len(rows) < 2:
+        return "".join(paragraph(f"{words}: {duration(seconds)}, all tickers together.") for words, seconds in rows)
+    return f'<div class="scroll">{bars(rows, unit="s")}</div>{paragraph("All tickers together; they overlap.", "soft")}'
 
 
 def _slowest(rows: Sequence[Mapping[str, Any]]) -> str:
     columns = [("ticker", False), ("time", True), ("bars", True), ("outcome", False)]
-    return _table(
-        columns, [(row["ticker"], duration(row["seconds"]), f"{row['bars']:,}", row["state"]) for row in rows]
+    return table(columns, [(row["ticker"], duration(row["seconds"]), f"{row['bars']:,}", row["state"]) for row in rows])
+
+
+# How it ran, and where everything is
+
+
+def _files(report: Mapping[str, Any]) -> str:
+    files = report.get("files", [])
+    columns = [("ticker", False), ("outcome", False), ("bars", True), ("CSV", False), ("object", False)]
+    rows = [
+        (each["ticker"], each["state"], f"{each['bars']:,}", each["csv"] or "", each["key"] or "") for each in files
+    ]
+    rest = report["tickers"]["done"] - len(files)
+    more = paragraph(f"and {counted(rest, 'ticker')} more: polygon-async status --json") if files and rest > 0 else ""
+    return section("Files and objects", table(columns, rows), more)
+
+
+def _settings(report: Mapping[str, Any]) -> str:
+    command = report.get("command") or []
+    words = shlex.join(["polygon-async", *command[:_MOST_WORDS]]) if command else ""
+    rest = " ..." if len(command) > _MOST_WORDS else ""
+    rows = as_flags(report["settings"])
+    return section(
+        "Settings",
+        pasted(words + rest),
+        table([("flag or variable", False), ("value", False)], rows),
     )
 
 
-def _failures(report: Mapping[str, Any]) -> str:
-    failed = report["failures"]
-    if not failed:
-        return ""
-    rest = report["tickers"]["failed"] - len(failed)
-    more = f"<p>and {rest:,} more, in failed.csv</p>" if rest > 0 else ""
-    again = "<p>To rerun only these: <code>--universe failed.csv</code> with the same days.</p>"
-    return (
-        _table([("ticker", False), ("what happened", False)], [(f["ticker"], f["error"]) for f in failed])
-        + more
-        + again
-    )
-
-
-def _list(tickers: Sequence[str], total: int) -> str:
-    if not tickers:
-        return ""
-    rest = f" and {total - len(tickers):,} more, in no_data.csv" if total > len(tickers) else ""
-    return f"<p>{escape(', '.join(tickers) + rest)}</p>"
-
-
-def _table(columns: Sequence[tuple[str, bool]], rows: Iterable[Sequence[object]]) -> str:
-    """A table; each column has a name, and whether it contains numbers."""
-    lines = list(rows)
-    if not lines:
-        return ""
-    cell: Callable[[str, bool, object], str] = lambda tag, number, text: (  # noqa: E731
-        f'<{tag} class="{"n" if number else ""}">{escape(str(text))}</{tag}>'
-    )
-    head = "".join(cell("th", number, name) for name, number in columns)
-    body = "".join(
-        "<tr>" + "".join(cell("td", number, text) for (_, number), text in zip(columns, row, strict=True)) + "</tr>"
-        for row in lines
-    )
-    return f'<div class="scroll"><table><tr>{head}</tr>{body}</table></div>'
+def _list(tickers: Sequence[str], total: int, where: str) -> str:
+    rest = f" and {total - len(tickers):,} more, in {where}" if total > len(tickers) else ""
+    return paragraph(", ".join(tickers) + rest if tickers else "")

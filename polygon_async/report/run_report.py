@@ -9,7 +9,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from polygon_async.model.days import by_month
-from polygon_async.model.layout import REPORT_HTML, REPORT_JSON
+from polygon_async.model.layout import csv_name, report_names
 from polygon_async.report.html import html_of
 from polygon_async.report.words import moment
 from polygon_async.system.files import disk_errors, replace_file
@@ -29,6 +29,7 @@ __all__ = ["coverage_report", "redacted", "report_of", "write_report"]
 _MOST_SLOW = 15
 _MOST_COVERED = 60
 _MOST_FAILED = 500
+_MOST_FILES = 500
 
 
 async def coverage_report(covered: Sequence[Covered], *, offload: Threads) -> dict[str, Any]:
@@ -73,7 +74,10 @@ def report_of(summary: Summary, settings: Mapping[str, object], coverage: Mappin
         "failures": list(islice(lists["failed"], _MOST_FAILED)),
         "odd": list(islice(lists["odd"], _MOST_FAILED)),
         "in_doubt": list(islice(lists["in_doubt"], _MOST_FAILED)),
+        "unfinished_tickers": list(islice(lists["unfinished"], _MOST_FAILED)),
         "no_data_tickers": list(islice(lists["no_data"], _MOST_FAILED)),
+        "files": [_file(outcome, summary) for outcome in islice(summary.done, _MOST_FILES)],
+        "command": list(islice(summary.command, _MOST_FILES)),
         "coverage": dict(coverage),
     }
 
@@ -87,14 +91,19 @@ def redacted(value: Any, redact: Callable[[str], str]) -> Any:
     return [redacted(each, redact) for each in value] if isinstance(value, list) else value
 
 
-def write_report(report: Mapping[str, Any], directory: Path) -> Path:
+def write_report(report: Mapping[str, Any], directory: Path, *, run: int | None = None) -> Path:
     """Write a report as JSON and as a page, each replaced as a whole; returns the page's path.
+
+    Args:
+        report: What it says.
+        directory: Where to write it.
+        run: The number of an earlier run, whose report stands beside the newest one; None: it is the newest.
 
     Raises:
         DiskUnusable: they cannot be written.
     """
-    page = directory / REPORT_HTML
-    for path, text in ((directory / REPORT_JSON, json.dumps(report, indent=1) + "\n"), (page, html_of(report))):
+    page, values = (directory / name for name in report_names(run))
+    for path, text in ((values, json.dumps(report, indent=1) + "\n"), (page, html_of(report))):
         with disk_errors(path):
             replace_file(path, text)
     return page
@@ -128,6 +137,18 @@ def _slow(outcome: Outcome) -> dict[str, object]:
     bars = outcome.csv.bars if outcome.csv else 0
     ticker = outcome.unit.ticker.symbol
     return {"ticker": ticker, "seconds": round(outcome.seconds or 0, 3), "bars": bars, "state": str(outcome.state)}
+
+
+def _file(outcome: Outcome, summary: Summary) -> dict[str, object]:
+    """Where a ticker's bars are."""
+    symbol = outcome.unit.ticker.symbol
+    return {
+        "ticker": symbol,
+        "state": str(outcome.state),
+        "bars": outcome.csv.bars if outcome.csv else 0,
+        "csv": str(summary.directory / csv_name(symbol)) if summary.keeps_csv else None,
+        "key": outcome.receipt.key if outcome.receipt else None,
+    }
 
 
 def _lack(each: Covered) -> tuple[int, int, int]:

@@ -21,7 +21,7 @@ __all__ = ["DESCRIPTION", "EPILOG", "add_flags", "run"]
 
 DESCRIPTION = """\
 Rewrite the report of a run, as an HTML page and as JSON, from the ledger of an output directory. Every run
-writes its own report when it ends."""
+writes report.html and report.json when it ends; those of an earlier run get its number into their names."""
 EPILOG = """\
 exit codes:
   0  written                                            2    there is no such run, or it left no report
@@ -35,7 +35,12 @@ examples:
 def add_flags(parser: argparse.ArgumentParser) -> None:
     """The report's flags."""
     what = parser.add_argument_group("what to report")
-    what.add_argument("--run", metavar="N", help="the number of the run, from 1 (default: the last one with a report)")
+    what.add_argument(
+        "--run",
+        metavar="N",
+        help="the number of the run, from 1; its files are report-run-N.html and .json (default: the last one with a"
+        " report)",
+    )
     add_shared(what, "--output-dir")
     add_shared(parser.add_argument_group("output"), "--json", *LOGGING)
 
@@ -50,6 +55,7 @@ def run(call: Call) -> int:
     directory, number = output_directory(vars(flags)), flags.run
     if number is not None and not (number.isascii() and number.isdigit() and len(number) < 19):
         raise ConfigError(f"--run {number!r}: must be a whole number, 1 or more")
-    report = redacted(read_report(directory, None if number is None else int(number)), call.redact)
-    page = write_report(report, directory)
+    run = None if number is None else int(number)
+    report = redacted(read_report(directory, run), call.redact)
+    page = write_report(report, directory, run=run)
     return 0 if say(json.dumps(report) if flags.json else str(page)) else COULD_NOT

@@ -1,0 +1,68 @@
+"""A report's settings in; the flags and variables that say the same, in the words of the command line, out."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["as_flags"]
+
+_SWITCHES = {
+    "adjusted": ("--adjusted", "--no-adjusted"),
+    "keep_csv": ("--keep-csv", "--no-keep-csv"),
+    "reference": ("--reference", "--no-reference"),
+    "upload": ("", "--no-upload"),
+    "force": ("--force", ""),
+}
+"""A setting that is on, and off; nothing where that is how it is without any flag."""
+_VALUES = {
+    "universe": "--universe",
+    "match": "--match",
+    "limit": "--limit",
+    "start": "--from",
+    "end": "--to",
+    "look_back": "--look-back",
+    "concurrency": "--concurrency",
+    "rate": "--rate",
+    "processes": "--processes",
+    "patience": "--patience",
+    "stall_timeout": "--stall-timeout",
+    "outage_patience": "--outage-patience",
+    "most_failures": "--max-failures",
+    "bucket": "--bucket",
+    "key_prefix": "--key-prefix",
+    "output_dir": "--output-dir",
+    "exchange": "--exchange",
+    "currency": "--currency",
+    "base_url": "POLYGON_BASE_URL",
+}
+_UNIVERSAL = "auto"
+"""What --max-failures is when it is not set."""
+
+
+def as_flags(settings: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Each setting as a flag and its value, in the order of the help; what has no flag is left out.
+
+    Args:
+        settings: As the report has them.
+    """
+    told = dict(settings)
+    if told.pop("since_last", False):
+        told["start"] = "last"
+    else:
+        told.pop("look_back", None)
+    if "most_failures" in told and told["most_failures"] is None:
+        told["most_failures"] = _UNIVERSAL
+    if told.get("upload") is False:
+        told = {name: value for name, value in told.items() if name not in {"bucket", "key_prefix", "keep_csv"}}
+    found = [(flag, _spelt(told[name])) for name, flag in _VALUES.items() if told.get(name) not in (None, "", [])]
+    found += [(told_as, "") for name, both in _SWITCHES.items() if name in told and (told_as := both[not told[name]])]
+    return found
+
+
+def _spelt(value: Any) -> str:
+    if isinstance(value, list):
+        return " ".join(map(str, value))
+    return f"{value:g}" if isinstance(value, float) else str(value)
