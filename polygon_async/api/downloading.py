@@ -27,6 +27,7 @@ async def download(
     universe_file: Path | str | Sequence[Path | str] | None = None,
     match: Sequence[str] | str = (),
     limit: int | None = None,
+    shard: str | None = None,
     start: Day | None = None,
     end: Day | None = None,
     adjusted: bool = True,
@@ -55,6 +56,7 @@ async def download(
         universe_file: CSVs with a column `ticker`; by default `tickers.csv`.
         match: Globs that select tickers.
         limit: How many of the first tickers are taken.
+        shard: Which part of how many is taken of those: `3/16`.
         start: First calendar day, inclusive, as in `fetch_bars`; or `last`, for what the ledger does not hold yet.
         end: Last calendar day, inclusive.
         adjusted: Prices adjusted for splits.
@@ -89,6 +91,7 @@ async def download(
                 "universe": _texts(universe_file),
                 "match": [match] if isinstance(match, str) else list(match),
                 "limit": number_text("limit", limit),
+                "shard": text_of("shard", shard),
                 "from": day_text("start", start),
                 "to": day_text("end", end),
                 "adjusted": adjusted,

@@ -14,7 +14,7 @@ from polygon_async.model.counters import Counters
 from polygon_async.model.units import Unit
 from polygon_async.polygon.walk import RestSource
 from polygon_async.settings import universe
-from polygon_async.settings.settings import range_of
+from polygon_async.settings.ranges import range_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

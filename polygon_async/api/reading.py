@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -227,7 +228,7 @@ async def _scan(
     if stored not in {None, "adjusted", "unadjusted"}:
         raise ConfigError(f"stored={stored!r}: must be 'adjusted' or 'unadjusted'")
     wanted = Wanted(
-        tickers=universe.of(settings),
+        tickers=universe.of(replace(settings, shard=None)),
         first=settings.start,
         last=settings.end,
         source=Source(source),

@@ -49,6 +49,11 @@ _SHARED: Mapping[str, Mapping[str, Any]] = {
         "help": "only tickers that match one of these globs, such as 'BRK.*' (case matters)",
     },
     "--limit": {"metavar": "N", "help": "only the first N of these tickers"},
+    "--shard": {
+        "metavar": "K/N",
+        "help": "only the K-th of N parts of these, the same on every machine; give each part its own --output-dir, and"
+        " an N-th of the rate (default: 1/1) [POLYGON_SHARD]",
+    },
     "--from": {
         "metavar": "DATE",
         "help": "first day, inclusive: YYYY-MM-DD, a month or year, yesterday, -30d, -2y; or last: each ticker starts"

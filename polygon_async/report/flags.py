@@ -21,6 +21,7 @@ _VALUES = {
     "universe": "--universe",
     "match": "--match",
     "limit": "--limit",
+    "shard": "--shard",
     "start": "--from",
     "end": "--to",
     "look_back": "--look-back",
@@ -57,12 +58,14 @@ def as_flags(settings: Mapping[str, Any]) -> list[tuple[str, str]]:
         told["most_failures"] = _UNIVERSAL
     if told.get("upload") is False:
         told = {name: value for name, value in told.items() if name not in {"bucket", "key_prefix", "keep_csv"}}
-    found = [(flag, _spelt(told[name])) for name, flag in _VALUES.items() if told.get(name) not in (None, "", [])]
+    found = [(flag, _spelt(name, told[name])) for name, flag in _VALUES.items() if told.get(name) not in (None, "", [])]
     found += [(told_as, "") for name, both in _SWITCHES.items() if name in told and (told_as := both[not told[name]])]
     return found
 
 
-def _spelt(value: Any) -> str:
+def _spelt(name: str, value: Any) -> str:
+    if name == "shard":
+        return "/".join(map(str, value))
     if isinstance(value, list):
         return " ".join(map(str, value))
     return f"{value:g}" if isinstance(value, float) else str(value)

@@ -88,7 +88,8 @@ class Summary:
             return 2
         if self.interrupted:
             return 130
-        return 1 if self.failed or not (self.done or self.has_earlier) else 0
+        # Where there was no ticker to do, as in a small universe's empty shard, nothing is wrong.
+        return 1 if self.failed or (self.tickers and not (self.done or self.has_earlier)) else 0
 
     @property
     def done(self) -> list[Outcome]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, fields
-from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -14,15 +13,11 @@ from polygon_async.errors import ConfigError, one_line
 from polygon_async.model.access import Access
 from polygon_async.model.layout import is_tag_value
 from polygon_async.model.rate import parse_rate
-from polygon_async.model.units import today
-from polygon_async.settings.environment import Environment
+from polygon_async.settings.ranges import given, is_last, range_from
+from polygon_async.settings.sources import DEFAULTS, chosen
 from polygon_async.settings.values import (
-    default_range,
     is_loopback,
     parse_concurrency,
-    parse_date,
-    parse_from,
-    parse_last_date,
     parse_most_failures,
     parse_place,
     parse_positive_seconds,
@@ -30,6 +25,7 @@ from polygon_async.settings.values import (
     parse_processes,
     parse_seconds,
     parse_sessions,
+    parse_shard,
 )
 from polygon_async.system.hosts import names_a_host
 
@@ -38,25 +34,9 @@ if TYPE_CHECKING:
     from datetime import date
 
     from polygon_async.model.rate import Rate
+    from polygon_async.settings.environment import Environment
 
-__all__ = ["DEFAULTS", "Settings", "output_directory", "range_of", "settings_from"]
-
-DEFAULTS: Mapping[str, str] = {
-    "universe": "tickers.csv",
-    "concurrency": "8",
-    "processes": "auto",
-    "rate": "auto",
-    "patience": "300",
-    "stall_timeout": "30",
-    "outage_patience": "600",
-    "look_back": "10",
-    "bucket": "mochi-tickdata-historical",
-    "output_dir": "output",
-    "log_level": "info",
-    "log_format": "text",
-    "base_url": "https://api.polygon.io",
-}
-"""The defaults, as a user would write them; flags, variables and `.env` override them."""
+__all__ = ["DEFAULTS", "Settings", "output_directory", "settings_from"]
 
 _HOSTS = frozenset({"api.polygon.io", "api.massive.com"})
 _LONG = 7
@@ -65,9 +45,6 @@ _LONG = 7
 _NOT_TOLD = frozenset({"api_key", "tickers", "words", "command", "bucket_given"})
 """What is no setting of a run for a report, or must not be in one."""
 _QUOTES = "\"'"
-
-_LAST = "last"
-"""Instead of a first day: the day after the last one that the ledger holds."""
 
 _T = TypeVar("_T")
 
@@ -108,6 +85,8 @@ class Settings:
     """Globs that select tickers; none: all are taken."""
     limit: int | None = None
     """How many of the first tickers are taken; None: all."""
+    shard: tuple[int, int] | None = None
+    """Which part of how many is taken of these, from 1; None: all of it."""
     since_last: bool = False
     """Whether each ticker starts on the day after what the ledger holds of it; `start` is for those of which it holds
     nothing."""
@@ -177,28 +156,29 @@ def settings_from(flags: Mapping[str, Any], environment: Environment, *, needs_k
     Raises:
         ConfigError: one line that names all flags and variables that cannot be used.
     """
-    since_last = _is_last(flags, environment)
-    chosen = partial(_chosen, flags, environment)
+    since_last = is_last(flags, environment)
+    own = partial(chosen, flags, environment)
     values = _all_of(
         {
-            "range": lambda: _range(flags, environment, since_last=since_last),
+            "range": lambda: range_from(flags, environment, since_last=since_last),
             "api_key": lambda: _api_key(environment, needed=needs_key),
             "base_url": lambda: _base_url(environment),
             "universe": lambda: _universe(flags),
             "match": lambda: _words(flags, "match"),
             "limit": lambda: _limit(flags),
-            "concurrency": lambda: chosen("concurrency", "POLYGON_CONCURRENCY", parse_concurrency),
-            "processes": lambda: chosen("processes", "POLYGON_PROCESSES", parse_processes),
-            "rate": lambda: chosen("rate", "POLYGON_RATE_LIMIT", parse_rate),
-            "patience": lambda: chosen("patience", "POLYGON_PATIENCE", parse_seconds),
-            "stall_timeout": lambda: chosen("stall_timeout", "POLYGON_STALL_TIMEOUT", parse_positive_seconds),
-            "outage_patience": lambda: chosen("outage_patience", "POLYGON_OUTAGE_PATIENCE", parse_seconds),
+            "shard": lambda: own("shard", "POLYGON_SHARD", parse_shard, "1/1"),
+            "concurrency": lambda: own("concurrency", "POLYGON_CONCURRENCY", parse_concurrency),
+            "processes": lambda: own("processes", "POLYGON_PROCESSES", parse_processes),
+            "rate": lambda: own("rate", "POLYGON_RATE_LIMIT", parse_rate),
+            "patience": lambda: own("patience", "POLYGON_PATIENCE", parse_seconds),
+            "stall_timeout": lambda: own("stall_timeout", "POLYGON_STALL_TIMEOUT", parse_positive_seconds),
+            "outage_patience": lambda: own("outage_patience", "POLYGON_OUTAGE_PATIENCE", parse_seconds),
             "place": lambda: _place(flags, environment),
             "output_dir": lambda: output_directory(flags),
             "most_failures": lambda: _most_failures(flags, environment),
             "exchange": lambda: _tag(flags, "exchange"),
             "currency": lambda: _tag(flags, "currency"),
-            "look_back": lambda: chosen("look_back", "POLYGON_LOOK_BACK", parse_sessions),
+            "look_back": lambda: own("look_back", "POLYGON_LOOK_BACK", parse_sessions),
         }
     )
     start, end = values.pop("range")
@@ -217,8 +197,8 @@ def settings_from(flags: Mapping[str, Any], environment: Environment, *, needs_k
         force=flags.get("force", False),
         reference=flags.get("reference", True),
         since_last=since_last,
-        days_given=(not since_last and _given(flags, environment, "from") is not None)
-        or _given(flags, environment, "to") is not None,
+        days_given=(not since_last and given(flags, environment, "from") is not None)
+        or given(flags, environment, "to") is not None,
     )
 
 
@@ -239,77 +219,10 @@ def _all_of(settings: Mapping[str, Callable[[], Any]]) -> dict[str, Any]:
     return values
 
 
-def _given(flags: Mapping[str, Any], environment: Environment, end: str) -> str | None:
-    """What was said of one end of the range, `from` or `to`."""
-    variable = environment.get(f"POLYGON_{end.upper()}")
-    return flags.get(end) or (variable and variable[1])
-
-
-def _is_last(flags: Mapping[str, Any], environment: Environment) -> bool:
-    return (_given(flags, environment, "from") or "").strip().lower() == _LAST
-
-
-def range_of(first: str, last: str) -> tuple[date, date]:
-    """The days of a range of which both ends are told.
-
-    Raises:
-        ConfigError: they are not such a range.
-    """
-    ends = {"from": first, "to": last}
-    return _range(ends, Environment({}, {}), since_last=False, parse_first=parse_date)
-
-
-def _range(
-    flags: Mapping[str, Any],
-    environment: Environment,
-    *,
-    since_last: bool,
-    parse_first: Callable[[str], date] = parse_from,
-) -> tuple[date, date]:
-    this_day = today()
-    first, last = default_range(this_day)
-    start = first
-    if not since_last:
-        start = _chosen(flags, environment, "from", "POLYGON_FROM", parse_first, first.isoformat())
-    end = _chosen(flags, environment, "to", "POLYGON_TO", parse_last_date, last.isoformat())
-    if since_last and start > end:
-        # For tickers of which nothing is held: as long a range as the default one.
-        start, _ = default_range(end + timedelta(days=1))
-    if start > end:
-        given = not since_last and _given(flags, environment, "from")
-        default = "" if given else " (the default)"
-        raise ConfigError(f"the range ends before it starts: --from {start}{default} is after --to {end}")
-    if start > this_day:
-        raise ConfigError(f"--from {start} is in the future; today is {this_day} in New York")
-    return start, end
-
-
-def _chosen(
-    flags: Mapping[str, Any],
-    environment: Environment,
-    name: str,
-    variable: str,
-    parse: Callable[[str], _T],
-    default: str | None = None,
-) -> _T:
-    """One setting's value from the first place that has it, parsed; errors name that place."""
-    flag: str | None = flags.get(name)
-    if flag is not None:
-        where, text = f"--{name.replace('_', '-')}", flag
-    elif found := environment.get(variable):
-        where, text = found
-    else:
-        where, text = "default", DEFAULTS[name] if default is None else default
-    try:
-        return parse(text.strip())
-    except ValueError as error:
-        raise ConfigError(f"{where} {one_line(repr(text))}: {error}") from None
-
-
 def _place(flags: Mapping[str, Any], environment: Environment) -> tuple[str, str]:
     """The bucket, and what its keys are below: from the bucket's address, or said by itself."""
-    bucket, prefix = _chosen(flags, environment, "bucket", "S3_BUCKET", parse_place)
-    own = _chosen(flags, environment, "key_prefix", "S3_KEY_PREFIX", parse_prefix, "")
+    bucket, prefix = chosen(flags, environment, "bucket", "S3_BUCKET", parse_place)
+    own = chosen(flags, environment, "key_prefix", "S3_KEY_PREFIX", parse_prefix, "")
     if not prefix or not own or prefix == own:
         return bucket, prefix or own
     if flags.get("bucket") is not None and flags.get("key_prefix") is None:
@@ -321,7 +234,7 @@ def _place(flags: Mapping[str, Any], environment: Environment) -> tuple[str, str
 
 def _most_failures(flags: Mapping[str, Any], environment: Environment) -> float | None:
     if not flags.get("fail_fast"):
-        return _chosen(flags, environment, "max_failures", "POLYGON_MAX_FAILURES", parse_most_failures, "auto")
+        return chosen(flags, environment, "max_failures", "POLYGON_MAX_FAILURES", parse_most_failures, "auto")
     if flags.get("max_failures") not in {None, "1"}:
         raise ConfigError("--fail-fast means --max-failures 1; give only one")
     return 1

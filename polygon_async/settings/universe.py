@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import csv
 import gzip
+import hashlib
 import io
 import logging
 import re
@@ -67,12 +68,23 @@ class Choice:
     """Globs, one of which must fit the ticker; without any, every ticker fits."""
     limit: int | None = None
     """How many of the first that fit."""
+    shard: tuple[int, int] | None = None
+    """Which part of how many, from 1, is taken of those; None: all."""
 
     def takes(self, symbol: str, taken: int) -> bool:
         """Whether this ticker is taken, after `taken` others."""
         if self.limit is not None and taken >= self.limit:
             return False
         return not self.match or any(fnmatchcase(symbol, glob) for glob in self.match)
+
+    def has_in_shard(self, symbol: str) -> bool:
+        """Whether the ticker is of this part: the same one on every machine, for ever, whatever others there are."""
+        if self.shard is None:
+            return True
+        which, count = self.shard
+        # Not Python's own hash, which changes with every process.
+        number = int.from_bytes(hashlib.sha256(symbol.encode()).digest()[:8])
+        return number % count == which - 1
 
 
 _EVERYTHING = Choice()
@@ -85,7 +97,7 @@ def of(settings: Settings) -> list[Ticker]:
         ConfigError: a ticker or a universe file cannot be used, or no ticker is left.
     """
     defaults = Defaults(exchange=settings.exchange, currency=settings.currency)
-    choice = Choice(match=settings.match, limit=settings.limit)
+    choice = Choice(match=settings.match, limit=settings.limit, shard=settings.shard)
     if settings.tickers is not None:
         tickers = from_names(settings.tickers, defaults, choice)
     else:
@@ -269,7 +281,7 @@ def _tickers(rows: Sequence[_Row], defaults: Defaults, choice: Choice) -> list[T
     if seen and not tickers:
         globs = " ".join(one_line(repr(glob)) for glob in choice.match)
         raise ConfigError(f"--match {globs}: none of {counted(len(seen), 'ticker')} matches (case matters)")
-    return tickers
+    return [ticker for ticker in tickers if choice.has_in_shard(ticker.symbol)]
 
 
 def _ticker(where: str, symbol: str, others: Mapping[str, str], defaults: Defaults) -> Ticker:

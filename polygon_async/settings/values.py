@@ -26,6 +26,7 @@ __all__ = [
     "parse_processes",
     "parse_seconds",
     "parse_sessions",
+    "parse_shard",
     "parse_zone",
 ]
 
@@ -165,6 +166,20 @@ def parse_most_failures(text: str) -> float | None:
     if not (text.isascii() and text.isdigit()) or len(text) > 9 or not int(text):
         raise ValueError("must be a whole number, 1 or more, unlimited, or auto")
     return int(text)
+
+
+def parse_shard(text: str) -> tuple[int, int] | None:
+    """Which part of how many: `3/16`; None for `1/1`, which is everything.
+
+    Raises:
+        ValueError: the text is no such part.
+    """
+    which, mark, count = text.partition("/")
+    if not mark or not all(part.isascii() and part.isdigit() and len(part) <= 9 for part in (which, count)):
+        raise ValueError("must be K/N, such as 3/16")
+    if not 1 <= int(which) <= int(count):
+        raise ValueError("must be K/N, with K from 1 to N")
+    return None if int(count) == 1 else (int(which), int(count))
 
 
 def parse_sessions(text: str) -> int:

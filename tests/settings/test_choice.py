@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
@@ -204,3 +205,53 @@ async def test_a_download_from_python_takes_the_same(
         await done(universe_file="a.csv", limit=0)
     with pytest.raises(ConfigError, match="match='Z': none of 3 tickers matches"):
         await done(universe_file="a.csv", match="Z")
+
+
+# Shards
+
+
+def test_every_ticker_is_in_one_shard_and_always_the_same() -> None:
+    names_of_all = [f"T{number}" for number in range(200)]
+    parts = [symbols(tickers=names_of_all, shard=f"{part}/7") for part in range(1, 8)]
+    assert sorted(itertools.chain(*parts)) == sorted(names_of_all)
+    assert all(len(part) > 10 for part in parts)
+    # In the order of the universe, whatever else is in it, and on every machine and Python.
+    assert parts[2] == [name for name in names_of_all if name in parts[2]]
+    assert symbols(tickers=parts[2][::-1], shard="3/7") == parts[2][::-1]
+    known = {"AAPL": 5, "MSFT": 3, "BRK.B": 1, "X:BTCUSD": 1}
+    found = {name: part for name in known for part in range(1, 6) if symbols(tickers=[name], shard=f"{part}/5")}
+    assert found == known
+    assert symbols(tickers=names_of_all, shard="1/1") == names_of_all
+
+
+def test_shards_divide_what_match_and_limit_leave() -> None:
+    names_of_all = [f"T{number}" for number in range(50)]
+    flags = {"tickers": names_of_all, "match": ["T?", "T1*"], "limit": "12"}
+    parts = [symbols(**flags, shard=f"{part}/2") for part in (1, 2)]
+    assert sorted(itertools.chain(*parts)) == sorted(symbols(**flags))
+
+
+@pytest.mark.parametrize("value", ["3", "0/3", "4/3", "a/b", "1/0", "1/3/5", "-1/3", "", "1/9999999999"])
+def test_a_part_that_cannot_be(value: str) -> None:
+    with pytest.raises(ConfigError, match=r"^--shard '.*': must be K/N"):
+        symbols(tickers=["AAPL"], shard=value)
+
+
+def test_shards_of_a_job_array_make_the_whole_universe(program: Program, sandbox: Callable[..., Sandbox]) -> None:
+    box = sandbox()
+    tickers = ("AAPL", "MSFT", "QQ")
+    for part in (1, 2, 3):
+        directory = ("--output-dir", f"part-{part}")
+        ended = program("--tickers", *tickers, *DAY, *directory, box=box, env={"POLYGON_SHARD": f"{part}/3"})
+        assert ended.code == 0, ended.err
+    found = [path.name for path in sorted(program.directory.glob("part-*/*.csv"))]
+    assert sorted(found) == [f"{ticker}_historical.csv" for ticker in tickers]
+    # An empty part is no failure, nor is one that has nothing left to do.
+    empty = next(f"{part}/9" for part in range(1, 10) if not symbols(tickers=[*tickers], shard=f"{part}/9"))
+    ended = program("--tickers", *tickers, *DAY, "--shard", empty, "--output-dir", "empty", box=box)
+    assert (ended.code, ended.out.splitlines()[0][:22]) == (0, "0 of 0 tickers done, i")
+    # Reading is not divided.
+    assert program("--tickers", *tickers, *DAY, "--output-dir", "whole", box=box).code == 0
+    read = ("read", "--tickers", *tickers, *DAY[:4], "--source", "local", "--output-dir", "whole", "--output", "-")
+    lines = program(*read, box=box, env={"POLYGON_SHARD": "1/3"}).out.splitlines()
+    assert {line.partition(",")[0] for line in lines} == {"ticker", *tickers}

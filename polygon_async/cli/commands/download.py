@@ -25,7 +25,7 @@ __all__ = ["DESCRIPTION", "EPILOG", "add_flags", "run"]
 log = logging.getLogger(__name__)
 
 _NOT_AGAIN = frozenset(
-    {"tickers", "universe", "match", "limit", "from", "to", "force", "json", "quiet"}
+    {"tickers", "universe", "match", "limit", "shard", "from", "to", "force", "json", "quiet"}
     | {"log_level", "log_format", "log_file", "metrics_file"}
 )
 """Flags that choose tickers and days, or say how a run is shown: a run of other tickers has its own."""
@@ -55,7 +55,9 @@ examples:
 def add_flags(parser: argparse.ArgumentParser) -> None:
     """The download's flags."""
     what = parser.add_argument_group("what to download")
-    add_shared(what, "--tickers", "--universe", "--match", "--limit", "--from", "--to", "--look-back", "--adjusted")
+    add_shared(
+        what, "--tickers", "--universe", "--match", "--limit", "--shard", "--from", "--to", "--look-back", "--adjusted"
+    )
 
     pace = parser.add_argument_group("how fast")
     add_shared(pace, "--concurrency", "--rate", "--processes", "--patience", "--stall-timeout", "--outage-patience")

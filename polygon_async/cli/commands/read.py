@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from polygon_async._version import __version__
@@ -183,7 +183,7 @@ def run(call: Call) -> int:
     from polygon_async.archive.scan import Source, Wanted
     from polygon_async.settings import universe
 
-    tickers = sorted(universe.of(settings), key=lambda ticker: ticker.symbol)
+    tickers = sorted(universe.of(replace(settings, shard=None)), key=lambda ticker: ticker.symbol)
     symbols = [ticker.symbol for ticker in tickers]
     output = output_for(flags["output"], partition=flags["partition"], symbols=symbols, zone=zone)
     wanted = Wanted(
