@@ -17,22 +17,18 @@ from polygon_async.model.counters import Counters, Watcher
 from polygon_async.model.states import RunState
 from polygon_async.model.units import today
 from polygon_async.polygon.session import open_polygon
-from polygon_async.polygon.walk import RestSource
-from polygon_async.polygon.windows import Slots
 from polygon_async.report.coverage import prepare
 from polygon_async.report.summary import Summary
 from polygon_async.run.closing import look_over, no_look, tell_other_lives, write_down
 from polygon_async.run.directory import check_space, claim, space_needed, watch_space
-from polygon_async.run.fetch import CsvFetcher
+from polygon_async.run.here import here
 from polygon_async.run.outcomes import Outcomes
 from polygon_async.run.stopping import unless
-from polygon_async.run.tags import TagLookup, most_lookups
+from polygon_async.run.tags import most_lookups
 from polygon_async.run.todo import Todo, tidy, what_is_left
-from polygon_async.run.unit import UnitSteps
-from polygon_async.run.workers import run_units
+from polygon_async.run.work import Engine, Work
 from polygon_async.store.bucket import open_bucket
 from polygon_async.store.delivery import Delivery
-from polygon_async.store.delivery_pool import DeliveryPool
 from polygon_async.store.lzop import check_lzop, find_lzop
 from polygon_async.store.tagging import check_tagging
 from polygon_async.store.upload import Uploader
@@ -57,8 +53,6 @@ log = logging.getLogger(__name__)
 
 _AT_ONCE = 500
 """Outcomes that are noted in one go."""
-_MOST_UPLOADING = 4
-"""Processes that upload; one takes some 200 small objects a second."""
 
 
 async def download(
@@ -123,6 +117,8 @@ class _Run:
     recorder: Recorder
     deliver: Delivery | None
     """None: the CSVs are all that is wanted."""
+    engine: Engine
+    """What does the units."""
 
     @property
     def seconds(self) -> float:
@@ -192,6 +188,7 @@ async def _opened(
         offload=offload,
         recorder=recorder,
         deliver=deliver,
+        engine=here,
     )
 
 
@@ -199,9 +196,9 @@ async def _done(run: _Run, todo: Todo, stop: asyncio.Event) -> _Done:
     """Do all of the run's work, or as much as can be done."""
     settings = run.settings
     outcomes = Outcomes(redact=run.redact, counters=run.counters)
-    work = do(
-        todo,
-        settings,
+    work = Work(
+        todo=todo,
+        settings=settings,
         outcomes=outcomes,
         client=run.client,
         recorder=run.recorder,
@@ -210,74 +207,23 @@ async def _done(run: _Run, todo: Todo, stop: asyncio.Event) -> _Done:
         counters=run.counters,
     )
     watch = watch_space(settings.output_dir, space_needed(settings.concurrency), offload=run.offload)
-    interrupted, error = await _to_its_end(_beside(watch, work), stop)
+    interrupted, error = await _to_its_end(_beside(watch, do(work, run.engine)), stop)
     return _Done(todo=todo, outcomes=outcomes.all, interrupted=interrupted, error=error)
 
 
-async def do(
-    todo: Todo,
-    settings: Settings,
-    *,
-    outcomes: Outcomes,
-    client: Client,
-    recorder: Recorder,
-    deliver: Delivery | None,
-    offload: Threads,
-    counters: Counters,
-) -> None:
-    """Do what is left of a run; `outcomes` gets one for each unit, those that earlier runs have done first.
+async def do(work: Work, engine: Engine = here) -> None:
+    """Do what is left of a run; its outcomes get one for each unit, those that earlier runs have done first.
 
     Raises:
         RunError: the run cannot go on.
     """
-    await tidy(todo, settings.output_dir, keep_csv=settings.keep_csv, offload=offload)
+    todo, outcomes = work.todo, work.outcomes
+    await tidy(todo, work.settings.output_dir, keep_csv=work.settings.keep_csv, offload=work.offload)
     for number, outcome in enumerate((*todo.done, *todo.failed)):
         outcomes.end(outcome)
         if number % _AT_ONCE == 0:
             await asyncio.sleep(0)  # an interrupt is heard in between
-    # Nothing is looked up for tickers that get no tags.
-    tagged = [pending.unit.ticker for pending in todo.pending] if deliver and settings.reference else []
-    modified = recorder.run.collected.replace(second=0).timestamp()
-    slots = Slots(settings.concurrency, waiting=len(todo.pending))
-    fetch_csv = CsvFetcher(
-        source=RestSource(client=client, counters=counters, slots=slots),
-        directory=settings.output_dir,
-        modified=modified,
-        offload=offload,
-        counters=counters,
-    )
-    async with contextlib.AsyncExitStack() as stack:
-        many = None
-        if deliver is not None:
-            pool = DeliveryPool(
-                deliver,
-                most=min(settings.processes, _MOST_UPLOADING),
-                expected=len(todo.pending),
-                connections=settings.concurrency,
-                on_secret=outcomes.redact.add,
-            )
-            many = await stack.enter_async_context(pool)
-        steps = UnitSteps(
-            directory=settings.output_dir,
-            keep_csv=settings.keep_csv,
-            force=settings.force,
-            modified=modified,
-            fetch_csv=fetch_csv,
-            slots=slots,
-            recorder=recorder,
-            tags=TagLookup(tagged, day=settings.end, client=client, recorder=recorder),
-            deliver=many,
-            offload=offload,
-            counters=counters,
-        )
-        await run_units(
-            todo.pending,
-            steps,
-            outcomes,
-            concurrency=settings.concurrency,
-            some_done=bool(todo.done),
-            most_failures=settings.most_failures,
-        )
+    await engine(work)
 
 
 async def _summed_up(run: _Run, done: _Done, densities: Awaitable[Mapping[str, float]], stop: asyncio.Event) -> Summary:

@@ -9,7 +9,7 @@ import logging
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from polygon_async.bars.history import bars_in, extended, holds
 from polygon_async.bars.part import remove
@@ -29,27 +29,53 @@ from polygon_async.system.text import counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from datetime import date
     from os import stat_result
     from pathlib import Path
 
     from polygon_async.bars.resume import ResumePoint
-    from polygon_async.ledger.entries import UnitRecord
-    from polygon_async.ledger.recorder import Recorder
+    from polygon_async.ledger.entries import Run, UnitRecord
+    from polygon_async.ledger.events import Event
     from polygon_async.model.counters import Counters
+    from polygon_async.model.tickers import Ticker
     from polygon_async.model.units import Progress, Unit
     from polygon_async.polygon.windows import Slots
     from polygon_async.run.fetch import CsvFetcher
     from polygon_async.run.local import Local
-    from polygon_async.run.tags import TagLookup
     from polygon_async.run.todo import Pending
     from polygon_async.store.delivery import Deliver
     from polygon_async.system.threads import Threads
 
-__all__ = ["UnitSteps"]
+__all__ = ["Records", "Tags", "UnitSteps"]
 
 log = logging.getLogger(__name__)
 
 _T = TypeVar("_T")
+
+
+class Records(Protocol):
+    """What a unit needs of the ledger: the recorder, or on another machine the way to it."""
+
+    @property
+    def run(self) -> Run:
+        """The run."""
+
+    @property
+    def source(self) -> str:
+        """Where its bars come from."""
+
+    async def apply(self, event: Event) -> None:
+        """Record what has happened to a unit."""
+
+    async def stored_days(self, unit: Unit) -> int:
+        """The days (see `days`) of which a store holds the ticker's bars, of these prices."""
+
+
+class Tags(Protocol):
+    """Completes tickers with their tags."""
+
+    async def described(self, ticker: Ticker, *, day: date) -> Ticker:
+        """The ticker with all tags that are known, as of a day on which it was traded."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,8 +93,8 @@ class UnitSteps:
     fetch_csv: CsvFetcher
     slots: Slots
     """Counts the units that wait and those that are being fetched."""
-    recorder: Recorder
-    tags: TagLookup
+    recorder: Records
+    tags: Tags
     deliver: Deliver | None
     """None: the CSVs are all that is wanted."""
     offload: Threads

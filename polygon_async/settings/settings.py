@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from polygon_async.model.rate import Rate
     from polygon_async.settings.environment import Environment
 
-__all__ = ["DEFAULTS", "Settings", "output_directory", "settings_from"]
+__all__ = ["DEFAULTS", "Settings", "api_key_of", "output_directory", "settings_from"]
 
 _HOSTS = frozenset({"api.polygon.io", "api.massive.com"})
 _LONG = 7
@@ -161,7 +161,7 @@ def settings_from(flags: Mapping[str, Any], environment: Environment, *, needs_k
     values = _all_of(
         {
             "range": lambda: range_from(flags, environment, since_last=since_last),
-            "api_key": lambda: _api_key(environment, needed=needs_key),
+            "api_key": lambda: api_key_of(environment, needed=needs_key),
             "base_url": lambda: _base_url(environment),
             "universe": lambda: _universe(flags),
             "match": lambda: _words(flags, "match"),
@@ -283,7 +283,12 @@ def _tag(flags: Mapping[str, Any], name: str) -> str | None:
     return value
 
 
-def _api_key(environment: Environment, *, needed: bool) -> str:
+def api_key_of(environment: Environment, *, needed: bool = True) -> str:
+    """The key, checked; empty where there is none and none is needed.
+
+    Raises:
+        ConfigError: it is missing, or no key.
+    """
     found = environment.get("POLYGON_API_KEY", "MASSIVE_API_KEY")
     if found is None and not needed:
         return ""

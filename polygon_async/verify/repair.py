@@ -26,6 +26,7 @@ from polygon_async.polygon.session import open_polygon
 from polygon_async.run.outcomes import Outcomes
 from polygon_async.run.pipeline import do
 from polygon_async.run.todo import what_is_left
+from polygon_async.run.work import Work
 from polygon_async.store.delivery import Delivery
 from polygon_async.verify.findings import Kind
 
@@ -161,9 +162,9 @@ class Repair:
                 joins=False,
                 offload=self.offload,
             )
-            await do(
-                todo,
-                settings,
+            work = Work(
+                todo=todo,
+                settings=settings,
                 outcomes=outcomes,
                 client=client,
                 recorder=recorder,
@@ -171,6 +172,7 @@ class Repair:
                 offload=self.offload,
                 counters=counters,
             )
+            await do(work)
         found = {
             o.unit.ticker.symbol: o.csv for o in outcomes.all if o.state is OutcomeState.SAVED and o.csv is not None
         }

@@ -1,0 +1,125 @@
+"""The pacer of a process that shares its rate with others: it asks the owner of the tokens for each one.
+
+Clocks differ between machines, so that only durations travel. A token that arrives late is void: it is never sent,
+and never goes back, as what a worker that was cut off still holds would be spent twice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
+__all__ = ["LeasePacer", "Leaser"]
+
+_LATE = 1.0
+"""Seconds on the way after which a token is void."""
+_SPACING_SHARE = 0.5
+_LEAST_LATE = 0.05
+"""At a high rate, a token that is later than this would make the next second too full."""
+_SECONDS_TO_RETRY = 0.5
+
+
+class Leaser(Protocol):
+    """How the owner of the tokens is asked; every call may fail with OSError while it cannot be reached."""
+
+    async def lease(self, succeeded: list[float]) -> Mapping[str, Any] | None:
+        """The next token, after waiting for it: how long it took the owner, and the pace; None: there is none now.
+
+        Args:
+            succeeded: How many seconds ago requests were sent that have been answered since the last call.
+        """
+
+    async def refused(self, sent: float, retry_after: float | None, said: str) -> None:
+        """A request that was sent `sent` seconds ago got a 429."""
+
+    async def pause(self, seconds: float) -> None:
+        """The API asked for a pause of all requests."""
+
+
+class LeasePacer:
+    """Takes tokens from the owner of all; it has the interface of `Pacer`.
+
+    Args:
+        leaser: How the owner is asked.
+    """
+
+    def __init__(self, leaser: Leaser) -> None:
+        self._leaser = leaser
+        self._answered: deque[float] = deque(maxlen=1000)
+        self._per_second: float | None = None
+        self._pause_ends = -1e9
+        self._telling: set[asyncio.Task[None]] = set()
+
+    @property
+    def per_second(self) -> float | None:
+        """The owner's rate for all together, as it last said; None: unlimited, or unknown."""
+        return self._per_second
+
+    @property
+    def paused_for(self) -> float:
+        """Seconds until requests may be sent again, as the owner last said."""
+        return max(0.0, self._pause_ends - self._now())
+
+    @property
+    def next_in(self) -> float:
+        """Seconds until the next token: the owner knows."""
+        return 0.0
+
+    async def acquire(self) -> float:
+        """Wait for a token and take it; returns the seconds waited. Without the owner, there is none."""
+        asked = self._now()
+        while True:
+            began = self._now()
+            answered = [began - self._answered.popleft() for _ in range(len(self._answered))]
+            try:
+                token = await self._leaser.lease(answered)
+            except OSError:
+                token = None
+            if token is None:
+                await asyncio.sleep(_SECONDS_TO_RETRY)
+                continue
+            self._learn(token)
+            on_its_way = self._now() - began - token["waited"]
+            if on_its_way <= self._late():
+                return self._now() - asked
+
+    def refused(self, *, sent: float, retry_after: float | None, said: str = "") -> None:
+        """Record that a request sent at `sent` (the loop's time) got a 429: the owner pauses everybody."""
+        self._tell(self._leaser.refused(self._now() - sent, retry_after, said))
+
+    def succeeded(self, *, sent: float) -> None:
+        """Record that a request sent at `sent` was answered; the owner learns with the next token."""
+        self._answered.append(sent)
+
+    def pause(self, seconds: float) -> None:
+        """Pause all requests, of all workers."""
+        self._tell(self._leaser.pause(seconds))
+
+    def _learn(self, token: Mapping[str, Any]) -> None:
+        self._per_second = token["per_second"]
+        self._pause_ends = self._now() + token["paused_for"]
+
+    def _late(self) -> float:
+        if not self._per_second:
+            return _LATE
+        return min(_LATE, max(_LEAST_LATE, _SPACING_SHARE / self._per_second))
+
+    def _tell(self, words: Any) -> None:
+        async def told() -> None:
+            try:
+                await words
+            except OSError:
+                return  # who cannot reach the owner gets no token either
+
+        task = asyncio.get_running_loop().create_task(told())
+        self._telling.add(task)
+        task.add_done_callback(self._telling.discard)
+
+    @staticmethod
+    def _now() -> float:
+        return asyncio.get_running_loop().time()

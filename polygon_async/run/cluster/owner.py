@@ -1,0 +1,191 @@
+"""In the scheduler: the owner of a run's budget of requests, and the post office between workers and coordinator.
+
+A run's tokens come from one pacer, first come, first served, for as long as its coordinator asks for its messages.
+What a worker sends waits here until the coordinator has answered it. Only plain values and bytes pass; no secret does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from distributed import SchedulerPlugin
+
+from polygon_async.polygon.pace.auto import AutoPacer, Search
+from polygon_async.polygon.pace.limiter import Pacer
+from polygon_async.polygon.pace.memory import LearnedRate
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from distributed import Scheduler
+
+__all__ = ["Owner", "spaced"]
+
+_SECONDS_TO_LISTEN = 2.0
+_SECONDS_ALIVE = 15.0
+"""So long after its last word a coordinator is taken to be gone: then no token is given."""
+_JITTER = 0.025
+"""Seconds by which tokens may come closer together on their way than they were given."""
+_SHARE = 0.03
+"""At most this share of the rate is given up for that."""
+_LOST = b""
+"""The message about a worker that is gone."""
+
+
+def spaced(per_second: float) -> float:
+    """The rate at which tokens are given so that no second at the API has more than the rate allows.
+
+    On their way, tokens bunch: so they are a little further apart than the rate says.
+    """
+    interval = 1 / per_second
+    return 1 / (interval + min(_JITTER, _SHARE * interval))
+
+
+@dataclass(slots=True)
+class _Run:
+    """One run's budget and mail."""
+
+    assignment: bytes
+    pacer: Pacer
+    search: Search | None
+    heard: float
+    """When its coordinator was last heard of."""
+    inbox: deque[tuple[int, str, bytes]] = field(default_factory=deque)
+    news: asyncio.Event = field(default_factory=asyncio.Event)
+    waiting: dict[int, asyncio.Future[bytes]] = field(default_factory=dict)
+    number: int = 0
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether its coordinator is there."""
+        return time.monotonic() - self.heard < _SECONDS_ALIVE
+
+    def pace(self) -> dict[str, Any]:
+        """What views and workers need to know of the pace."""
+        return {
+            "per_second": self.pacer.per_second,
+            "paused_for": self.pacer.paused_for,
+            "next_in": self.pacer.next_in,
+        }
+
+
+class Owner(SchedulerPlugin):
+    """Owns the tokens of all runs of a cluster."""
+
+    name = "polygon-async"
+    idempotent = True
+
+    def __init__(self) -> None:
+        self._runs: dict[str, _Run] = {}
+
+    async def start(self, scheduler: Scheduler) -> None:
+        """Offer what workers and coordinators call."""
+        for name in ("register", "assignment", "lease", "refused", "pause", "send", "poll", "reply", "end"):
+            scheduler.handlers[f"polygon_{name}"] = getattr(self, name)
+
+    async def remove_worker(self, scheduler: Scheduler, worker: str, **_: Any) -> None:  # noqa: ARG002 (Dask's own)
+        """Tell all coordinators that a worker is gone."""
+        for run in self._runs.values():
+            run.inbox.append((-1, worker, _LOST))
+            run.news.set()
+
+    async def register(
+        self, run: str, assignment: bytes, per_second: float | None, auto: bool, learned: list[Any] | None
+    ) -> None:
+        """A coordinator begins a run, or comes back to it."""
+        if run in self._runs:
+            self._runs[run].heard = time.monotonic()
+            return
+        search = None
+        if auto:
+            search = Search(LearnedRate(per_second=learned[0], ceiling=learned[1]) if learned else None)
+            pacer: Pacer = AutoPacer(search)
+        else:
+            pacer = Pacer(spaced(per_second) if per_second else None)
+        self._runs[run] = _Run(assignment, pacer, search, heard=time.monotonic())
+
+    async def assignment(self, run: str) -> bytes | None:
+        """What a worker that joins needs to know; None: there is no such run."""
+        return self._runs[run].assignment if run in self._runs else None
+
+    async def lease(self, run: str, succeeded: list[float]) -> Mapping[str, Any] | None:
+        """The next token, when it is due."""
+        found = self._runs.get(run)
+        if found is None or not found.is_alive:
+            return None
+        now = asyncio.get_running_loop().time()
+        for ago in succeeded:
+            found.pacer.succeeded(sent=now - ago)
+        waited = await found.pacer.acquire()
+        if self._runs.get(run) is not found or not found.is_alive:
+            return None
+        return {"waited": waited, **found.pace()}
+
+    async def refused(self, run: str, sent: float, retry_after: float | None, said: str) -> None:
+        """A 429, which pauses everybody."""
+        if (found := self._runs.get(run)) is not None:
+            found.pacer.refused(sent=asyncio.get_running_loop().time() - sent, retry_after=retry_after, said=said)
+
+    async def pause(self, run: str, seconds: float) -> None:
+        """A pause that the API asked for."""
+        if (found := self._runs.get(run)) is not None:
+            found.pacer.pause(seconds)
+
+    async def send(self, run: str, worker: str, payload: bytes) -> bytes | None:
+        """A worker's messages; the coordinator's replies. None: there is no such run any more."""
+        found = self._runs.get(run)
+        if found is None:
+            return None
+        found.number += 1
+        number = found.number
+        waiting = found.waiting[number] = asyncio.get_running_loop().create_future()
+        found.inbox.append((number, worker, payload))
+        found.news.set()
+        try:
+            replies: bytes = await waiting
+        except asyncio.CancelledError:
+            if self._runs.get(run) is found:
+                raise
+            return None
+        else:
+            return replies
+        finally:
+            found.waiting.pop(number, None)
+
+    async def poll(self, run: str) -> Mapping[str, Any] | None:
+        """What has come for the coordinator, as soon as there is something; None: the run is not registered."""
+        found = self._runs.get(run)
+        if found is None:
+            return None
+        found.heard = time.monotonic()
+        if not found.inbox:
+            found.news.clear()
+            try:
+                async with asyncio.timeout(_SECONDS_TO_LISTEN):
+                    await found.news.wait()
+            except TimeoutError:
+                pass
+        items = [list(found.inbox.popleft()) for _ in range(len(found.inbox))]
+        found.heard = time.monotonic()
+        lesson = found.search and found.search.lesson
+        learned = [lesson.per_second, lesson.ceiling] if lesson else None
+        return {"items": items, "learned": learned, **found.pace()}
+
+    async def reply(self, run: str, replies: list[tuple[int, bytes]]) -> None:
+        """The coordinator's replies, by the number of what they reply to."""
+        if (found := self._runs.get(run)) is None:
+            return
+        for number, payload in replies:
+            waiting = found.waiting.get(number)
+            if waiting is not None and not waiting.done():
+                waiting.set_result(payload)
+
+    async def end(self, run: str) -> None:
+        """The run is over: nothing waits any longer, and no token is given."""
+        if (found := self._runs.pop(run, None)) is not None:
+            for waiting in found.waiting.values():
+                waiting.cancel()

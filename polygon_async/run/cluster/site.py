@@ -1,0 +1,421 @@
+"""In a Dask worker: one pipeline for each run, in a thread with a loop of its own; batches of units in, outcomes out.
+
+What fetches and uploads a unit is the same code as on one machine (`run.unit`); here it has the ledger, the tags and
+the tokens from afar.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import pickle
+import shutil
+import threading
+from collections import Counter
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from polygon_async.errors import PolygonAsyncError, RunError, TickerError, first_of
+from polygon_async.ledger.events import Failed, NotUploaded
+from polygon_async.model.counters import Counters
+from polygon_async.model.states import OutcomeState
+from polygon_async.model.units import Outcome
+from polygon_async.polygon.pace.gate import Gate
+from polygon_async.polygon.pace.lease import LeasePacer
+from polygon_async.polygon.pace.outage import Outage
+from polygon_async.polygon.session import open_client
+from polygon_async.polygon.walk import RestSource
+from polygon_async.polygon.windows import Slots
+from polygon_async.run.cluster.link import Link, dask_loop
+from polygon_async.run.cluster.messages import (
+    Begin,
+    Counts,
+    Describe,
+    Ended,
+    Happened,
+    Stop,
+    StoredDays,
+    Superseded,
+)
+from polygon_async.run.fetch import CsvFetcher
+from polygon_async.run.unit import UnitSteps
+from polygon_async.settings.environment import Environment
+from polygon_async.settings.settings import api_key_of
+from polygon_async.store.bucket import open_bucket
+from polygon_async.store.delivery import Delivery
+from polygon_async.store.lzop import check_lzop, find_lzop
+from polygon_async.store.upload import Uploader
+from polygon_async.system.redaction import Redactor
+from polygon_async.system.threads import Threads
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Sequence
+    from datetime import date
+
+    from distributed import Worker
+
+    from polygon_async.ledger.events import Event
+    from polygon_async.model.tickers import Ticker
+    from polygon_async.model.units import Unit
+    from polygon_async.run.cluster.messages import Assignment, Order
+
+__all__ = ["close_site", "open_site", "run_batch"]
+
+_SECONDS_BETWEEN_COUNTS = 0.5
+_NUMBERS = ("requests", "pages", "bars", "duplicates", "csv_bytes", "stored_bytes")
+_sites: dict[str, _Site] = {}
+"""This worker's pipelines, by the run's name on the cluster."""
+_lock = threading.Lock()
+
+
+class _OvertakenError(RunError):
+    """The coordinator has given the unit to another worker."""
+
+
+# What Dask calls. Each takes and returns plain values.
+
+
+async def open_site(assignment: bytes, dask_worker: Worker) -> str | None:
+    """Open this worker's pipeline for a run; returns why it cannot be used, if so."""
+    try:
+        await asyncio.to_thread(_site, pickle.loads(assignment), dask_worker)  # noqa: S301 (the coordinator's own)
+    except PolygonAsyncError as error:
+        return str(error)
+    return None
+
+
+async def close_site(run_key: str) -> None:
+    """Close the pipeline of a run that has ended; what is under way is cancelled."""
+    with _lock:
+        site = _sites.pop(run_key, None)
+    if site is not None:
+        await asyncio.to_thread(site.close)
+
+
+def run_batch(run_key: str, batch: str, orders: bytes) -> None:
+    """Do a batch of units; how they end, the coordinator learns meanwhile. Blocking."""
+    from distributed import get_worker
+
+    worker = get_worker()
+    site = _sites.get(run_key)
+    if site is None:
+        assignment = asyncio.run_coroutine_threadsafe(
+            worker.scheduler.polygon_assignment(run=run_key), dask_loop(worker)
+        ).result()
+        if assignment is None:
+            return
+        site = _site(pickle.loads(assignment), worker)  # noqa: S301 (the coordinator's own)
+    site.run(batch, pickle.loads(orders))  # noqa: S301
+
+
+def _site(assignment: Assignment, worker: Worker) -> _Site:
+    """The worker's pipeline for a run, opened by whoever is first."""
+    with _lock:
+        site = _sites.get(assignment.run_key)
+        if site is None:
+            site = _sites[assignment.run_key] = _Site(assignment, worker)
+    try:
+        site.opened.result()
+    except BaseException:
+        with _lock:
+            _sites.pop(assignment.run_key, None)
+        raise
+    return site
+
+
+class _Site:
+    """A thread with a loop, in which a pipeline is open."""
+
+    def __init__(self, assignment: Assignment, worker: Worker) -> None:
+        from concurrent.futures import Future
+
+        self.opened: Future[None] = Future()
+        self._assignment = assignment
+        self._worker = worker
+        self._loop = asyncio.new_event_loop()
+        self._closing = asyncio.Event()
+        self._pipeline: _Pipeline | None = None
+        self._thread = threading.Thread(target=self._live, name="polygon-async", daemon=True)
+        self._thread.start()
+
+    def run(self, batch: str, orders: Sequence[Order]) -> None:
+        """Do a batch, and wait for its end."""
+        assert self._pipeline is not None  # noqa: S101 (for the type checker; it is open)
+        pipeline = self._pipeline
+        with contextlib.suppress(asyncio.CancelledError):
+            asyncio.run_coroutine_threadsafe(pipeline.do(batch, orders), self._loop).result()
+
+    def close(self) -> None:
+        """Cancel what is under way, and end the thread."""
+        with contextlib.suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(self._closing.set)
+        self._thread.join(timeout=10)
+
+    def _live(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        try:
+            self._loop.run_until_complete(self._serve())
+        finally:
+            self._loop.close()
+
+    async def _serve(self) -> None:
+        try:
+            async with _open_pipeline(self._assignment, self._worker) as pipeline:
+                self._pipeline = pipeline
+                self.opened.set_result(None)
+                await self._closing.wait()
+                await pipeline.stop()
+        except BaseException as error:
+            if self.opened.done():
+                raise
+            found = first_of(error)
+            self.opened.set_exception(found if isinstance(found, PolygonAsyncError) else RunError(repr(found)))
+
+
+@contextlib.asynccontextmanager
+async def _open_pipeline(assignment: Assignment, worker: Worker) -> AsyncIterator[_Pipeline]:
+    """Open what a unit needs, with this machine's own key and credentials."""
+    environment = Environment.load(Path.cwd())
+    settings = replace(assignment.settings, api_key=api_key_of(environment))
+    redact = Redactor([settings.api_key, *environment.secrets()])
+    own = Path(worker.local_directory) / f"polygon-{assignment.run_key}"
+    directory = assignment.directory or own
+    counters, link = Counters(), Link(worker, assignment.run_key)
+    async with contextlib.AsyncExitStack() as stack:
+        if assignment.directory is None:
+            own.mkdir(parents=True, exist_ok=True)
+            stack.callback(shutil.rmtree, own, ignore_errors=True)
+        offload = await stack.enter_async_context(Threads())
+        access = settings.access
+        outage = Outage(access.outage_patience, host=access.host, counters=counters)
+        gate = Gate(tokens=LeasePacer(link), outage=outage, counters=counters, patience=access.patience)
+        stack.callback(gate.retries.end)
+        client = await stack.enter_async_context(open_client(access, gate=gate, offload=offload))
+        deliver = None
+        if settings.upload:
+            lzop = find_lzop()
+            await check_lzop(lzop, offload=offload)
+            bucket = await stack.enter_async_context(
+                open_bucket(
+                    settings.bucket,
+                    prefix=settings.key_prefix,
+                    connections=settings.concurrency,
+                    on_secret=redact.add,
+                    may_ask=False,
+                )
+            )
+            await bucket.check()
+            deliver = Delivery(
+                uploader=Uploader(bucket, offload=offload),
+                lzop=lzop,
+                directory=directory,
+                offload=offload,
+                replace=settings.force,
+                patience=settings.patience,
+                seconds=counters.measures.seconds,
+            )
+        modified = assignment.run.collected.replace(second=0).timestamp()
+        recorder = _FarRecorder(link, assignment)
+        slots = Slots(settings.concurrency)
+        steps = UnitSteps(
+            directory=directory,
+            keep_csv=settings.keep_csv,
+            force=settings.force,
+            modified=modified,
+            fetch_csv=CsvFetcher(
+                source=RestSource(client=client, counters=counters, slots=slots),
+                directory=directory,
+                modified=modified,
+                offload=offload,
+                counters=counters,
+            ),
+            slots=slots,
+            recorder=recorder,
+            tags=_FarTags(link),
+            deliver=deliver,
+            offload=offload,
+            counters=counters,
+        )
+        pipeline = _Pipeline(steps, recorder, link, redact, settings.concurrency)
+        await pipeline.start()
+        try:
+            yield pipeline
+        finally:
+            await pipeline.stop()
+
+
+class _FarRecorder:
+    """What a unit needs of the ledger, which the coordinator alone writes."""
+
+    def __init__(self, link: Link, assignment: Assignment) -> None:
+        self.run = assignment.run
+        self.source = assignment.settings.source
+        self.attempts: dict[str, int] = {}
+        """The number of the attempt at each unit that is under way."""
+        self._link = link
+
+    async def apply(self, event: Event) -> None:
+        """Record what has happened to a unit, in its attempt.
+
+        Raises:
+            _OvertakenError: another worker has it.
+        """
+        symbol = event.unit.ticker.symbol
+        reply = await self._link.ask(Happened(self.attempts[symbol], event))
+        if isinstance(reply, Superseded):
+            raise _OvertakenError("another worker has it")
+
+    async def stored_days(self, unit: Unit) -> int:
+        """The days (see `days`) of which a store holds the ticker's bars."""
+        days: int = await self._link.apart(StoredDays(unit))
+        return days
+
+
+class _FarTags:
+    """The tickers' tags, which the coordinator looks up: once for all workers."""
+
+    def __init__(self, link: Link) -> None:
+        self._link = link
+
+    async def described(self, ticker: Ticker, *, day: date) -> Ticker:
+        """The ticker with all tags that are known."""
+        found: Ticker = await self._link.apart(Describe(ticker, day))
+        return found
+
+
+@dataclass(slots=True)
+class _Pipeline:
+    """Does units, so many at once."""
+
+    steps: UnitSteps
+    recorder: _FarRecorder
+    link: Link
+    redact: Redactor
+    concurrency: int
+    _room: asyncio.Semaphore = field(init=False)
+    _tasks: set[asyncio.Task[None]] = field(default_factory=set)
+    _telling: asyncio.Task[None] | None = None
+    _told: _Snapshot = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._room = asyncio.Semaphore(self.concurrency)
+        self._told = _Snapshot()
+
+    async def start(self) -> None:
+        """Begin to tell what is counted."""
+        self._telling = asyncio.create_task(self._tell_counts())
+
+    async def stop(self) -> None:
+        """Cancel all that is under way."""
+        tasks = [task for task in (*self._tasks, self._telling) if task is not None]
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+
+    async def do(self, batch: str, orders: Sequence[Order]) -> None:
+        """Do all units of a batch; a RunError of one ends the run, and so the batch."""
+        self.steps.slots.waiting += len(orders)
+        tasks = [asyncio.create_task(self._one(batch, order)) for order in orders]
+        self._tasks.update(tasks)
+        try:
+            await asyncio.gather(*tasks)
+        except RunError as error:
+            with contextlib.suppress(RunError):
+                await self.link.apart(Stop(RunError(self.redact(str(error)))))
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
+            self._tasks.difference_update(tasks)
+            with contextlib.suppress(RunError):
+                await self._tell()
+
+    async def _one(self, batch: str, order: Order) -> None:
+        unit = order.pending.unit
+        symbol = unit.ticker.symbol
+        async with self._room:
+            attempt: int | None = await self.link.apart(Begin(symbol, batch))
+            if attempt is None:
+                self.steps.slots.waiting -= 1
+                return
+            self.recorder.attempts[symbol] = attempt
+            csv = None
+            try:
+                fetched = await self.steps.fetch(order.pending, priority=order.priority)
+                if isinstance(fetched, Outcome):
+                    outcome = fetched
+                else:
+                    csv = fetched
+                    outcome = await self.steps.store(order.pending, fetched)
+                    self._told.uploads += 1
+            except _OvertakenError:
+                return
+            except TickerError as error:
+                text = self.redact(str(error))
+                failure: Event = (Failed if csv is None else NotUploaded)(unit=unit, error=text)
+                with contextlib.suppress(_OvertakenError):
+                    await self.recorder.apply(failure)
+                outcome = Outcome(unit=unit, state=OutcomeState.FAILED, csv=csv, error=text)
+                if error.args and isinstance(error.args[0], str):
+                    error.args = (self.redact(error.args[0]), *error.args[1:])
+                await self.link.ask(Ended(attempt, outcome, error, fetched=csv is not None))
+                return
+            finally:
+                self.steps.counters.in_flight.pop(symbol, None)
+            await self.link.ask(Ended(attempt, outcome))
+
+    async def _tell_counts(self) -> None:
+        while True:
+            await asyncio.sleep(_SECONDS_BETWEEN_COUNTS)
+            with contextlib.suppress(RunError):
+                await self._tell()
+
+    async def _tell(self) -> None:
+        counts = self._told.news(self.steps.counters)
+        if counts is not None:
+            await self.link.ask(counts)
+
+
+@dataclass(slots=True)
+class _Snapshot:
+    """What has been told of the counters."""
+
+    numbers: dict[str, int] = field(default_factory=dict)
+    answers: Counter[int] = field(default_factory=Counter)
+    retries: Counter[str] = field(default_factory=Counter)
+    seconds: dict[str, float] = field(default_factory=dict)
+    latencies: Counter[int] = field(default_factory=Counter)
+    odd: dict[str, Counter[str]] = field(default_factory=dict)
+    notes: dict[str, int] = field(default_factory=dict)
+    uploads: int = 0
+    uploads_told: int = 0
+
+    def news(self, counters: Counters) -> Counts | None:
+        """What is new since the last time; None if nothing is."""
+        numbers = {name: getattr(counters, name) for name in _NUMBERS}
+        if numbers == self.numbers and self.uploads == self.uploads_told:
+            return None
+        measures, now = counters.measures, asyncio.get_running_loop().time()
+        counts = Counts(
+            numbers={name: count - self.numbers.get(name, 0) for name, count in numbers.items()},
+            answers=counters.answers - self.answers,
+            retries=counters.retries - self.retries,
+            seconds={name: spent - self.seconds.get(name, 0.0) for name, spent in measures.seconds.items()},
+            latencies=measures.latencies.counts - self.latencies,
+            odd={symbol: found for symbol, found in counters.odd.items() if found != self.odd.get(symbol)},
+            notes={
+                symbol: notes[self.notes.get(symbol, 0) :]
+                for symbol, notes in counters.notes.items()
+                if len(notes) > self.notes.get(symbol, 0)
+            },
+            answered_before=now - counters.answered if counters.answered > 0 else None,
+            uploads=self.uploads - self.uploads_told,
+        )
+        self.numbers, self.uploads_told = numbers, self.uploads
+        self.answers, self.retries = counters.answers.copy(), counters.retries.copy()
+        self.seconds, self.latencies = dict(measures.seconds), measures.latencies.counts.copy()
+        self.odd = {symbol: found.copy() for symbol, found in counters.odd.items()}
+        self.notes = {symbol: len(notes) for symbol, notes in counters.notes.items()}
+        return counts
