@@ -109,6 +109,19 @@ _SHARED: Mapping[str, Mapping[str, Any]] = {
         " succeeds; or unlimited (default: auto) [POLYGON_MAX_FAILURES]",
     },
     "--fail-fast": {"action": "store_true", "help": "stop at the first ticker that fails: --max-failures 1"},
+    "--engine": {
+        "metavar": "E",
+        "help": "what does the work: local, this machine; or dask, many processes or machines (default: local)"
+        " [POLYGON_ENGINE]",
+    },
+    "--scheduler": {
+        "metavar": "ADDRESS",
+        "help": "the Dask cluster to use, such as tcp://host:8786 (default: none) [POLYGON_SCHEDULER]",
+    },
+    "--workers": {
+        "metavar": "N",
+        "help": "start N Dask workers on this machine; --concurrency counts for each (default: none) [POLYGON_WORKERS]",
+    },
     "--bucket": {
         "metavar": "B",
         "help": f"S3 bucket (default: {DEFAULTS['bucket']}), or s3://bucket/prefix [S3_BUCKET]",

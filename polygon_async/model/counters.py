@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from polygon_async.model.states import OutcomeState
 
-__all__ = ["ASKING", "Counters", "Down", "Latencies", "Measures", "Pace", "Series", "Watcher"]
+__all__ = ["ASKING", "Counters", "Down", "Latencies", "Measures", "Pace", "Series", "Watcher", "WorkerCounts"]
 
 _STEP = math.log(1.05)
 _MOST_SPANS = 240
@@ -143,6 +143,24 @@ class Counters:
     """The outage that the run waits for."""
     in_flight: dict[str, str] = field(default_factory=dict)
     """The tickers that are being worked on, and their stage."""
+    workers: dict[str, WorkerCounts] = field(default_factory=dict)
+    """What each worker has done, by its name, where there are several machines."""
+
+
+@dataclass(slots=True)
+class WorkerCounts:
+    """What one worker of a cluster has done."""
+
+    requests: int = 0
+    pages: int = 0
+    uploads: int = 0
+    is_lost: bool = False
+    """Whether it is gone."""
+
+    def as_json(self, name: str) -> dict[str, object]:
+        """For the summary and the report."""
+        told = {"requests": self.requests, "pages": self.pages, "uploads": self.uploads}
+        return {"worker": name, **told, "lost": self.is_lost}
 
 
 @dataclass(frozen=True, slots=True)

@@ -156,6 +156,7 @@ class Summary:
             "retries": dict(sorted(self.counters.retries.items())),
             "seconds": round(self.seconds, 3),
             "again": self.again or None,
+            "workers": [count.as_json(name) for name, count in sorted(self.counters.workers.items())],
             **self.counters.measures.as_json(),
         }
 
@@ -181,6 +182,9 @@ class Summary:
         retries = ", ".join(f"{count} x {reason}" for reason, count in summed["retries"].items())
         told = f", including retries: {retries}" if retries else ""
         lines.append(f"  requests  {summed['requests']:,}{told}{self._expected}")
+        if summed["workers"]:
+            lost = sum(each["lost"] for each in summed["workers"])
+            lines.append(f"  workers   {len(summed['workers']):,}{f', {lost:,} of them lost' if lost else ''}")
         if summed["doubles"]:
             repeated = "1 bar was" if summed["doubles"] == 1 else f"{summed['doubles']:,} bars were"
             lines.append(f"  repeated  {repeated} sent twice, identically, and kept once")

@@ -16,7 +16,7 @@ from polygon_async.ledger.recorder import open_recorder
 from polygon_async.model.counters import Counters, Watcher
 from polygon_async.model.states import RunState
 from polygon_async.model.units import today
-from polygon_async.polygon.session import open_polygon
+from polygon_async.polygon.session import open_client_at, open_polygon
 from polygon_async.report.coverage import prepare
 from polygon_async.report.summary import Summary
 from polygon_async.run.closing import look_over, no_look, tell_other_lives, write_down
@@ -154,7 +154,9 @@ async def _opened(
     stack.enter_context(claim(settings.output_dir, tickers))
     offload = await stack.enter_async_context(Threads())
     await offload(check_space, settings.output_dir, space_needed(settings.concurrency))
-    client = await stack.enter_async_context(open_polygon(settings.access, offload=offload, counters=counters))
+    client = None
+    if settings.engine == "local":
+        client = await stack.enter_async_context(open_polygon(settings.access, offload=offload, counters=counters))
     deliver = None
     if lzop is not None:
         await unless(stop, check_lzop(lzop, offload=offload))
@@ -179,6 +181,13 @@ async def _opened(
         )
     destination = None if deliver is None else deliver.uploader.bucket.destination
     recorder = await stack.enter_async_context(_open_recorder(settings, tickers, destination))
+    engine: Engine = here
+    if client is None:
+        from polygon_async.run.cluster.engine import open_cluster
+
+        cluster = await stack.enter_async_context(open_cluster(settings, recorder.run, offload=offload))
+        there = open_client_at(cluster.pacer, settings.access, offload=offload, counters=counters)
+        engine, client = cluster, await stack.enter_async_context(there)
     return _Run(
         settings=replace(settings, start=recorder.run.first_day, end=recorder.run.last_day),
         tickers=tickers,
@@ -188,7 +197,7 @@ async def _opened(
         offload=offload,
         recorder=recorder,
         deliver=deliver,
-        engine=here,
+        engine=engine,
     )
 
 

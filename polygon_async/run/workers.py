@@ -14,12 +14,13 @@ from polygon_async.run.failure_limit import FailureLimit
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from polygon_async.model.units import CsvFile
+    from polygon_async.model.counters import Counters
+    from polygon_async.model.units import CsvFile, Unit
     from polygon_async.run.outcomes import Outcomes
     from polygon_async.run.todo import Pending
     from polygon_async.run.unit import UnitSteps
 
-__all__ = ["run_units"]
+__all__ = ["judge_of", "run_units"]
 
 
 async def run_units(
@@ -46,12 +47,17 @@ async def run_units(
         RunError: the run cannot go on.
     """
     units = [pending.unit for pending in todo]
-    judge: CommonTrouble | FailureLimit
-    if most_failures is None:
-        judge = CommonTrouble(units, counters=steps.counters, some_done=some_done)
-    else:
-        judge = FailureLimit(units, most_failures)
+    judge = judge_of(units, counters=steps.counters, some_done=some_done, most_failures=most_failures)
     await _Workers(todo, steps, outcomes, judge, concurrency)()
+
+
+def judge_of(
+    units: Sequence[Unit], *, counters: Counters, some_done: bool, most_failures: float | None
+) -> CommonTrouble | FailureLimit:
+    """What decides when failures end the run (see `run_units`)."""
+    if most_failures is None:
+        return CommonTrouble(units, counters=counters, some_done=some_done)
+    return FailureLimit(units, most_failures)
 
 
 class _Workers:

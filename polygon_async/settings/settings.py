@@ -13,6 +13,7 @@ from polygon_async.errors import ConfigError, one_line
 from polygon_async.model.access import Access
 from polygon_async.model.layout import is_tag_value
 from polygon_async.model.rate import parse_rate
+from polygon_async.settings.engines import engine_from
 from polygon_async.settings.ranges import given, is_last, range_from
 from polygon_async.settings.sources import DEFAULTS, chosen
 from polygon_async.settings.values import (
@@ -87,6 +88,12 @@ class Settings:
     """How many of the first tickers are taken; None: all."""
     shard: tuple[int, int] | None = None
     """Which part of how many is taken of these, from 1; None: all of it."""
+    engine: str = "local"
+    """What does the units: `local`, this machine; or `dask`, a cluster."""
+    scheduler: str | None = None
+    """The address of an existing cluster's scheduler; None: a local cluster is started."""
+    workers: int = 1
+    """Processes of a local cluster."""
     since_last: bool = False
     """Whether each ticker starts on the day after what the ledger holds of it; `start` is for those of which it holds
     nothing."""
@@ -166,6 +173,7 @@ def settings_from(flags: Mapping[str, Any], environment: Environment, *, needs_k
             "universe": lambda: _universe(flags),
             "match": lambda: _words(flags, "match"),
             "limit": lambda: _limit(flags),
+            "place_of_work": lambda: engine_from(flags, environment),
             "shard": lambda: own("shard", "POLYGON_SHARD", parse_shard, "1/1"),
             "concurrency": lambda: own("concurrency", "POLYGON_CONCURRENCY", parse_concurrency),
             "processes": lambda: own("processes", "POLYGON_PROCESSES", parse_processes),
@@ -183,10 +191,14 @@ def settings_from(flags: Mapping[str, Any], environment: Environment, *, needs_k
     )
     start, end = values.pop("range")
     bucket, key_prefix = values.pop("place")
+    engine, scheduler, workers = values.pop("place_of_work")
     return Settings(
         **values,
         bucket=bucket,
         key_prefix=key_prefix,
+        engine=engine,
+        scheduler=scheduler,
+        workers=workers,
         bucket_given=flags.get("bucket") is not None or environment.get("S3_BUCKET") is not None,
         tickers=None if flags.get("tickers") is None else tuple(flags["tickers"]),
         start=start,

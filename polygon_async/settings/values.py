@@ -27,9 +27,11 @@ __all__ = [
     "parse_seconds",
     "parse_sessions",
     "parse_shard",
+    "parse_workers",
     "parse_zone",
 ]
 
+_MOST_WORKERS = 256
 _MOST_CONCURRENCY = 1000
 _LONGEST_PREFIX = 512
 """Bytes of what keys are below; a key has at most 1,024, and our own part of it a few hundred."""
@@ -165,6 +167,17 @@ def parse_most_failures(text: str) -> float | None:
         return None if text == "auto" else math.inf
     if not (text.isascii() and text.isdigit()) or len(text) > 9 or not int(text):
         raise ValueError("must be a whole number, 1 or more, unlimited, or auto")
+    return int(text)
+
+
+def parse_workers(text: str) -> int:
+    """How many worker processes; 0 for none.
+
+    Raises:
+        ValueError: the text is no such number.
+    """
+    if not (text.isascii() and text.isdigit()) or int(text[:9]) > _MOST_WORKERS:
+        raise ValueError(f"must be a whole number from 1 to {_MOST_WORKERS}")
     return int(text)
 
 

@@ -62,6 +62,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     pace = parser.add_argument_group("how fast")
     add_shared(pace, "--concurrency", "--rate", "--processes", "--patience", "--stall-timeout", "--outage-patience")
     add_shared(pace, "--max-failures", "--fail-fast")
+    add_shared(parser.add_argument_group("where it runs"), "--engine", "--scheduler", "--workers")
 
     where = parser.add_argument_group("destination")
     add_shared(where, "--bucket", "--key-prefix", "--output-dir")

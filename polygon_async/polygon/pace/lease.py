@@ -52,7 +52,7 @@ class LeasePacer:
         self._leaser = leaser
         self._answered: deque[float] = deque(maxlen=1000)
         self._per_second: float | None = None
-        self._pause_ends = -1e9
+        self._pause_ends = self._next = -1e9
         self._telling: set[asyncio.Task[None]] = set()
 
     @property
@@ -67,8 +67,8 @@ class LeasePacer:
 
     @property
     def next_in(self) -> float:
-        """Seconds until the next token: the owner knows."""
-        return 0.0
+        """Seconds until the next token, as the owner last said."""
+        return max(0.0, self._next - self._now())
 
     async def acquire(self) -> float:
         """Wait for a token and take it; returns the seconds waited. Without the owner, there is none."""
@@ -83,7 +83,7 @@ class LeasePacer:
             if token is None:
                 await asyncio.sleep(_SECONDS_TO_RETRY)
                 continue
-            self._learn(token)
+            self.learn(token)
             on_its_way = self._now() - began - token["waited"]
             if on_its_way <= self._late():
                 return self._now() - asked
@@ -100,9 +100,11 @@ class LeasePacer:
         """Pause all requests, of all workers."""
         self._tell(self._leaser.pause(seconds))
 
-    def _learn(self, token: Mapping[str, Any]) -> None:
-        self._per_second = token["per_second"]
-        self._pause_ends = self._now() + token["paused_for"]
+    def learn(self, pace: Mapping[str, Any]) -> None:
+        """What the owner says of its pace."""
+        self._per_second = pace["per_second"]
+        self._pause_ends = self._now() + pace["paused_for"]
+        self._next = self._now() + pace["next_in"]
 
     def _late(self) -> float:
         if not self._per_second:

@@ -118,7 +118,7 @@ class Link:
 
 def dask_loop(worker: Worker) -> asyncio.AbstractEventLoop:
     """The loop in which Dask's worker lives."""
-    loop: asyncio.AbstractEventLoop = worker.loop.asyncio_loop  # type: ignore[attr-defined] # tornado's, on asyncio
+    loop: asyncio.AbstractEventLoop = worker.loop.asyncio_loop
     return loop
 
 

@@ -73,7 +73,7 @@ class _Run:
         }
 
 
-class Owner(SchedulerPlugin):
+class Owner(SchedulerPlugin):  # type: ignore[misc] # distributed is untyped
     """Owns the tokens of all runs of a cluster."""
 
     name = "polygon-async"

@@ -11,7 +11,6 @@ import contextlib
 import pickle
 import shutil
 import threading
-from collections import Counter
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,16 +20,14 @@ from polygon_async.ledger.events import Failed, NotUploaded
 from polygon_async.model.counters import Counters
 from polygon_async.model.states import OutcomeState
 from polygon_async.model.units import Outcome
-from polygon_async.polygon.pace.gate import Gate
 from polygon_async.polygon.pace.lease import LeasePacer
-from polygon_async.polygon.pace.outage import Outage
-from polygon_async.polygon.session import open_client
+from polygon_async.polygon.session import open_client_at
 from polygon_async.polygon.walk import RestSource
 from polygon_async.polygon.windows import Slots
+from polygon_async.run.cluster.counts import Snapshot
 from polygon_async.run.cluster.link import Link, dask_loop
 from polygon_async.run.cluster.messages import (
     Begin,
-    Counts,
     Describe,
     Ended,
     Happened,
@@ -63,7 +60,6 @@ if TYPE_CHECKING:
 __all__ = ["close_site", "open_site", "run_batch"]
 
 _SECONDS_BETWEEN_COUNTS = 0.5
-_NUMBERS = ("requests", "pages", "bars", "duplicates", "csv_bytes", "stored_bytes")
 _sites: dict[str, _Site] = {}
 """This worker's pipelines, by the run's name on the cluster."""
 _lock = threading.Lock()
@@ -187,11 +183,9 @@ async def _open_pipeline(assignment: Assignment, worker: Worker) -> AsyncIterato
             own.mkdir(parents=True, exist_ok=True)
             stack.callback(shutil.rmtree, own, ignore_errors=True)
         offload = await stack.enter_async_context(Threads())
-        access = settings.access
-        outage = Outage(access.outage_patience, host=access.host, counters=counters)
-        gate = Gate(tokens=LeasePacer(link), outage=outage, counters=counters, patience=access.patience)
-        stack.callback(gate.retries.end)
-        client = await stack.enter_async_context(open_client(access, gate=gate, offload=offload))
+        client = await stack.enter_async_context(
+            open_client_at(LeasePacer(link), settings.access, offload=offload, counters=counters)
+        )
         deliver = None
         if settings.upload:
             lzop = find_lzop()
@@ -296,11 +290,11 @@ class _Pipeline:
     _room: asyncio.Semaphore = field(init=False)
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
     _telling: asyncio.Task[None] | None = None
-    _told: _Snapshot = field(init=False)
+    _told: Snapshot = field(init=False)
 
     def __post_init__(self) -> None:
         self._room = asyncio.Semaphore(self.concurrency)
-        self._told = _Snapshot()
+        self._told = Snapshot()
 
     async def start(self) -> None:
         """Begin to tell what is counted."""
@@ -376,46 +370,3 @@ class _Pipeline:
         counts = self._told.news(self.steps.counters)
         if counts is not None:
             await self.link.ask(counts)
-
-
-@dataclass(slots=True)
-class _Snapshot:
-    """What has been told of the counters."""
-
-    numbers: dict[str, int] = field(default_factory=dict)
-    answers: Counter[int] = field(default_factory=Counter)
-    retries: Counter[str] = field(default_factory=Counter)
-    seconds: dict[str, float] = field(default_factory=dict)
-    latencies: Counter[int] = field(default_factory=Counter)
-    odd: dict[str, Counter[str]] = field(default_factory=dict)
-    notes: dict[str, int] = field(default_factory=dict)
-    uploads: int = 0
-    uploads_told: int = 0
-
-    def news(self, counters: Counters) -> Counts | None:
-        """What is new since the last time; None if nothing is."""
-        numbers = {name: getattr(counters, name) for name in _NUMBERS}
-        if numbers == self.numbers and self.uploads == self.uploads_told:
-            return None
-        measures, now = counters.measures, asyncio.get_running_loop().time()
-        counts = Counts(
-            numbers={name: count - self.numbers.get(name, 0) for name, count in numbers.items()},
-            answers=counters.answers - self.answers,
-            retries=counters.retries - self.retries,
-            seconds={name: spent - self.seconds.get(name, 0.0) for name, spent in measures.seconds.items()},
-            latencies=measures.latencies.counts - self.latencies,
-            odd={symbol: found for symbol, found in counters.odd.items() if found != self.odd.get(symbol)},
-            notes={
-                symbol: notes[self.notes.get(symbol, 0) :]
-                for symbol, notes in counters.notes.items()
-                if len(notes) > self.notes.get(symbol, 0)
-            },
-            answered_before=now - counters.answered if counters.answered > 0 else None,
-            uploads=self.uploads - self.uploads_told,
-        )
-        self.numbers, self.uploads_told = numbers, self.uploads
-        self.answers, self.retries = counters.answers.copy(), counters.retries.copy()
-        self.seconds, self.latencies = dict(measures.seconds), measures.latencies.counts.copy()
-        self.odd = {symbol: found.copy() for symbol, found in counters.odd.items()}
-        self.notes = {symbol: len(notes) for symbol, notes in counters.notes.items()}
-        return counts

@@ -1,0 +1,331 @@
+"""The coordinator of a run on a cluster: batches of units out to the workers, events and outcomes back.
+
+It alone writes the ledger and decides who does which unit. Every attempt at a unit has a number; what an earlier
+attempt says is not believed. Dask's futures only tell when to send more: what counts is what the workers report, and
+what has not ended is sent again, wherever its task was lost.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import pickle
+from collections import Counter
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import TYPE_CHECKING, Any, Protocol, assert_never
+
+from polygon_async.errors import RunError, first_of
+from polygon_async.model.counters import WorkerCounts
+from polygon_async.model.states import OutcomeState
+from polygon_async.run.cluster.batches import batch_size, longest_first, pages_of
+from polygon_async.run.cluster.messages import (
+    Begin,
+    Counts,
+    Describe,
+    Ended,
+    Happened,
+    Order,
+    Stop,
+    StoredDays,
+    Superseded,
+)
+from polygon_async.run.tags import TagLookup
+from polygon_async.run.workers import judge_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from polygon_async.run.cluster.messages import Message
+    from polygon_async.run.common_trouble import CommonTrouble
+    from polygon_async.run.failure_limit import FailureLimit
+    from polygon_async.run.todo import Pending
+    from polygon_async.run.work import Work
+
+__all__ = ["Coordination", "Post"]
+
+log = logging.getLogger(__name__)
+
+_BATCHES_A_WORKER = 2
+_MOST_ATTEMPTS = 6
+"""At one unit: what kills its worker each time must not go on for ever."""
+_CLOSED = b""
+"""What the scheduler says of a worker that is gone."""
+
+
+class Post(Protocol):
+    """How the coordinator reaches the workers."""
+
+    async def poll(self) -> Mapping[str, Any]:
+        """What has come from them."""
+
+    async def reply(self, replies: Sequence[tuple[int, bytes]]) -> None:
+        """Answer what has come."""
+
+    def submit(self, batch: str, orders: bytes) -> Any:
+        """Send a batch; returns Dask's future."""
+
+    async def cancel(self, futures: Sequence[Any]) -> None:
+        """Take back what has been sent."""
+
+    @property
+    def names(self) -> list[str]:
+        """The workers that are there now."""
+
+    @property
+    def key(self) -> str:
+        """The run's name on the cluster."""
+
+    @property
+    def per_second(self) -> float | None:
+        """The rate that was asked for; None if it is unlimited, or to be found."""
+
+
+@dataclass(slots=True)
+class _Attempt:
+    number: int
+    worker: str
+    batch: str
+
+
+@dataclass(slots=True)
+class _Left:
+    """The units that have not ended, in the order in which they are sent."""
+
+    pending: Sequence[Pending]
+    fresh: Iterator[int]
+    again: list[int] = field(default_factory=list)
+
+    def take(self, count: int) -> list[int]:
+        """The next ones."""
+        again, self.again = self.again[:count], self.again[count:]
+        return [*again, *islice(self.fresh, count - len(again))]
+
+
+class Coordination:
+    """One run's work on the cluster."""
+
+    def __init__(self, cluster: Post, work: Work, densities: Mapping[str, float]) -> None:
+        self._cluster = cluster
+        self._work = work
+        settings, todo = work.settings, work.todo
+        order = longest_first([pending.unit for pending in todo.pending], densities)
+        self._pending = [todo.pending[number] for number in order]
+        self._numbers = {pending.unit.ticker.symbol: number for number, pending in enumerate(self._pending)}
+        self._pages = [pages_of(pending.unit, densities) for pending in self._pending]
+        self._judge: CommonTrouble | FailureLimit = judge_of(
+            [pending.unit for pending in self._pending],
+            counters=work.counters,
+            some_done=bool(todo.done),
+            most_failures=settings.most_failures,
+        )
+        self._left = _Left(self._pending, iter(self._judge.in_order()))
+        self._open = set(self._numbers)
+        """Tickers that have not ended."""
+        self._attempts: dict[str, _Attempt] = {}
+        self._admitted: set[str] = set()
+        self._tried: Counter[str] = Counter()
+        self._batches: dict[str, list[int]] = {}
+        """What is sent, by the name of its task."""
+        self._futures: dict[str, Any] = {}
+        self._sent = self._batch = 0
+        self._changed = asyncio.Event()
+        tagged = [pending.unit.ticker for pending in self._pending] if work.deliver and settings.reference else []
+        self._tags = TagLookup(tagged, day=settings.end, client=work.client, recorder=work.recorder)
+
+    async def run(self) -> None:
+        """Do all units.
+
+        Raises:
+            RunError: the run cannot go on.
+        """
+        for name in self._cluster.names:
+            self._work.counters.workers.setdefault(name, WorkerCounts())
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                listening = tasks.create_task(self._listen(tasks))
+                while self._open:
+                    self._send_more()
+                    self._changed.clear()
+                    with contextlib.suppress(TimeoutError):
+                        async with asyncio.timeout(1.0):
+                            await self._changed.wait()
+                listening.cancel()
+        except* RunError as group:
+            raise first_of(group) from None
+        finally:
+            futures = list(self._futures.values())
+            self._futures.clear()
+            if futures:
+                await self._cluster.cancel(futures)
+
+    def _send_more(self) -> None:
+        """As many batches as keep all workers busy; and again what came back unfinished."""
+        for batch, future in list(self._futures.items()):
+            if not future.done():
+                continue
+            del self._futures[batch]
+            for number in self._batches.pop(batch):
+                symbol = self._pending[number].unit.ticker.symbol
+                attempt = self._attempts.get(symbol)
+                if symbol in self._open and (attempt is None or attempt.batch == batch):
+                    # Its task is over, and it is not: its worker died, or was cut off.
+                    self._attempts.pop(symbol, None)
+                    self._left.again.append(number)
+        workers = max(len(self._cluster.names), 1)
+        pace = self._cluster.per_second
+        while len(self._futures) < workers * _BATCHES_A_WORKER:
+            likely = self._left.again or range(min(self._sent, len(self._pages)), len(self._pages))
+            size = batch_size(
+                (self._pages[number] for number in likely),
+                concurrency=self._work.settings.concurrency,
+                per_second=pace,
+                workers=workers,
+            )
+            # At the end, every worker gets some of what is left.
+            size = min(size, max(1, -(-len(likely) // (workers * _BATCHES_A_WORKER))))
+            numbers = self._left.take(size)
+            if not numbers:
+                return
+            self._send(numbers)
+
+    def _send(self, numbers: Sequence[int]) -> None:
+        self._sent += len(numbers)
+        self._batch += 1
+        batch = f"polygon-{self._cluster.key}-{self._batch}"
+        orders = pickle.dumps([Order(self._pending[number], priority=number) for number in numbers])
+        self._batches[batch] = list(numbers)
+        future = self._cluster.submit(batch, orders)
+        future.add_done_callback(lambda _: self._changed.set())
+        self._futures[batch] = future
+
+    async def _listen(self, tasks: asyncio.TaskGroup) -> None:
+        """Take what the workers say; each message is answered by itself, so that no long one holds up another."""
+        while True:
+            found = await self._cluster.poll()
+            if found.get("joined"):
+                # The scheduler has forgotten everything: all that has not ended is sent again.
+                self._forget_all()
+            for number, worker, payload in found["items"]:
+                if payload == _CLOSED:
+                    self._lose(worker)
+                    continue
+                tasks.create_task(self._answer(number, worker, payload))
+
+    async def _answer(self, number: int, worker: str, payload: bytes) -> None:
+        messages: list[Message] = pickle.loads(payload)  # noqa: S301 (from this run's own workers)
+        replies = await asyncio.gather(*(self._reply(message, worker) for message in messages))
+        await self._cluster.reply([(number, pickle.dumps(replies))])
+
+    async def _reply(self, message: Message, worker: str) -> Any:
+        work = self._work
+        match message:
+            case Begin():
+                return await self._begun(message, worker)
+            case Happened():
+                if not self._is_current(message.event.unit.ticker.symbol, message.attempt):
+                    return Superseded()
+                await work.recorder.apply(message.event)
+                return None
+            case Ended():
+                self._end(message)
+                return None
+            case Describe():
+                return await self._tags.described(message.ticker, day=message.day)
+            case StoredDays():
+                return await work.recorder.stored_days(message.unit)
+            case Stop():
+                raise message.error
+            case Counts():
+                self._count(message, worker)
+                return None
+            case _:
+                assert_never(message)
+
+    async def _begun(self, asked: Begin, worker: str) -> int | None:
+        """Let a worker begin a unit, unless it has ended, or another worker has it."""
+        symbol = asked.symbol
+        if asked.batch not in self._batches or symbol not in self._open or symbol in self._attempts:
+            return None
+        self._tried[symbol] += 1
+        attempt = self._attempts[symbol] = _Attempt(self._tried[symbol], worker, asked.batch)
+        unit = self._pending[self._numbers[symbol]].unit
+        if attempt.number > _MOST_ATTEMPTS:
+            raise RunError(f"{symbol} was begun {_MOST_ATTEMPTS} times, and each time its worker died; see its logs")
+        if symbol not in self._admitted:
+            self._admitted.add(symbol)
+            await self._judge.admit(unit)
+        if self._attempts.get(symbol) is not attempt:
+            return None
+        work = self._work
+        work.outcomes.begin(unit)
+        work.counters.in_flight[symbol] = f"on {worker.rpartition('/')[2]}"
+        return attempt.number
+
+    def _is_current(self, symbol: str, attempt: int) -> bool:
+        current = self._attempts.get(symbol)
+        return symbol in self._open and current is not None and current.number == attempt
+
+    def _end(self, ended: Ended) -> None:
+        unit = ended.outcome.unit
+        symbol = unit.ticker.symbol
+        if not self._is_current(symbol, ended.attempt):
+            return
+        self._open.discard(symbol)
+        self._attempts.pop(symbol)
+        self._work.outcomes.end(ended.outcome)
+        self._changed.set()
+        if ended.outcome.state is not OutcomeState.FAILED or ended.fetched:
+            self._judge.done()
+        if ended.error is not None:
+            (self._judge.not_stored if ended.fetched else self._judge.failed)(unit, ended.error)
+
+    def _count(self, counts: Counts, worker: str) -> None:
+        counters = self._work.counters
+        own = counters.workers.setdefault(worker, WorkerCounts())
+        for name, number in counts.numbers.items():
+            setattr(counters, name, getattr(counters, name) + number)
+        counters.answers.update(counts.answers or {})
+        counters.retries.update(counts.retries or {})
+        counters.measures.latencies.counts.update(counts.latencies or {})
+        for name, seconds in counts.seconds.items():
+            counters.measures.seconds[name] += seconds
+        counters.odd.update(counts.odd)
+        for symbol, notes in counts.notes.items():
+            counters.notes[symbol] += notes
+        now = asyncio.get_running_loop().time()
+        if counts.answered_before is not None:
+            counters.answered = max(counters.answered, now - counts.answered_before)
+        if requests := counts.numbers.get("requests", 0):
+            span = counters.measures.series.at(max(0.0, now - counters.measures.began))
+            span.requests += requests
+            span.refused += (counts.answers or Counter())[429]
+            span.allowed = self._cluster.per_second
+        own.requests += counts.numbers.get("requests", 0)
+        own.pages += counts.numbers.get("pages", 0)
+        own.uploads += counts.uploads
+
+    def _lose(self, worker: str) -> None:
+        """A worker is gone: what it had begun may be begun by another one."""
+        had = [symbol for symbol, attempt in self._attempts.items() if attempt.worker == worker]
+        for symbol in had:
+            del self._attempts[symbol]
+            self._work.counters.in_flight.pop(symbol, None)
+        known = self._work.counters.workers.setdefault(worker, WorkerCounts())
+        if not known.is_lost:
+            known.is_lost = True
+            log.warning("worker %s is gone; its tickers are done by others: %s", worker, ", ".join(had[:5]) or "none")
+        self._changed.set()
+
+    def _forget_all(self) -> None:
+        """Nothing that was sent counts any longer."""
+        self._attempts.clear()
+        for batch, future in list(self._futures.items()):
+            del self._futures[batch]
+            future.release()
+            self._left.again += [
+                number for number in self._batches.pop(batch) if self._pending[number].unit.ticker.symbol in self._open
+            ]
+        log.warning("the Dask scheduler has restarted; what is not done is sent again")
+        self._changed.set()

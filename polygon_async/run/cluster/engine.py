@@ -1,0 +1,215 @@
+"""A run's cluster: its workers, checked and open; the tokens, and the messages between them and the coordinator."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import pickle
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from polygon_async.errors import ConfigError, RunError
+from polygon_async.polygon.pace.lease import LeasePacer
+from polygon_async.polygon.pace.memory import LearnedRate, RateMemory, cache_file
+from polygon_async.run.cluster.coordination import Coordination
+from polygon_async.run.cluster.messages import Assignment
+from polygon_async.run.cluster.opening import check_alike, connected, open_sites, shares
+from polygon_async.run.cluster.owner import Owner
+from polygon_async.run.cluster.site import close_site, run_batch
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Mapping, Sequence
+
+    from distributed import Client
+
+    from polygon_async.ledger.entries import Run
+    from polygon_async.run.work import Work
+    from polygon_async.settings.settings import Settings
+    from polygon_async.system.threads import Threads
+
+__all__ = ["Cluster", "open_cluster"]
+
+log = logging.getLogger(__name__)
+
+_SECONDS_TO_JOIN = 60.0
+_SECONDS_BETWEEN_JOINS = 1.0
+_SECONDS_TO_CLOSE = 5.0
+
+
+@contextlib.asynccontextmanager
+async def open_cluster(settings: Settings, run: Run, *, offload: Threads) -> AsyncIterator[Cluster]:
+    """The workers of a run, each checked and with its pipeline open.
+
+    Raises:
+        ConfigError: a worker cannot do the run; it is named.
+        RunError: there is no cluster.
+    """
+    async with connected(settings) as client:
+        await check_alike(client)
+        own = settings.output_dir.absolute()
+        directory = own if await shares(client, own) else None
+        if directory is None and not settings.upload:
+            raise ConfigError(
+                f"the workers do not share {settings.output_dir}, where --no-upload leaves the CSVs; choose an"
+                " --output-dir that all machines share"
+            )
+        if directory is None:
+            log.info("the workers do not share %s: the objects are the result, no CSV is kept", settings.output_dir)
+        for_workers = replace(
+            settings,
+            api_key="",
+            tickers=None,
+            words=(),
+            command=(),
+            processes=0,
+            output_dir=directory or settings.output_dir,
+            keep_csv=settings.keep_csv and directory is not None,
+        )
+        # A name of its own, also for a run that is resumed: what is left of the run before it has another one.
+        key = f"{run.id}-{run.collected:%Y%m%d%H%M%S}-{id(run):x}"
+        assignment = pickle.dumps(Assignment(run_key=key, run=run, settings=for_workers, directory=directory))
+        cluster = Cluster(client, key, assignment, settings, offload=offload)
+        await cluster.join()
+        try:
+            await open_sites(client, assignment)
+            yield cluster
+        finally:
+            await cluster.leave()
+
+
+class Cluster:
+    """The engine: it does the work with all workers. It is also how the coordinator's own requests get tokens."""
+
+    def __init__(self, client: Client, key: str, assignment: bytes, settings: Settings, *, offload: Threads) -> None:
+        self._client = client
+        self._key = key
+        self._assignment = assignment
+        self._settings = settings
+        self._offload = offload
+        self._memory = RateMemory(cache_file(), key=settings.api_key, base_url=settings.base_url)
+        self._learned: list[Any] | None = None
+        self.pacer = LeasePacer(self)
+        """For the coordinator's own requests; it also knows the pace of all."""
+
+    # The owner of the tokens
+
+    async def join(self) -> None:
+        """Register the run with the scheduler, which gives out tokens from then on.
+
+        Raises:
+            OSError: the scheduler cannot be reached.
+        """
+        await self._client.register_plugin(Owner(), name=Owner.name)
+        rate = self._settings.rate
+        if rate.is_auto and self._learned is None:
+            recalled = await self._offload(self._memory.recall)
+            self._learned = None if recalled is None else [recalled.per_second, recalled.ceiling]
+        await self._called(
+            "register",
+            assignment=self._assignment,
+            per_second=rate.per_second,
+            auto=rate.is_auto,
+            learned=self._learned,
+        )
+
+    async def leave(self) -> None:
+        """End the run on the cluster: no task, no pipeline and no token is left."""
+        if self._learned is not None and self._settings.rate.is_auto:
+            lesson = LearnedRate(per_second=self._learned[0], ceiling=self._learned[1])
+            await self._offload.surely(lambda: self._memory.keep(lesson))
+        with contextlib.suppress(OSError, TimeoutError, RuntimeError):
+            async with asyncio.timeout(_SECONDS_TO_CLOSE):
+                await self._called("end")
+                await self._client.run(close_site, self._key, on_error="ignore")
+
+    async def lease(self, succeeded: list[float]) -> Mapping[str, Any] | None:
+        """The next token, for a request of the coordinator's own."""
+        token: Mapping[str, Any] | None = await self._called("lease", succeeded=succeeded)
+        return token
+
+    async def refused(self, sent: float, retry_after: float | None, said: str) -> None:
+        """A 429."""
+        await self._called("refused", sent=sent, retry_after=retry_after, said=said)
+
+    async def pause(self, seconds: float) -> None:
+        """A pause for everybody."""
+        await self._called("pause", seconds=seconds)
+
+    async def _called(self, name: str, **values: Any) -> Any:
+        try:
+            return await getattr(self._client.scheduler, f"polygon_{name}")(run=self._key, **values)
+        except (OSError, asyncio.CancelledError):
+            raise
+        except Exception as error:
+            # What Dask raises where the handler is not known, or a connection ends in the middle.
+            raise OSError(f"{type(error).__name__}: {error}") from error
+
+    # The engine
+
+    async def __call__(self, work: Work) -> None:
+        """Do all of the work on the cluster.
+
+        Raises:
+            RunError: the run cannot go on.
+        """
+        if work.todo.pending:
+            densities = await work.recorder.densities()
+            await Coordination(self, work, densities).run()
+
+    async def poll(self) -> Mapping[str, Any]:
+        """What has come from the workers; after a restart of the scheduler, the run joins again.
+
+        Raises:
+            RunError: the scheduler is gone for good.
+        """
+        end = asyncio.get_running_loop().time() + _SECONDS_TO_JOIN
+        while True:
+            try:
+                found = await self._called("poll")
+                if found is None:
+                    await self.join()
+                    return {"items": [], "joined": True}
+            except OSError as error:
+                if asyncio.get_running_loop().time() > end:
+                    text = f"the Dask scheduler is gone ({error}); run the same command again when it is back"
+                    raise RunError(text) from error
+                await asyncio.sleep(_SECONDS_BETWEEN_JOINS)
+                with contextlib.suppress(OSError, TimeoutError):
+                    await self.join()
+                continue
+            if found.get("learned"):
+                self._learned = list(found["learned"])
+            self.pacer.learn(found)
+            polled: Mapping[str, Any] = found
+            return polled
+
+    async def reply(self, replies: Sequence[tuple[int, bytes]]) -> None:
+        """Answer workers' messages; what cannot be answered now, a worker sends again."""
+        with contextlib.suppress(OSError):
+            await self._called("reply", replies=list(replies))
+
+    def submit(self, batch: str, orders: bytes) -> Any:
+        """Send a batch to whichever worker is free; returns Dask's future."""
+        return self._client.submit(run_batch, self._key, batch, orders, key=batch, pure=False)
+
+    async def cancel(self, futures: Sequence[Any]) -> None:
+        """Leave no task of these on the cluster."""
+        with contextlib.suppress(Exception):
+            async with asyncio.timeout(_SECONDS_TO_CLOSE):
+                await self._client.cancel(futures, force=True)
+
+    @property
+    def per_second(self) -> float | None:
+        """The rate that was asked for; None if it is unlimited, or to be found."""
+        return self._settings.rate.per_second
+
+    @property
+    def names(self) -> list[str]:
+        """The workers that are there now."""
+        return list(self._client.scheduler_info(n_workers=-1)["workers"])
+
+    @property
+    def key(self) -> str:
+        """The run's name on the cluster."""
+        return self._key
