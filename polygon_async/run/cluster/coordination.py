@@ -27,6 +27,7 @@ from polygon_async.run.cluster.messages import (
     Ended,
     Happened,
     Order,
+    Said,
     Stop,
     StoredDays,
     Superseded,
@@ -227,19 +228,25 @@ class Coordination:
                 if not self._is_current(message.event.unit.ticker.symbol, message.attempt):
                     return Superseded()
                 await work.recorder.apply(message.event)
-                return None
-            case Ended():
-                self._end(message)
-                return None
             case Describe():
                 return await self._tags.described(message.ticker, day=message.day)
             case StoredDays():
                 return await work.recorder.stored_days(message.unit)
             case Stop():
                 raise message.error
+            case _:
+                self._note(message, worker)
+        return None
+
+    def _note(self, message: Ended | Counts | Said, worker: str) -> None:
+        match message:
+            case Ended():
+                self._end(message)
             case Counts():
                 self._count(message, worker)
-                return None
+            case Said():
+                for level, text, fields in message.lines:
+                    log.log(level, "%s", text, extra=fields)
             case _:
                 assert_never(message)
 

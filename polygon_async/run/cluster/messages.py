@@ -28,6 +28,7 @@ __all__ = [
     "Happened",
     "Message",
     "Order",
+    "Said",
     "Stop",
     "StoredDays",
     "Superseded",
@@ -120,7 +121,14 @@ class Counts:
     uploads: int = 0
 
 
-Message: TypeAlias = Begin | Happened | Ended | Describe | StoredDays | Stop | Counts
+@dataclass(frozen=True, slots=True)
+class Said:
+    """Lines for the log, without secrets: level, text, and what the line's own fields are."""
+
+    lines: list[tuple[int, str, dict[str, Any]]]
+
+
+Message: TypeAlias = Begin | Happened | Ended | Describe | StoredDays | Stop | Counts | Said
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,6 +41,9 @@ async def connected(settings: Settings) -> AsyncIterator[Client]:
     """
     from distributed import Client, LocalCluster
 
+    # Of Dask's own lines, only what is wrong concerns the user, and what it means is said by this program.
+    for name in ("distributed", "bokeh", "tornado"):
+        logging.getLogger(name).setLevel(logging.INFO if log.isEnabledFor(logging.DEBUG) else logging.CRITICAL)
     async with contextlib.AsyncExitStack() as stack:
         where: Any = settings.scheduler
         if where is None:
@@ -51,8 +54,8 @@ async def connected(settings: Settings) -> AsyncIterator[Client]:
                     n_workers=settings.workers,
                     threads_per_worker=_THREADS,
                     processes=True,
-                    dashboard_address=None,
-                    silence_logs=logging.ERROR,
+                    dashboard_address=":0",
+                    silence_logs=logging.CRITICAL,
                     asynchronous=True,
                 )
             except (OSError, TimeoutError, RuntimeError) as error:

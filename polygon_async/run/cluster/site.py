@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import pickle
 import shutil
 import threading
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from polygon_async.errors import PolygonAsyncError, RunError, TickerError, first_of
 from polygon_async.ledger.events import Failed, NotUploaded
@@ -31,6 +32,7 @@ from polygon_async.run.cluster.messages import (
     Describe,
     Ended,
     Happened,
+    Said,
     Stop,
     StoredDays,
     Superseded,
@@ -47,7 +49,7 @@ from polygon_async.system.redaction import Redactor
 from polygon_async.system.threads import Threads
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncIterator, Iterator, Sequence
     from datetime import date
 
     from distributed import Worker
@@ -182,6 +184,7 @@ async def _open_pipeline(assignment: Assignment, worker: Worker) -> AsyncIterato
         if assignment.directory is None:
             own.mkdir(parents=True, exist_ok=True)
             stack.callback(shutil.rmtree, own, ignore_errors=True)
+        lines = stack.enter_context(_logged(redact))
         offload = await stack.enter_async_context(Threads())
         client = await stack.enter_async_context(
             open_client_at(LeasePacer(link), settings.access, offload=offload, counters=counters)
@@ -231,7 +234,7 @@ async def _open_pipeline(assignment: Assignment, worker: Worker) -> AsyncIterato
             offload=offload,
             counters=counters,
         )
-        pipeline = _Pipeline(steps, recorder, link, redact, settings.concurrency)
+        pipeline = _Pipeline(steps, recorder, link, redact, settings.concurrency, lines)
         await pipeline.start()
         try:
             yield pipeline
@@ -278,6 +281,38 @@ class _FarTags:
         return found
 
 
+class _Lines(logging.Handler):
+    """Keeps what this package logs, without secrets, until the coordinator is told."""
+
+    def __init__(self, redact: Redactor) -> None:
+        super().__init__(logging.WARNING)
+        self._redact = redact
+        self._lines: list[tuple[int, str, dict[str, Any]]] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep a line."""
+        fields = {name: getattr(record, name) for name in ("event", "facts") if hasattr(record, name)}
+        self._lines.append((record.levelno, self._redact(record.getMessage()), fields))
+
+    def taken(self) -> list[tuple[int, str, dict[str, Any]]]:
+        """What has not been told."""
+        lines, self._lines = self._lines, []
+        return lines
+
+
+@contextlib.contextmanager
+def _logged(redact: Redactor) -> Iterator[_Lines]:
+    """As long as the pipeline is open, this package's log lines go to the coordinator, and nowhere else."""
+    logger, lines = logging.getLogger("polygon_async"), _Lines(redact)
+    propagates, logger.propagate = logger.propagate, False
+    logger.addHandler(lines)
+    try:
+        yield lines
+    finally:
+        logger.removeHandler(lines)
+        logger.propagate = propagates
+
+
 @dataclass(slots=True)
 class _Pipeline:
     """Does units, so many at once."""
@@ -287,6 +322,8 @@ class _Pipeline:
     link: Link
     redact: Redactor
     concurrency: int
+    lines: _Lines
+    """What is logged here, and told there."""
     _room: asyncio.Semaphore = field(init=False)
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
     _telling: asyncio.Task[None] | None = None
@@ -367,6 +404,8 @@ class _Pipeline:
                 await self._tell()
 
     async def _tell(self) -> None:
+        if lines := self.lines.taken():
+            await self.link.ask(Said(lines))
         counts = self._told.news(self.steps.counters)
         if counts is not None:
             await self.link.ask(counts)
