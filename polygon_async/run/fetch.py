@@ -75,7 +75,8 @@ class CsvFetcher:
         part = start.part or begun
         progress = None if resumed is None else resumed.progress
         if progress is not None:
-            self.counters.odd[symbol].update(progress.odd)
+            if progress.odd:
+                self.counters.odd[symbol].update(progress.odd)
             self.counters.notes[symbol].extend(progress.notes)
         try:
             if progress is None or progress.resume_at is not None:

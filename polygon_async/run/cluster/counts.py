@@ -43,7 +43,7 @@ class Snapshot:
             retries=counters.retries - self.retries,
             seconds={name: spent - self.seconds.get(name, 0.0) for name, spent in measures.seconds.items()},
             latencies=measures.latencies.counts - self.latencies,
-            odd={symbol: found for symbol, found in counters.odd.items() if found != self.odd.get(symbol)},
+            odd={symbol: found for symbol, found in counters.odd.items() if found and found != self.odd.get(symbol)},
             notes={
                 symbol: notes[self.notes.get(symbol, 0) :]
                 for symbol, notes in counters.notes.items()

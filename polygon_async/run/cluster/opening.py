@@ -28,7 +28,8 @@ log = logging.getLogger(__name__)
 
 _THREADS = 2
 """Batches in a local worker at once: while the last units of one end, the next one begins."""
-_SECONDS_TO_CONNECT = 30
+_SECONDS_TO_CONNECT = 10
+_SECONDS_TO_FIND_WORKERS = 30
 _SECONDS_TO_CLOSE = 5
 
 
@@ -70,7 +71,7 @@ async def connected(settings: Settings) -> AsyncIterator[Client]:
         stack.push_async_callback(client.close, timeout=_SECONDS_TO_CLOSE)
         if not client.scheduler_info()["workers"]:
             try:
-                await client.wait_for_workers(1, timeout=_SECONDS_TO_CONNECT)
+                await client.wait_for_workers(1, timeout=_SECONDS_TO_FIND_WORKERS)
             except TimeoutError as error:
                 raise RunError(
                     f"the Dask scheduler at {settings.scheduler} has no workers; start some: dask worker ADDRESS"

@@ -391,11 +391,15 @@ class _Pipeline:
                 outcome = Outcome(unit=unit, state=OutcomeState.FAILED, csv=csv, error=text)
                 if error.args and isinstance(error.args[0], str):
                     error.args = (self.redact(error.args[0]), *error.args[1:])
-                await self.link.ask(Ended(attempt, outcome, error, fetched=csv is not None))
+                await self._report(Ended(attempt, outcome, error, fetched=csv is not None))
                 return
             finally:
                 self.steps.counters.in_flight.pop(symbol, None)
-            await self.link.ask(Ended(attempt, outcome))
+            await self._report(Ended(attempt, outcome))
+
+    async def _report(self, ended: Ended) -> None:
+        """Say that a unit has ended, together with what it has cost: nothing is counted after the last one."""
+        await asyncio.gather(self._tell(), self.link.ask(ended))
 
     async def _tell_counts(self) -> None:
         while True:

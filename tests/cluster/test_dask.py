@@ -1,0 +1,231 @@
+"""Many workers do what one machine does: the same objects and ledger, one budget, and nothing twice."""
+
+from __future__ import annotations
+
+import bisect
+import contextlib
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
+
+import psutil
+import pytest
+from conftest import names
+from stored import decompressed, stored
+from waiting import wait_until
+
+from polygon_async.model.layout import LEDGER
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
+
+    from conftest import Program
+
+    from polygon_async.sandbox import Sandbox
+
+RANGE = ("--from", "2026-03-02", "--to", "2026-03-06")
+TICKERS = tuple(f"T{number:03}" for number in range(24))
+
+
+def bodies(box: Sandbox) -> dict[str, bytes]:
+    """The objects' CSVs, by ticker; each ticker has one object."""
+    found = [(item.tags["symbol"], decompressed(item)) for item in stored(box)]
+    assert len({symbol for symbol, _ in found}) == len(found)
+    return dict(found)
+
+
+def rows(directory: Path) -> list[tuple[Any, ...]]:
+    """What the ledger says of the units, but for times."""
+    with contextlib.closing(sqlite3.connect(directory / LEDGER)) as ledger:
+        units = "SELECT ticker, unit.state, unit.bars, unit.size, unit.sha256, unit.days, upload.state, upload.sha256"
+        return ledger.execute(f"{units} FROM unit LEFT JOIN upload ON unit = unit.id ORDER BY ticker").fetchall()
+
+
+def test_workers_do_what_one_machine_does(program: Program, sandbox: Callable[..., Sandbox]) -> None:
+    troubles = ("T003 1 status=404", "T004 2 status=503 2x", "T005 1 plan403")
+    here, there = sandbox(*troubles, page_size=300), sandbox(*troubles, page_size=300)
+    command = ("--tickers", *TICKERS, "NODATA", *RANGE, "--rate", "unlimited", "--reference", "--json")
+    local = program(*command, "--output-dir", "here", box=here)
+    ended = program(*command, "--output-dir", "there", "--workers", "2", box=there)
+    assert ended.code == local.code == 1, ended.err
+    assert bodies(there) == bodies(here)
+    assert rows(program.directory / "there") == rows(program.directory / "here")
+    assert names(program.directory / "there") == names(program.directory / "here")
+    for name in ("failed.csv", "no_data.csv"):
+        found, expected = ((program.directory / where / name).read_text().splitlines() for where in ("there", "here"))
+        assert [line.split(",")[0] for line in sorted(found)] == [line.split(",")[0] for line in sorted(expected)]
+    told, alone = ended.summary, local.summary
+    for name in ("tickers", "bars", "csv_bytes", "stored_bytes", "doubles", "exit_code"):
+        assert told[name] == alone[name], name
+    assert {each["ticker"] for each in told["failed"]} == {"T003", "T005"}
+    assert len(told["workers"]) == 2
+    assert sum(each["uploads"] for each in told["workers"]) == 22
+    # Each worker's requests, and the coordinator's own look-ups of tags.
+    assert told["requests"] == len(there.requests) >= sum(each["requests"] for each in told["workers"]) > 24
+    assert "T003 failed" in ended.err
+    for secret in (there.api_key, there.environment["AWS_SECRET_ACCESS_KEY"]):
+        assert secret not in ended.out + ended.err
+    # The same command has nothing left to do but what failed.
+    there.set_troubles([])
+    there.forget_requests()
+    again = program(*command, "--output-dir", "there", "--workers", "2", box=there)
+    assert (again.code, again.summary["tickers"]["earlier"]) == (0, 22)
+    assert {request.ticker for request in there.requests} & {*TICKERS, "NODATA"} == {"T003", "T005"}
+
+
+def test_all_workers_share_one_rate(program: Program, sandbox: Callable[..., Sandbox]) -> None:
+    box = sandbox()
+    tickers = [f"R{number:03}" for number in range(100)]
+    flags = ("--rate", "40/s", "--no-upload", "--workers", "2", "--json")
+    ended = program("--tickers", *tickers, *RANGE[:2], "--to", "2026-03-02", *flags, box=box)
+    assert ended.code == 0, ended.err
+    assert all(each["requests"] for each in ended.summary["workers"])
+    times = sorted(request.time for request in box.requests)
+    assert len(times) == len(tickers)
+    for seconds in (0.5, 1.0, 2.0):
+        most = max(bisect.bisect_right(times, begin + seconds) - first for first, begin in enumerate(times))
+        assert most <= 40 * seconds + 1
+
+
+def children(process: subprocess.Popen[str]) -> list[psutil.Process]:
+    """The workers of a local cluster: Python processes that Dask has started."""
+    found = []
+    for child in psutil.Process(process.pid).children(recursive=True):
+        with contextlib.suppress(psutil.Error):
+            if "spawn_main" in " ".join(child.cmdline()):
+                found.append(child)
+    return found
+
+
+def requested(box: Sandbox, count: int) -> Callable[[], bool]:
+    """Whether the API has been asked so often."""
+    return lambda: len(box.requests) >= count
+
+
+def test_a_worker_that_is_killed_costs_nothing(program: Program, sandbox: Callable[..., Sandbox]) -> None:
+    box = sandbox(page_size=300, latency=0.05)
+    flags = ("--rate", "60/s", "--workers", "2", "--json")
+    with program.running("--tickers", *TICKERS, *RANGE, *flags, box=box) as process:
+        wait_until(requested(box, 40), process)
+        children(process)[-1].kill()
+        out, err = process.communicate(timeout=60)
+    assert process.returncode == 0, err
+    told = json.loads(out)
+    assert told["tickers"]["done"] == len(TICKERS)
+    assert [each["lost"] for each in told["workers"]].count(True) == 1
+    assert " is gone; its tickers are done by others" in err
+    expected = sandbox(page_size=300)
+    assert program("--tickers", *TICKERS, *RANGE, "--rate", "unlimited", "--output-dir", "o", box=expected).code == 0
+    assert bodies(box) == bodies(expected)
+
+
+def test_a_coordinator_that_is_killed_resumes(program: Program, sandbox: Callable[..., Sandbox]) -> None:
+    box = sandbox(page_size=300, latency=0.05)
+    command = ("--tickers", *TICKERS, *RANGE, "--rate", "60/s", "--workers", "2", "--json")
+    with program.running(*command, box=box) as process:
+        wait_until(requested(box, 60), process)
+        left = children(process)
+        process.kill()
+        process.communicate()
+    # Without it, its workers end by themselves.
+    _, alive = psutil.wait_procs(left, timeout=30)
+    assert not alive
+    ended = program(*command, box=box)
+    assert ended.code == 0, ended.err
+    assert "resuming the run of" in ended.err
+    assert ended.summary["tickers"]["done"] == len(TICKERS)
+    assert sorted(bodies(box)) == sorted(TICKERS)
+
+
+def test_an_interrupt_ends_all_of_it(program: Program, sandbox: Callable[..., Sandbox]) -> None:
+    box = sandbox(page_size=300, latency=0.05)
+    command = ("--tickers", *TICKERS, *RANGE, "--rate", "60/s", "--workers", "2", "--json")
+    with program.running(*command, box=box) as process:
+        wait_until(requested(box, 40), process)
+        left = children(process)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=15)
+    assert process.returncode == 130, err
+    assert "Traceback" not in err
+    assert json.loads(out)["interrupted"] is True
+    _, alive = psutil.wait_procs(left, timeout=10)
+    assert not alive
+
+
+@contextlib.contextmanager
+def cluster(box: Sandbox, directory: Path, *, without: Sequence[str] = ()) -> Iterator[str]:
+    """The address of a scheduler with one worker, whose environment lacks some of the variables."""
+    ready = directory / "scheduler.json"
+    base = {**os.environ, "PYTHONWARNINGS": "ignore"}
+    variables = {name: value for name, value in {**base, **box.environment}.items() if name not in without}
+    dask = [sys.executable, "-m", "distributed.cli"]
+    options = ["--scheduler-file", str(ready)]
+    quiet: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "cwd": directory}
+    with contextlib.ExitStack() as stack:
+        commands = {
+            "dask_scheduler": [*options, "--port", "0", "--dashboard-address", ":0", "--host", "127.0.0.1"],
+            "dask_worker": [*options, "--nthreads", "2", "--dashboard-address", ":0", "--local-directory", "scratch"],
+        }
+        for name, arguments in commands.items():
+            process = stack.enter_context(
+                subprocess.Popen([*dask[:2], f"{dask[2]}.{name}", *arguments], env=variables, **quiet)
+            )
+            stack.callback(process.terminate)
+            if name == "dask_scheduler":
+                wait_until(lambda: ready.exists() and ready.stat().st_size > 0, process)
+        yield json.loads(ready.read_text())["address"]
+
+
+def test_an_existing_cluster_is_used_and_left_clean(program: Program, sandbox: Callable[..., Sandbox]) -> None:
+    from distributed import Client
+
+    box = sandbox()
+    with cluster(box, program.directory) as address:
+        command = ("--tickers", *TICKERS[:4], *RANGE, "--rate", "unlimited", "--scheduler", address)
+        ended = program(*command, "--json", box=box)
+        assert ended.code == 0, ended.err
+        assert len(ended.summary["workers"]) == 1
+        with Client(address, timeout=10) as client:
+            assert not client.run_on_scheduler(lambda dask_scheduler: dict(dask_scheduler.tasks))
+            # No secret is anywhere in the scheduler.
+            state = client.run_on_scheduler(lambda dask_scheduler: repr(vars(dask_scheduler)))
+        assert box.api_key not in state
+    assert sorted(bodies(box)) == sorted(TICKERS[:4])
+
+
+def test_a_worker_without_a_key_is_named(program: Program, sandbox: Callable[..., Sandbox]) -> None:
+    box = sandbox()
+    with cluster(box, program.directory, without=["POLYGON_API_KEY"]) as address:
+        ended = program("--tickers", "A", *RANGE, "--scheduler", address, box=box)
+    assert (ended.code, ended.out) == (2, "")
+    assert ended.error.startswith("polygon-async: error: worker tcp://127.0.0.1:")
+    assert ": POLYGON_API_KEY is not set; " in ended.error
+    assert not box.requests
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (
+            ("--engine", "dask"),
+            "--engine dask needs --workers N, for processes on this machine, or --scheduler ADDRESS",
+        ),
+        (("--engine", "local", "--workers", "2"), "--scheduler and --workers need --engine dask"),
+        (("--workers", "2", "--scheduler", "tcp://h:1"), "--scheduler names an existing cluster, --workers starts a"),
+        (("--engine", "spark"), "--engine 'spark': must be local or dask"),
+        (("--scheduler", "host:8786"), "must be an address such as tcp://host:8786"),
+        (("--workers", "x"), "--workers 'x': must be a whole number from 1 to "),
+        (("--scheduler", "tcp://127.0.0.1:9", "--no-upload"), "no Dask scheduler answers at tcp://127.0.0.1:9"),
+    ],
+)
+def test_what_cannot_be_an_engine_is_one_line(
+    program: Program, sandbox: Callable[..., Sandbox], flags: tuple[str, ...], said: str
+) -> None:
+    ended = program("--tickers", "A", *RANGE, *flags, box=sandbox(), timeout=100)
+    assert (ended.code, ended.out, ended.err.count("\n")) == (2, "", 1), ended.err
+    assert said in ended.err
