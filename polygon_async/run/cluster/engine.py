@@ -94,8 +94,8 @@ class Cluster:
 
     # The owner of the tokens
 
-    async def join(self) -> None:
-        """Register the run with the scheduler, which gives out tokens from then on.
+    async def join(self) -> bool:
+        """Register the run with the scheduler, which gives out tokens from then on; returns whether it was not known.
 
         Raises:
             OSError: the scheduler cannot be reached.
@@ -105,13 +105,14 @@ class Cluster:
         if rate.is_auto and self._learned is None:
             recalled = await self._offload(self._memory.recall)
             self._learned = None if recalled is None else [recalled.per_second, recalled.ceiling]
-        await self._called(
+        is_new: bool = await self._called(
             "register",
             assignment=self._assignment,
             per_second=rate.per_second,
             auto=rate.is_auto,
             learned=self._learned,
         )
+        return is_new
 
     async def leave(self) -> None:
         """End the run on the cluster: no task, no pipeline and no token is left."""
@@ -168,15 +169,15 @@ class Cluster:
             try:
                 found = await self._called("poll")
                 if found is None:
-                    await self.join()
-                    return {"items": [], "joined": True}
+                    return {"items": [], "joined": await self.join()}
             except OSError as error:
                 if asyncio.get_running_loop().time() > end:
                     text = f"the Dask scheduler is gone ({error}); run the same command again when it is back"
                     raise RunError(text) from error
                 await asyncio.sleep(_SECONDS_BETWEEN_JOINS)
                 with contextlib.suppress(OSError, TimeoutError):
-                    await self.join()
+                    if await self.join():
+                        return {"items": [], "joined": True}
                 continue
             if found.get("learned"):
                 self._learned = list(found["learned"])

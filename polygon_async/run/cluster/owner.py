@@ -95,11 +95,11 @@ class Owner(SchedulerPlugin):  # type: ignore[misc] # distributed is untyped
 
     async def register(
         self, run: str, assignment: bytes, per_second: float | None, auto: bool, learned: list[Any] | None
-    ) -> None:
-        """A coordinator begins a run, or comes back to it."""
+    ) -> bool:
+        """A coordinator begins a run, or comes back to it; returns whether it was not known."""
         if run in self._runs:
             self._runs[run].heard = time.monotonic()
-            return
+            return False
         search = None
         if auto:
             search = Search(LearnedRate(per_second=learned[0], ceiling=learned[1]) if learned else None)
@@ -107,6 +107,7 @@ class Owner(SchedulerPlugin):  # type: ignore[misc] # distributed is untyped
         else:
             pacer = Pacer(spaced(per_second) if per_second else None)
         self._runs[run] = _Run(assignment, pacer, search, heard=time.monotonic())
+        return True
 
     async def assignment(self, run: str) -> bytes | None:
         """What a worker that joins needs to know; None: there is no such run."""
