@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import floor as stages
 from bench import WrongResult, cpu, median_of, seconds
+from cluster import cluster
 from cores import cores
 from figures import Figure, Section
 from ledgers import write_ledger
@@ -244,6 +245,7 @@ SECTIONS: dict[str, Callable[[Bench, Size], Section]] = {
     "cores": cores,
     "pace": pace,
     "small": small_tickers,
+    "cluster": cluster,
     "read": read_back,
     "status": status,
     "memory": memory,
