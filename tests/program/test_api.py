@@ -25,19 +25,6 @@ if TYPE_CHECKING:
 DAY = dt.date(2026, 3, 2)
 
 
-@pytest.fixture
-def opened(sandbox: Callable[..., Sandbox], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Sandbox]:
-    """Starts a sandbox that this process itself finds."""
-
-    def start(*troubles: str, **options: int) -> Sandbox:
-        box = sandbox(*troubles, **options)
-        for name, value in box.environment.items():
-            monkeypatch.setenv(name, value)
-        return box
-
-    return start
-
-
 @pytest.mark.parametrize("ticker", ["QQ", "GAPPY", "OTCX", "I:SPX", "X:BTCUSD"])
 async def test_bars_come_as_a_frame_with_the_csvs_columns(
     opened: Callable[..., Sandbox], ticker: str, tmp_path: Path
@@ -102,12 +89,12 @@ async def test_what_cannot_be_fetched_whole_is_an_error(opened: Callable[..., Sa
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ({"ticker": "../x"}, "'../x' is not a ticker"),
-        ({"ticker": ""}, "the ticker is empty"),
-        ({"start": "last week"}, "--from 'last week': must be an existing date"),
+        ({"tickers": "../x"}, "'../x' is not a ticker"),
+        ({"tickers": ""}, "the ticker is empty"),
+        ({"start": "last week"}, "start='last week': must be an existing date"),
         ({"start": "2026-03-03"}, "the range ends before it starts"),
-        ({"rate": "5"}, "--rate '5': must be N/s"),
-        ({"patience": -1.0}, "--patience '-1.0': must be a number of seconds"),
+        ({"rate": "5"}, "rate='5': must be N/s"),
+        ({"patience": -1.0}, "patience=-1.0: must be a number of seconds"),
     ],
 )
 async def test_an_unusable_argument_is_a_config_error(
@@ -115,7 +102,7 @@ async def test_an_unusable_argument_is_a_config_error(
 ) -> None:
     box = opened()
     with pytest.raises(ConfigError, match=said):
-        await fetch_bars(**{"ticker": "QQ", "start": "2026-03-02", "end": "2026-03-02", **arguments})  # type: ignore[arg-type]
+        await fetch_bars(**{"tickers": "QQ", "start": "2026-03-02", "end": "2026-03-02", **arguments})  # type: ignore[arg-type]
     assert box.requests == []
 
 
