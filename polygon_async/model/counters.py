@@ -110,7 +110,7 @@ class Measures:
         }
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, repr=False)
 class Counters:
     """Counters of one run; changed on the event loop only."""
 
@@ -143,6 +143,9 @@ class Counters:
     """The outage that the run waits for."""
     in_flight: dict[str, str] = field(default_factory=dict)
     """The tickers that are being worked on, and their stage."""
+
+    def __repr__(self) -> str:
+        return f"<Counters: {self.requests:,} requests, {self.pages:,} pages, {self.bars:,} bars>"
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,7 +46,8 @@ _OPEN: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[_Key, _Shared]] = WeakK
 @contextlib.asynccontextmanager
 async def shared_gate(access: Access) -> AsyncIterator[Gate]:
     """A gate with the patience of `access`; its tokens are those of all with the same address, key and rate."""
-    gates = _OPEN.setdefault(asyncio.get_running_loop(), {})
+    loop = asyncio.get_running_loop()
+    gates = _OPEN.setdefault(loop, {})
     key = (access.base_url, access.api_key, access.rate)
     shared = gates.setdefault(key, _Shared())
     shared.users += 1
@@ -63,4 +64,6 @@ async def shared_gate(access: Access) -> AsyncIterator[Gate]:
         if not shared.users:
             # Whoever comes from now on opens another.
             del gates[key]
+            if not gates:
+                del _OPEN[loop]
             await shared.stack.aclose()

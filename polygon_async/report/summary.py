@@ -13,7 +13,8 @@ from polygon_async.model.layout import FAILED_CSV, NO_DATA_CSV, REPORT_HTML, csv
 from polygon_async.model.spelling import with_likely
 from polygon_async.model.states import OutcomeState
 from polygon_async.report.causes import causes
-from polygon_async.report.words import day, duration, first_lines, moment, size
+from polygon_async.report.notebook import notebook_html
+from polygon_async.report.words import counted, day, duration, first_lines, moment, size
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -74,7 +75,12 @@ class Summary:
     """Tickers of which all that was held was fetched anew, as they were split since."""
 
     def __repr__(self) -> str:
-        return f"<Summary: {_counted(self.totals()['tickers'])}, exit code {self.exit_code}>"
+        told = self.totals()
+        return f"<Summary: {_counted(told['tickers'])}, {counted(told['bars'], 'bar')}, exit code {self.exit_code}>"
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: a small table, however many tickers there were."""
+        return notebook_html(self)
 
     @property
     def exit_code(self) -> int:
@@ -249,11 +255,11 @@ class Summary:
 
 
 def _counted(tickers: Mapping[str, int]) -> str:
-    before = f" ({tickers['earlier']} in earlier runs)" if tickers["earlier"] else ""
-    parts = [f"{tickers['done']} of {tickers['total']} tickers done{before}"]
-    parts += [f"{tickers['no_data']} without data"] if tickers["no_data"] else []
-    parts += [f"{tickers['failed']} failed"] if tickers["failed"] else []
-    parts += [f"{tickers['unfinished']} not finished"] if tickers["unfinished"] else []
+    before = f" ({tickers['earlier']:,} in earlier runs)" if tickers["earlier"] else ""
+    parts = [f"{tickers['done']:,} of {tickers['total']:,} tickers done{before}"]
+    parts += [f"{tickers['no_data']:,} without data"] if tickers["no_data"] else []
+    parts += [f"{tickers['failed']:,} failed"] if tickers["failed"] else []
+    parts += [f"{tickers['unfinished']:,} not finished"] if tickers["unfinished"] else []
     return ", ".join(parts)
 
 

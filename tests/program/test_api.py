@@ -132,7 +132,9 @@ async def test_a_download_is_a_whole_run(
         "unfinished": 0,
     }
     assert summary.as_text().startswith("1 of 3 tickers done, 1 without data, 1 failed, in ")
-    assert repr(summary) == "<Summary: 1 of 3 tickers done, 1 without data, 1 failed, exit code 1>"
+    count = len(list(box.market.days("QQ", DAY, DAY)))
+    told = f"<Summary: 1 of 3 tickers done, 1 without data, 1 failed, {count:,} bars, exit code 1>"
+    assert repr(summary) == told
     assert "sha256=" in repr(summary.done), "an outcome's days, thousands of digits, are not spelt out"
     assert names(tmp_path / "out") == ["QQ_historical.csv", "failed.csv", "no_data.csv"]
     (item,) = stored(box)
