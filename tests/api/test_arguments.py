@@ -179,6 +179,14 @@ async def test_what_cannot_be_taken_is_named_as_in_python(
     assert said in await said_by(call, opened(), **arguments)
 
 
+async def test_a_run_begins_where_the_ledger_ends(opened: Callable[..., Sandbox]) -> None:
+    opened()
+    first = await download("X:BTCUSD", start="2026-03-01", end="2026-03", rate="unlimited", upload=False)
+    then = await download("X:BTCUSD", start="last", end=dt.date(2026, 4, 2), rate="unlimited", upload=False)
+    assert (first.end, then.since_last, then.exit_code) == (dt.date(2026, 3, 31), True, 0)
+    assert [outcome.unit.start for outcome in then.done] == [dt.date(2026, 4, 1)]
+
+
 async def test_all_that_is_wrong_is_told_at_once(opened: Callable[..., Sandbox]) -> None:
     text = await said_by(run, opened(), start=1, limit=[], output_dir=None, rate=2)
     assert re.findall(r"(\w+) must be", text) == ["limit", "start", "rate"]

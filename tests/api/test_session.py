@@ -113,6 +113,15 @@ async def test_a_session_that_is_not_open_says_so(opened: Callable[..., Sandbox]
     assert box.requests == []
 
 
+async def test_a_session_belongs_to_its_loop(opened: Callable[..., Sandbox]) -> None:
+    box = opened()
+    async with polygon_async.session(rate="unlimited") as session:
+        call = asyncio.to_thread(lambda: asyncio.run(session.fetch_bars("QQ", DAY, DAY)))
+        with pytest.raises(RunError, match="belongs to another event loop"):
+            await call
+    assert box.requests == []
+
+
 async def test_closing_a_session_ends_its_calls(opened: Callable[..., Sandbox]) -> None:
     box = opened("* * latency=30")
     async with polygon_async.session(rate="unlimited") as session:

@@ -55,14 +55,23 @@ async def test_a_frame_is_grouped_and_sorted_without_doubt(opened: Callable[...,
     assert list(frame.reset_index().columns) == ["index", *frame.columns]
 
 
+def in_flight(box: Sandbox, latency: float) -> int:
+    """The most requests at once: an answer takes the latency at least, so no more arrive within it."""
+    moments = [request.time for request in box.requests]
+    return max(sum(0 <= other - moment < latency for other in moments) for moment in moments)
+
+
 @pytest.mark.parametrize("most", [1, 3])
 async def test_no_more_than_asked_are_in_flight(opened: Callable[..., Sandbox], most: int) -> None:
-    box = opened(latency=0.05)
-    await fetch_bars([f"A{number}" for number in range(9)], DAY, DAY, rate="unlimited", concurrency=most)
+    box = opened(latency=0.3)
+    tickers = [f"A{number}" for number in range(2 * most + 1)]
+    await fetch_bars(tickers, DAY, DAY, rate="unlimited", concurrency=most)
+    assert in_flight(box, 0.3) == most
+    box.forget_requests()
 
-    # An answer takes the latency at least: so many requests arrive within it as are in flight.
-    moments = sorted(request.time for request in box.requests)
-    assert max(sum(0 <= other - moment < 0.05 for other in moments) for moment in moments) == most
+    async with session(rate="unlimited", concurrency=most) as shared:
+        await asyncio.gather(*(shared.fetch_bars(each, DAY, DAY) for each in tickers))
+    assert in_flight(box, 0.3) == most
 
 
 async def test_an_error_names_all_that_failed_when_the_others_have_ended(opened: Callable[..., Sandbox]) -> None:
