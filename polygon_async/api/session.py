@@ -12,15 +12,17 @@ from polygon_async.bars.columns import CSV_HEADER
 from polygon_async.bars.frame import to_frame, together
 from polygon_async.errors import RunError, TickerError, first_of
 from polygon_async.model.counters import Counters
-from polygon_async.model.units import Unit, today
+from polygon_async.model.states import OutcomeState
+from polygon_async.model.units import Outcome, Unit, today
 from polygon_async.polygon.session import open_client
 from polygon_async.polygon.sharing import shared_gate
 from polygon_async.polygon.walk import RestSource
+from polygon_async.report.causes import causes
 from polygon_async.settings import universe
 from polygon_async.system.threads import Threads
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from types import TracebackType
 
     import pandas as pd
@@ -31,6 +33,8 @@ if TYPE_CHECKING:
 __all__ = ["Session", "fetch_bars", "session"]
 
 _HOW = "async with polygon_async.session() as session: ..."
+_MOST_TOLD = 10
+"""Tickers whose errors are told one by one."""
 _THREADS = 2
 """They make frames of CSVs."""
 
@@ -213,10 +217,9 @@ class Session:
             ended_by = first_of(errors)
         if ended_by is not None:
             raise ended_by
-        symbols = [unit.ticker.symbol for unit in units]
         if failed:
-            told = [f"{symbol}: {failed[symbol]}" for symbol in symbols if symbol in failed]
-            raise TickerError("; ".join(told)) from next(iter(failed.values()))
+            raise TickerError(_told(units, failed)) from next(iter(failed.values()))
+        symbols = [unit.ticker.symbol for unit in units]
         return await self._offload(together, {symbol: frames[symbol] for symbol in symbols})
 
     async def _one(self, unit: Unit, source: RestSource) -> pd.DataFrame:
@@ -234,3 +237,15 @@ def _units(tickers: Iterable[str] | str, start: Day, end: Day, *, adjusted: bool
     asked = settings_of(arguments, None, environment={}, required=tuple(arguments), needs_key=False)
     named = universe.from_names(asked.tickers or (), universe.Defaults())
     return [Unit(ticker=each, start=asked.start, end=asked.end, adjusted=asked.adjusted) for each in named]
+
+
+def _told(units: Iterable[Unit], failed: Mapping[str, TickerError]) -> str:
+    """Every ticker that failed, with its error; where there are many, those that failed alike together."""
+    ended = [
+        Outcome(unit=unit, state=OutcomeState.FAILED, error=str(failed[unit.ticker.symbol]))
+        for unit in units
+        if unit.ticker.symbol in failed
+    ]
+    if len(ended) <= _MOST_TOLD:
+        return "; ".join(f"{each.unit.ticker.symbol}: {each.error}" for each in ended)
+    return "; ".join(f"{', '.join(cause.tickers)}: {cause.text}" for cause in causes(ended))

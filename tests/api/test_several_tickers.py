@@ -86,6 +86,15 @@ async def test_an_error_names_all_that_failed_when_the_others_have_ended(opened:
     assert asyncio.all_tasks() == {asyncio.current_task()}, "nothing goes on"
 
 
+async def test_many_that_fail_alike_are_told_together(opened: Callable[..., Sandbox]) -> None:
+    opened("A* * status=404", "B* * status=403")
+    tickers = [f"{letter}{number}" for number in range(10) for letter in "AB"]
+    with pytest.raises(TickerError) as caught:
+        await fetch_bars([*tickers, "QQ"], DAY, DAY, rate="unlimited")
+    alike = str(caught.value).split("; ")
+    assert [text.partition(": HTTP ")[0] for text in alike] == [", ".join(tickers[::2]), ", ".join(tickers[1::2])]
+
+
 async def test_what_fails_all_ends_all(opened: Callable[..., Sandbox]) -> None:
     box = opened("* * latency=0.05")
     tickers = [f"A{number}" for number in range(50)]
