@@ -45,7 +45,7 @@ def frame_of(bars: TickerBars, splits: Sequence[Adjustment], *, zone: str, symbo
     frame = _adjusted(bars, splits)
     index = pd.DatetimeIndex(pd.to_datetime(frame.pop("timestamp"), unit="ms", utc=True)).tz_convert(zone)
     frame.index = index.rename("timestamp")
-    add_ticker(frame, bars.ticker.symbol, symbols)
+    add_ticker(frame, np.full(len(frame), symbols.index(bars.ticker.symbol)), symbols)
     return frame
 
 

@@ -10,7 +10,9 @@ from polygon_async.bars.columns import DTYPES
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    import numpy as np
     import pandas as pd
+    from numpy.typing import NDArray
 
 __all__ = ["add_ticker", "to_frame", "together"]
 
@@ -22,21 +24,21 @@ def to_frame(csv: bytes) -> pd.DataFrame:
     return pd.read_csv(io.BytesIO(csv), dtype=dict(DTYPES))
 
 
-def add_ticker(frame: pd.DataFrame, symbol: str, symbols: Sequence[str]) -> None:
-    """Insert a first column `ticker`; its categories are all `symbols`, in their order."""
-    import numpy as np
+def add_ticker(frame: pd.DataFrame, places: NDArray[np.intp], symbols: Sequence[str]) -> None:
+    """Insert a first column `ticker`: each row's place in `symbols`, which are its categories, in their order."""
     import pandas as pd
 
-    codes = np.full(len(frame), symbols.index(symbol))
-    frame.insert(0, "ticker", pd.Series(pd.Categorical.from_codes(codes, categories=pd.Index(symbols)), frame.index))
+    frame.insert(0, "ticker", pd.Series(pd.Categorical.from_codes(places, categories=pd.Index(symbols)), frame.index))
 
 
 def together(frames: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     """The bars of several tickers, one ticker's after another's, with a first column `ticker`."""
+    import numpy as np
     import pandas as pd
 
-    symbols = list(frames)
-    for symbol, frame in frames.items():
-        add_ticker(frame, symbol, symbols)
-    filled = [frame for frame in frames.values() if len(frame)]
-    return pd.concat(filled or [frames[symbols[0]]], ignore_index=True)
+    each = list(frames.values())
+    # Empty ones would have a say in the columns' types.
+    whole = pd.concat([frame for frame in each if len(frame)] or each[:1], ignore_index=True)
+    # Once for all, as categories are compared one by one.
+    add_ticker(whole, np.repeat(np.arange(len(each)), [len(frame) for frame in each]), list(frames))
+    return whole
