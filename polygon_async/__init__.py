@@ -1,9 +1,12 @@
 """Minute bars of any universe of tickers, from Polygon.io (Massive) into S3.
 
-`fetch_bars` gives the bars of a ticker, or of several, as a DataFrame; `download` is a whole run, as on the command
-line; `read_bars` gives stored bars of many tickers. They are coroutines; `scan_bars` is an async iterator of one
-ticker's stored bars at a time. Inside `async with session(...) as session`, calls of `session.fetch_bars` share one
-pace and one pool of connections.
+- `fetch_bars` gives the bars of one or several tickers as a DataFrame; in a `session`, calls share one pace.
+- `download` is a whole run, as on the command line; it gives a `Summary`.
+- `read_bars` gives stored bars of many tickers; `scan_bars` one ticker's after another.
+
+`scan_bars` is an async iterator and `session` gives a context for `async with`; the others are coroutines. What goes
+wrong is a `PolygonAsyncError`: a `TickerError` is about some tickers, a `RunError` about all of them, and a
+`ConfigError` about an argument, a variable or a file.
 """
 
 from __future__ import annotations
@@ -59,5 +62,5 @@ def __getattr__(name: str) -> object:
 
 
 def __dir__() -> list[str]:
-    """What `help` shows, though it is not imported yet."""
-    return sorted({*globals(), *__all__})
+    """What is exported, imported or not yet, for help() and completion."""
+    return sorted({*__all__, *(name for name in globals() if name.startswith("__"))})

@@ -227,6 +227,19 @@ def sandbox(store: EmbeddedS3) -> Iterator[Callable[..., Sandbox]]:
         yield start
 
 
+@pytest.fixture
+def opened(sandbox: Callable[..., Sandbox], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Sandbox]:
+    """Starts a sandbox that this process itself finds."""
+
+    def start(*troubles: str, **options: int) -> Sandbox:
+        box = sandbox(*troubles, **options)
+        for name, value in box.environment.items():
+            monkeypatch.setenv(name, value)
+        return box
+
+    return start
+
+
 def names(directory: Path) -> list[str]:
     """What is in an output directory, sorted, but for the ledger and the report, which every run keeps."""
     kept = (LEDGER, REPORT_HTML, REPORT_JSON)

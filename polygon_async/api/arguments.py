@@ -1,134 +1,238 @@
-"""A function's arguments in, checked settings out; what is wrong is said in Python's names, not the command line's."""
+"""A function's arguments, of any type, in; checked settings, days and choices out; errors name the arguments."""
 
 from __future__ import annotations
 
-import contextlib
-import operator
 import os
-import re
 from collections.abc import Iterable
 from datetime import date, datetime
-from typing import TYPE_CHECKING, Any
+from numbers import Real
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-from polygon_async.errors import ConfigError, PolygonAsyncError, one_line
+import numpy as np
+
+from polygon_async.errors import ConfigError, one_line
 from polygon_async.settings.environment import Environment
 from polygon_async.settings.settings import settings_from
+from polygon_async.settings.values import parse_date, parse_last_date
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Collection, Mapping
 
     from polygon_async.settings.settings import Settings
 
-__all__ = ["day_text", "named_as_in_python", "number_text", "settings_of", "symbols_of", "text_of"]
+__all__ = ["Day", "choice_of", "day_of", "flag_of", "settings_of", "text_of"]
 
-_NAMES = {
-    "from": "start",
-    "to": "end",
-    "universe": "universe_file",
-    "no-upload": "upload=False",
-    "no-adjusted": "adjusted=False",
-    "no-reference": "reference=False",
-    "no-keep-csv": "keep_csv=False",
-    "force": "force=True",
-}
-"""What a flag is called in Python, where it is not its own name with underscores."""
-_FLAG = re.compile(r"(?<![\w-])--([a-z]+(?:-[a-z]+)*)( (?='))?")
-_DATES = "a date, a datetime, or text such as '2026-01-31', 'yesterday', '-30d' or '2024-03'"
+Day: TypeAlias = date | np.datetime64 | str
+"""What stands for a calendar day; a datetime and a pandas Timestamp are dates."""
+
+_DAYS = (
+    "a date, a datetime, a pandas Timestamp, a numpy datetime64, or text such as 2026-01-31, 2026-01, 2026, today,"
+    " yesterday or -30d"
+)
+_SINCE_LAST = "last"
+_FLAGS = {"start": "from", "end": "to", "universe_file": "universe"}
+"""Arguments whose settings have another name."""
 
 
-def settings_of(flags: Mapping[str, object], api_key: str | None, *, needs_key: bool = True) -> Settings:
-    """Settings from arguments and the process's environment; only the command line reads `.env`.
+def settings_of(
+    arguments: Mapping[str, object],
+    api_key: object,
+    *,
+    environment: Mapping[str, str] | None = None,
+    required: Collection[str] = (),
+    needs_key: bool = True,
+) -> Settings:
+    """Settings from a function's arguments and the process's environment; only the command line reads `.env`.
+
+    Args:
+        arguments: By their names; None stands for the environment's value or the default.
+        api_key: Comes before the environment's.
+        environment: In the place of the process's.
+        required: Arguments that cannot be None.
+        needs_key: Whether nothing can be done without the API's key.
 
     Raises:
-        ConfigError: an argument or a variable cannot be used.
+        ConfigError: One line that names all arguments that cannot be used.
     """
-    own = dict(os.environ)
-    if api_key is not None:
-        own["POLYGON_API_KEY"] = text_of("api_key", api_key) or ""
+    flags: dict[str, Any] = {}
+    wrong: list[str] = []
+    own = dict(os.environ if environment is None else environment)
+    for name, value in arguments.items():
+        try:
+            if value is not None or name in required:
+                # Only what may also be left out can begin where the ledger ends.
+                is_last = name == "start" and name not in required and _is_last(value)
+                flags[_FLAGS.get(name, name)] = _SINCE_LAST if is_last else _CHECKS[name](name, value)
+        except ConfigError as error:
+            wrong.append(str(error))
+    try:
+        if api_key is not None:
+            own["POLYGON_API_KEY"] = _key(api_key)
+    except ConfigError as error:
+        wrong.append(str(error))
+    if wrong:
+        raise ConfigError("; ".join(wrong))
     return settings_from(flags, Environment(own, {}), needs_key=needs_key)
 
 
-@contextlib.contextmanager
-def named_as_in_python() -> Iterator[None]:
-    """Errors that leave the block name arguments, and not flags."""
+def day_of(name: str, value: object, *, is_last: bool = False) -> date:
+    """A calendar day; a moment's is the one that it is written with, in whichever time zone.
+
+    Args:
+        name: The argument's.
+        value: What was passed.
+        is_last: Whether a month or a year stands for its last day, and not for its first.
+
+    Raises:
+        ConfigError: The value is no day.
+    """
+    # NaT is the only one that is not equal to itself, pandas' as well as numpy's.
+    if isinstance(value, date | np.datetime64) and value != value:
+        raise ConfigError(f"{name} must be {_DAYS}; it is NaT")
+    if isinstance(value, datetime):
+        value = value.date()
+    if isinstance(value, date):
+        text = value.isoformat()
+    elif isinstance(value, np.datetime64):
+        text = str(value).partition("T")[0]
+    elif isinstance(value, str):
+        text = str(value)
+    else:
+        raise _mistaken(name, value, _DAYS)
     try:
-        yield
-    except PolygonAsyncError as error:
-        if error.args and isinstance(error.args[0], str):
-            error.args = (_FLAG.sub(_argument, error.args[0]), *error.args[1:])
-        raise
+        return parse_last_date(text) if is_last else parse_date(text)
+    except ValueError as error:
+        raise ConfigError(f"{name}={one_line(repr(text))}: {error}") from None
 
 
-def _argument(flag: re.Match[str]) -> str:
-    name = _NAMES.get(flag[1], flag[1].replace("-", "_"))
-    return f"{name}=" if flag[2] else name
-
-
-def day_text(name: str, value: object) -> str | None:
-    """A date's text as the settings read it; None stays None. A datetime counts by its own calendar day.
+def choice_of(name: str, value: object, choices: Collection[str]) -> str:
+    """One of some words.
 
     Raises:
-        ConfigError: it is no date.
+        ConfigError: The value is none of them.
     """
-    if value is None or isinstance(value, str):
-        return value
-    # NaT is a datetime by its class, and unequal to itself.
-    if isinstance(value, date) and value == value:
-        return (value.date() if isinstance(value, datetime) else value).isoformat()
-    if (type(value).__module__, type(value).__name__) == ("numpy", "datetime64"):
-        text = str(value)[:10]
-        if text != "NaT":
-            return text
-    raise _wrong(name, value, _DATES)
+    words = " or ".join(repr(str(choice)) for choice in choices)
+    if not isinstance(value, str):
+        raise _mistaken(name, value, words)
+    if value not in choices:
+        raise ConfigError(f"{name}={one_line(repr(value))}: must be {words}")
+    return str(value)
 
 
-def symbols_of(name: str, value: object) -> list[str]:
-    """One ticker, or several, as a list of texts, each once and in order.
+def text_of(name: str, value: object) -> str:
+    """A text.
 
     Raises:
-        ConfigError: it is neither, or there is none.
+        ConfigError: The value is none.
     """
-    if isinstance(value, str):
-        return [value]
-    if not isinstance(value, Iterable) or isinstance(value, bytes | dict):
-        raise _wrong(name, value, "a ticker, or several in a list")
-    symbols = list(value)
-    for each in symbols:
+    if not isinstance(value, str):
+        raise _mistaken(name, value, "text")
+    return str(value)
+
+
+def flag_of(name: str, value: object) -> bool:
+    """True or False; words such as `"no"`, which Python takes for true, are refused.
+
+    Raises:
+        ConfigError: The value is neither.
+    """
+    if not isinstance(value, bool | np.bool_):
+        raise _mistaken(name, value, "True or False")
+    return bool(value)
+
+
+def _mistaken(name: str, value: object, accepted: str) -> ConfigError:
+    """Of the value only its type is told: it may be long, or a secret."""
+    kind = "None" if value is None else f"of type {type(value).__name__}"
+    return ConfigError(f"{name} must be {accepted}; it is {kind}")
+
+
+def _key(value: object) -> str:
+    if not text_of("api_key", value).strip():
+        raise ConfigError("api_key is empty")
+    return text_of("api_key", value)
+
+
+def _is_last(value: object) -> bool:
+    return isinstance(value, str) and value.strip().lower() == _SINCE_LAST
+
+
+def _first_day(name: str, value: object) -> str:
+    return day_of(name, value).isoformat()
+
+
+def _last_day(name: str, value: object) -> str:
+    return day_of(name, value, is_last=True).isoformat()
+
+
+def _symbols(name: str, value: object) -> list[str]:
+    """A ticker, or several."""
+    names = [value] if isinstance(value, str) else _items(name, value, "a ticker or several tickers, as text")
+    if not names:
+        raise ConfigError(f"{name} is empty")
+    for place, each in enumerate(names):
         if not isinstance(each, str):
-            raise _wrong(name, each, "text, as in 'AAPL'")
-    if not symbols:
-        raise ConfigError(f"{name}: there is no ticker")
-    return list(dict.fromkeys(symbols))
+            raise _mistaken(f"{name}[{place}]", each, "text")
+        if "," in each:
+            apart = [part for part in each.replace(",", " ").split() if part]
+            raise ConfigError(f"{name}: {one_line(repr(each))} is not one ticker; pass a list: {one_line(apart)}")
+    return [str(each) for each in names]
 
 
-def text_of(name: str, value: object) -> str | None:
-    """A text, or None.
-
-    Raises:
-        ConfigError: it is anything else.
-    """
-    if value is None or isinstance(value, str):
-        return value
-    raise _wrong(name, value, "text")
+def _words(name: str, value: object) -> list[str]:
+    if isinstance(value, str):
+        return [str(value)]
+    words = _items(name, value, "text, or several texts")
+    return [text_of(f"{name}[{place}]", each) for place, each in enumerate(words)]
 
 
-def number_text(name: str, value: object) -> str | None:
-    """A number as the settings read it; None stays None, and a text is read like the command line's.
-
-    Raises:
-        ConfigError: it is no number.
-    """
-    if value is None or isinstance(value, str):
-        return value
-    number: Any = value
-    # numpy's numbers are numbers, too.
-    for kind in (operator.index, float):
-        with contextlib.suppress(TypeError, ValueError):
-            if not isinstance(value, bool):
-                return str(kind(number))
-    raise _wrong(name, value, "a number")
+def _paths(name: str, value: object) -> list[str]:
+    if isinstance(value, str | os.PathLike):
+        return [_path(name, value)]
+    paths = _items(name, value, "a path or several paths")
+    return [_path(f"{name}[{place}]", each) for place, each in enumerate(paths)]
 
 
-def _wrong(name: str, value: object, expected: str) -> ConfigError:
-    kind = type(value).__name__
-    return ConfigError(f"{name}={one_line(repr(value))}: must be {expected}, and is of type {kind}")
+def _path(name: str, value: object) -> str:
+    path = os.fspath(value) if isinstance(value, str | os.PathLike) else value
+    if not isinstance(path, str):
+        raise _mistaken(name, value, "a path")
+    return path
+
+
+def _items(name: str, value: object, accepted: str) -> list[object]:
+    if not isinstance(value, Iterable) or isinstance(value, bytes | bytearray):
+        raise _mistaken(name, value, accepted)
+    return list(value)
+
+
+def _number(name: str, value: object) -> str:
+    if isinstance(value, str):
+        return str(value)
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise _mistaken(name, value, "a number")
+    try:
+        return str(value)
+    except ValueError:  # Python spells no int of thousands of digits
+        raise ConfigError(f"{name} is too large") from None
+
+
+def _rate(name: str, value: object) -> str:
+    if not isinstance(value, str):
+        raise _mistaken(name, value, "text such as 5/min, 100/s, unlimited or auto")
+    return str(value)
+
+
+_CHECKS: Mapping[str, Callable[[str, object], object]] = {
+    "tickers": _symbols,
+    "universe_file": _paths,
+    "match": _words,
+    "start": _first_day,
+    "end": _last_day,
+    "rate": _rate,
+    "output_dir": _path,
+    **dict.fromkeys(("concurrency", "limit", "max_failures", "patience", "processes", "workers"), _number),
+    **dict.fromkeys(("bucket", "currency", "engine", "exchange", "key_prefix", "scheduler", "shard"), text_of),
+    **dict.fromkeys(("adjusted", "force", "keep_csv", "reference", "upload"), flag_of),
+}
+"""How each argument's value becomes a flag's."""

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from polygon_async.api.arguments import day_text, named_as_in_python, number_text, settings_of, symbols_of, text_of
+from polygon_async.api.arguments import choice_of, day_of, flag_of, settings_of, text_of
+from polygon_async.api.naming import in_python
 from polygon_async.errors import ConfigError, TickerError
 from polygon_async.model.units import today
 from polygon_async.settings import universe
-from polygon_async.settings.values import parse_date, parse_zone
+from polygon_async.settings.values import parse_zone
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Iterable
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
-    from polygon_async.api.fetching import Day
+    from polygon_async.api.arguments import Day
 
 __all__ = ["read_bars", "scan_bars"]
 
@@ -54,9 +54,9 @@ async def read_bars(
     in the frame's `attrs["remarks"]`, by ticker.
 
     Args:
-        tickers: As the API spells them.
-        start: First calendar day, inclusive, as in `fetch_bars`.
-        end: Last calendar day, inclusive.
+        tickers: One or several, as the API spells them.
+        start: First calendar day, inclusive; what `fetch_bars` takes.
+        end: Last calendar day, inclusive; of a month or a year, its last day.
         adjusted: Adjust prices and volumes for splits, as the API does; for bars stored with `adjusted=False`. It
             needs the API's key, unless the ledger has learned the splits within a day.
         as_of: The last day whose splits count; by default today.
@@ -85,8 +85,7 @@ async def read_bars(
     """
     import pandas as pd
 
-    if form not in {"pandas", "pyarrow"}:
-        raise ConfigError(f"form={form!r}: must be 'pandas' or 'pyarrow'")
+    choice_of("form", form, ("pandas", "pyarrow"))
     frames: list[pd.DataFrame] = []
     remarks: dict[str, list[str]] = {}
     failed: list[TickerError] = []
@@ -107,7 +106,7 @@ async def read_bars(
         patience=patience,
         api_key=api_key,
     )
-    with named_as_in_python():
+    with in_python(api_key):
         async with contextlib.aclosing(scan) as each:
             async for found in each:
                 if isinstance(found, TickerError):
@@ -174,7 +173,7 @@ async def scan_bars(
         patience=patience,
         api_key=api_key,
     )
-    with named_as_in_python():
+    with in_python(api_key):
         async with contextlib.aclosing(scan) as each:
             async for found in each:
                 if isinstance(found, TickerError):
@@ -206,46 +205,37 @@ async def _scan(
     from polygon_async.archive.run import Adjusting, read, remarks
     from polygon_async.archive.scan import Failure, Source, Wanted
 
-    symbols = symbols_of("tickers", tickers)
-    settings = settings_of(
-        {
-            "tickers": symbols,
-            "from": day_text("start", start),
-            "to": day_text("end", end),
-            "processes": "0",
-            "bucket": text_of("bucket", bucket),
-            "key_prefix": text_of("key_prefix", key_prefix),
-            "output_dir": None if output_dir is None else os.fspath(output_dir),
-            "concurrency": number_text("concurrency", concurrency),
-            "rate": text_of("rate", rate),
-            "patience": number_text("patience", patience),
-        },
-        api_key,
-        needs_key=adjusted,
-    )
-    if source not in set(Source):
-        raise ConfigError(f"source={source!r}: must be {', '.join(map(repr, map(str, Source)))}")
-    if stored not in {None, "adjusted", "unadjusted"}:
-        raise ConfigError(f"stored={stored!r}: must be 'adjusted' or 'unadjusted'")
+    arguments = {
+        "tickers": tickers,
+        "start": start,
+        "end": end,
+        "processes": 0,
+        "bucket": bucket,
+        "key_prefix": key_prefix,
+        "output_dir": output_dir,
+        "concurrency": concurrency,
+        "rate": rate,
+        "patience": patience,
+    }
+    is_adjusted = flag_of("adjusted", adjusted)
+    settings = settings_of(arguments, api_key, required=("tickers", "start", "end"), needs_key=is_adjusted)
+    prices = None if stored is None else choice_of("stored", stored, ("adjusted", "unadjusted"))
     wanted = Wanted(
         tickers=universe.of(replace(settings, shard=None)),
         first=settings.start,
         last=settings.end,
-        source=Source(source),
-        stored=None if stored is None else stored == "adjusted",
+        source=Source(choice_of("source", source, tuple(Source))),
+        stored=None if prices is None else prices == "adjusted",
         bucket=settings.bucket,
         key_prefix=settings.key_prefix,
         directory=settings.output_dir,
         concurrency=settings.concurrency,
         patience=settings.patience,
     )
+    zone = _zone(zone)
     adjusting = None
-    try:
-        zone = parse_zone(zone)
-        last = today() if as_of is None else parse_date(day_text("as_of", as_of) or "")
-    except ValueError as error:
-        raise ConfigError(f"zone={zone!r}, as_of={as_of!r}: {error}") from None
-    if adjusted:
+    last = today() if as_of is None else day_of("as_of", as_of, is_last=True)
+    if is_adjusted:
         adjusting = Adjusting(as_of=last, access=settings.access, source=settings.source)
     names = [ticker.symbol for ticker in wanted.tickers]
     make = partial(frame_of, zone=zone, symbols=names)
@@ -259,3 +249,10 @@ async def _scan(
             for remark in frame.attrs["remarks"]:
                 log.warning("%s: %s", found.bars.ticker.symbol, remark)
             yield found.bars.ticker.symbol, frame
+
+
+def _zone(zone: object) -> str:
+    try:
+        return parse_zone(text_of("zone", zone))
+    except ValueError as error:
+        raise ConfigError(f"zone={zone!r}: {error}") from None

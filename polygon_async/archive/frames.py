@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from polygon_async.bars.columns import COLUMNS, CSV_HEADER
-from polygon_async.bars.frame import to_frame
+from polygon_async.bars.frame import add_ticker, to_frame
 from polygon_async.model.units import Unit
 
 if TYPE_CHECKING:
@@ -45,8 +45,7 @@ def frame_of(bars: TickerBars, splits: Sequence[Adjustment], *, zone: str, symbo
     frame = _adjusted(bars, splits)
     index = pd.DatetimeIndex(pd.to_datetime(frame.pop("timestamp"), unit="ms", utc=True)).tz_convert(zone)
     frame.index = index.rename("timestamp")
-    codes = np.full(len(frame), symbols.index(bars.ticker.symbol))
-    frame.insert(0, "ticker", pd.Series(pd.Categorical.from_codes(codes, categories=pd.Index(symbols)), frame.index))
+    add_ticker(frame, np.full(len(frame), symbols.index(bars.ticker.symbol)), symbols)
     return frame
 
 

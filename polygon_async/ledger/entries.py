@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ class Held:
     """The first day of all that was requested."""
     born: date
     """The day of the oldest bar."""
-    days: int
+    days: int = field(repr=False)
     """The days that have bars (see `days`), of about as many days before `until` as were asked for."""
 
 
@@ -114,7 +114,7 @@ class LocalHistory:
     """CRC-32 of the whole file; None if `sha256` is known."""
     sha256: str | None
     """Hex digest of the whole file; None if `crc` is known."""
-    days: int | None
+    days: int | None = field(repr=False)
     """The days that have bars (see `days`); None: unknown."""
     is_whole: bool = True
     """False if somebody has cut off its end."""

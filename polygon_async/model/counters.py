@@ -110,7 +110,7 @@ class Measures:
         }
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, repr=False)
 class Counters:
     """Counters of one run; changed on the event loop only."""
 
@@ -145,6 +145,9 @@ class Counters:
     """The tickers that are being worked on, and their stage."""
     workers: dict[str, WorkerCounts] = field(default_factory=dict)
     """What each worker has done, by its name, where there are several machines."""
+
+    def __repr__(self) -> str:
+        return f"<Counters: {self.requests:,} requests, {self.pages:,} pages, {self.bars:,} bars>"
 
 
 @dataclass(slots=True)

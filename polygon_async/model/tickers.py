@@ -51,7 +51,7 @@ class Ticker:
     """For the tag and the key; a universe may override what the prefix says."""
     exchange: str
     currency: str
-    row: Mapping[str, str] = field(default_factory=dict, hash=False)
+    row: Mapping[str, str] = field(default_factory=dict, hash=False, repr=False)
     """The universe's other columns as they were, for the lists that can be fed back in."""
 
     def own(self, column: str) -> str:

@@ -75,11 +75,12 @@ class Summary:
     """Tickers of which all that was held was fetched anew, as they were split since."""
 
     def __repr__(self) -> str:
-        return f"<Summary: {_counted(self.totals()['tickers'])}, exit code {self.exit_code}>"
+        told = self.totals()
+        return f"<Summary: {_counted(told['tickers'])}, {counted(told['bars'], 'bar')}, exit code {self.exit_code}>"
 
     def _repr_html_(self) -> str:
-        """What a notebook shows."""
-        return notebook_html(self.totals(), self.failed)
+        """What a notebook shows: a small table, however many tickers there were."""
+        return notebook_html(self)
 
     @property
     def exit_code(self) -> int:
@@ -259,11 +260,11 @@ class Summary:
 
 
 def _counted(tickers: Mapping[str, int]) -> str:
-    before = f" ({tickers['earlier']} in earlier runs)" if tickers["earlier"] else ""
-    parts = [f"{tickers['done']} of {counted(tickers['total'], 'ticker')} done{before}"]
-    parts += [f"{tickers['no_data']} without data"] if tickers["no_data"] else []
-    parts += [f"{tickers['failed']} failed"] if tickers["failed"] else []
-    parts += [f"{tickers['unfinished']} not finished"] if tickers["unfinished"] else []
+    before = f" ({tickers['earlier']:,} in earlier runs)" if tickers["earlier"] else ""
+    parts = [f"{tickers['done']:,} of {counted(tickers['total'], 'ticker')} done{before}"]
+    parts += [f"{tickers['no_data']:,} without data"] if tickers["no_data"] else []
+    parts += [f"{tickers['failed']:,} failed"] if tickers["failed"] else []
+    parts += [f"{tickers['unfinished']:,} not finished"] if tickers["unfinished"] else []
     return ", ".join(parts)
 
 

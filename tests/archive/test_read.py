@@ -310,11 +310,17 @@ async def test_from_python(
     splita = frame[frame["ticker"] == "SPLITA"]
     assert splita["close"].tolist() == [float(bar.c) for bar in box.market.days("SPLITA", FIRST, LAST)]
     assert frame.attrs["remarks"] == {}
+    assert set(frame.columns).isdisjoint(frame.index.names)
+    assert list(frame.reset_index().columns) == ["timestamp", *frame.columns]
+    assert frame.sort_values(["timestamp", "ticker"]).index.is_monotonic_increasing
+    assert frame.groupby("ticker", observed=True).size().to_dict() == frame["ticker"].value_counts().to_dict()
 
     table = await read_bars("SPLITA", FIRST, LAST, zone="UTC", form="pyarrow")
     assert table.schema.names[:2] == ["ticker", "timestamp"]
     assert str(table.schema.field("timestamp").type) == "timestamp[ms, tz=UTC]"
     assert table.num_rows == len(splita)
+    assert len(set(table.schema.names)) == len(table.schema.names)
+    assert list(table.to_pandas().columns) == table.schema.names
 
     seen = [(symbol, len(bars)) async for symbol, bars in scan_bars(["GAPPY", "NOPE"], FIRST, LAST, source="bucket")]
     assert seen == [("GAPPY", len(box.market.days("GAPPY", FIRST, LAST))), ("NOPE", 0)]

@@ -201,7 +201,7 @@ async def test_a_download_from_python_takes_the_same(
 
     assert await done(universe_file=[tmp_path / "a.csv", "b.csv"], match="A*", limit=2) == ["AAPL", "AMpB"]
     assert await done(universe_file=tmp_path / "a.csv", match=["MSFT", "BRK.?"]) == ["BRK.B", "MSFT"]
-    with pytest.raises(ConfigError, match="limit='0'"):
+    with pytest.raises(ConfigError, match="limit=0: must be"):
         await done(universe_file="a.csv", limit=0)
     with pytest.raises(ConfigError, match="match='Z': none of 3 tickers matches"):
         await done(universe_file="a.csv", match="Z")
