@@ -91,6 +91,10 @@ def _counts(counters: Counters, total: int) -> str:
     ended = counters.ended
     parts = [f"{ended.total():,} of {counted(total, 'ticker')}"]
     parts += [f"{ended[state]:,} {state}" for state in (OutcomeState.FAILED, OutcomeState.NO_DATA) if ended[state]]
+    if counters.workers:
+        lost = sum(each.is_lost for each in counters.workers.values())
+        gone = f" ({lost:,} lost)" if lost else ""
+        parts.append(f"{counted(len(counters.workers) - lost, 'worker')}{gone}")
     return ", ".join(parts)
 
 

@@ -190,6 +190,7 @@ def _slow(report: Mapping[str, Any]) -> str:
         section("Slowest tickers", _slowest(report["slowest"]), level=3),
         section("Requests per second", _rate(report["series"]), level=3),
         section("How long requests took", _latency(report), level=3),
+        section("Workers", _workers(report.get("workers", [])), level=3),
     )
 
 
@@ -246,6 +247,17 @@ def _stages(spent: Mapping[str, float]) -> str:
 def _slowest(rows: Sequence[Mapping[str, Any]]) -> str:
     columns = [("ticker", False), ("time", True), ("bars", True), ("outcome", False)]
     return table(columns, [(row["ticker"], duration(row["seconds"]), f"{row['bars']:,}", row["state"]) for row in rows])
+
+
+def _workers(workers: Sequence[Mapping[str, Any]]) -> str:
+    columns = [("worker", False), ("requests", True), ("pages", True), ("uploads", True), ("", False)]
+    return table(
+        columns,
+        [
+            (each["worker"], *(f"{each[name]:,}" for name in ("requests", "pages", "uploads")), "lost" * each["lost"])
+            for each in workers
+        ],
+    )
 
 
 # How it ran, and where everything is

@@ -64,6 +64,9 @@ def test_workers_do_what_one_machine_does(program: Program, sandbox: Callable[..
         assert told[name] == alone[name], name
     assert {each["ticker"] for each in told["failed"]} == {"T003", "T005"}
     assert len(told["workers"]) == 2
+    report = json.loads((program.directory / "there" / "report.json").read_text())
+    assert report["workers"] == told["workers"]
+    assert told["workers"][0]["worker"] in (program.directory / "there" / "report.html").read_text()
     assert sum(each["uploads"] for each in told["workers"]) == 22
     # Each worker's requests, and the coordinator's own look-ups of tags.
     assert told["requests"] == len(there.requests) >= sum(each["requests"] for each in told["workers"]) > 24
