@@ -45,6 +45,8 @@ class Link:
             RunError: the coordinator cannot be reached, or has ended the run.
         """
         reply = asyncio.get_running_loop().create_future()
+        # Who asked may be gone when it comes, and asyncio would print an error that nobody has seen.
+        reply.add_done_callback(lambda done: done.cancelled() or done.exception())
         self._outbox.append((message, reply))
         if self._sending is None:
             self._sending = asyncio.create_task(self._send_all())

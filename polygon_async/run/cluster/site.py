@@ -359,6 +359,9 @@ class _Pipeline:
             for task in tasks:
                 task.cancel()
             await asyncio.wait(tasks)
+            for task in tasks:
+                # The first error was told; asyncio would print the others.
+                _ = task.cancelled() or task.exception()
             self._tasks.difference_update(tasks)
             with contextlib.suppress(RunError):
                 await self._tell()
