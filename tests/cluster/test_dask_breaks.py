@@ -1,0 +1,128 @@
+"""What breaks between the machines of a cluster costs time, and no bar: the end is that of a quiet run."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
+
+from stored import decompressed, stored
+from waiting import wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from conftest import Program
+
+    from polygon_async.sandbox import Sandbox
+
+RANGE = ("--from", "2026-03-02", "--to", "2026-03-06", "--rate", "60/s")
+TICKERS = tuple(f"T{number:03}" for number in range(24))
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port: int = server.getsockname()[1]
+        return port
+
+
+class Cluster:
+    """A scheduler and workers that a test can stop, and start again."""
+
+    def __init__(self, directory: Path, box: Sandbox, stack: contextlib.ExitStack) -> None:
+        self._port = free_port()
+        self._stack = stack
+        self._rest: dict[str, Any] = {
+            "env": {**os.environ, **box.environment, "PYTHONWARNINGS": "ignore"},
+            "cwd": directory,
+            "stdout": subprocess.DEVNULL,
+            "stderr": subprocess.DEVNULL,
+        }
+        self.address = f"tcp://127.0.0.1:{self._port}"
+
+    def started(self, what: str, *arguments: str) -> subprocess.Popen[str]:
+        command = [sys.executable, "-m", f"distributed.cli.dask_{what}", *arguments, "--dashboard-address", ":0"]
+        process: subprocess.Popen[str] = self._stack.enter_context(subprocess.Popen(command, text=True, **self._rest))
+        self._stack.callback(process.kill)
+        return process
+
+    def scheduler(self) -> subprocess.Popen[str]:
+        process = self.started("scheduler", "--host", "127.0.0.1", "--port", str(self._port))
+        wait_until(self._answers, process)
+        return process
+
+    def worker(self) -> subprocess.Popen[str]:
+        return self.started("worker", self.address, "--nthreads", "2", "--no-nanny", "--death-timeout", "60")
+
+    def _answers(self) -> bool:
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self._port), timeout=1):
+            return True
+        return False
+
+
+@contextlib.contextmanager
+def cluster(directory: Path, box: Sandbox) -> Iterator[Cluster]:
+    with contextlib.ExitStack() as stack:
+        yield Cluster(directory, box, stack)
+
+
+def asked(box: Sandbox, count: int) -> Callable[[], bool]:
+    return lambda: len(box.requests) >= count
+
+
+def bodies(box: Sandbox) -> list[tuple[str, bytes]]:
+    """The CSVs of all objects; a ticker with two of them is there twice."""
+    return sorted((item.tags["symbol"], decompressed(item)) for item in stored(box))
+
+
+def as_on_one_machine(program: Program, sandbox: Callable[..., Sandbox]) -> list[tuple[str, bytes]]:
+    quiet = sandbox(page_size=300)
+    ended = program("--tickers", *TICKERS, *RANGE[:4], "--rate", "unlimited", "--output-dir", "quiet", box=quiet)
+    assert ended.code == 0
+    return bodies(quiet)
+
+
+def test_a_scheduler_that_restarts_is_joined_again(program: Program, sandbox: Callable[..., Sandbox]) -> None:
+    box = sandbox(page_size=300, latency=0.05)
+    with cluster(program.directory, box) as dask:
+        scheduler = dask.scheduler()
+        dask.worker()
+        command = ("--tickers", *TICKERS, *RANGE, "--scheduler", dask.address)
+        with program.running(*command, box=box) as process:
+            wait_until(asked(box, 40), process)
+            scheduler.kill()
+            scheduler.wait()
+            dask.scheduler()
+            # Workers may take the end of their scheduler for their own.
+            dask.worker()
+            _, err = process.communicate(timeout=90)
+    assert process.returncode == 0, err
+    assert "the Dask scheduler has restarted; what is not done is sent again" in err
+    assert bodies(box) == as_on_one_machine(program, sandbox)
+
+
+def test_a_worker_that_stands_still_spends_no_old_token(program: Program, sandbox: Callable[..., Sandbox]) -> None:
+    """It is stopped for longer than its tokens live: when it goes on, it asks for new ones."""
+    box = sandbox(page_size=300, latency=0.02)
+    with cluster(program.directory, box) as dask:
+        dask.scheduler()
+        still = dask.worker()
+        dask.worker()
+        command = ("--tickers", *TICKERS, *RANGE, "--scheduler", dask.address)
+        with program.running(*command, box=box) as process:
+            wait_until(asked(box, 40), process)
+            still.send_signal(signal.SIGSTOP)
+            before = len(box.requests)
+            wait_until(asked(box, before + 25), process)
+            still.send_signal(signal.SIGCONT)
+            _, err = process.communicate(timeout=90)
+    assert process.returncode == 0, err
+    times = sorted(request.time for request in box.requests)
+    for first, begin in enumerate(times):
+        assert sum(begin <= moment < begin + 1 for moment in times[first:]) <= 61
+    assert bodies(box) == as_on_one_machine(program, sandbox)
