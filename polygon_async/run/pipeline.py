@@ -88,6 +88,7 @@ async def download(
             recorder=run.recorder,
             client=run.client,
             upload=run.deliver is not None,
+            joins=run.has_files,
             offload=run.offload,
         )
         todo = await unless(stop, left)
@@ -119,6 +120,8 @@ class _Run:
     """None: the CSVs are all that is wanted."""
     engine: Engine
     """What does the units."""
+    has_files: bool = True
+    """Whether their CSVs are in this machine's output directory, and not in that of whoever fetched them."""
 
     @property
     def seconds(self) -> float:
@@ -182,12 +185,14 @@ async def _opened(
     destination = None if deliver is None else deliver.uploader.bucket.destination
     recorder = await stack.enter_async_context(_open_recorder(settings, tickers, destination))
     engine: Engine = here
+    has_files = True
     if client is None:
         from polygon_async.run.cluster.engine import open_cluster
 
         cluster = await stack.enter_async_context(open_cluster(settings, recorder.run, offload=offload))
         there = open_client_at(cluster.pacer, settings.access, offload=offload, counters=counters)
         engine, client = cluster, await stack.enter_async_context(there)
+        has_files = cluster.has_files
     return _Run(
         settings=replace(settings, start=recorder.run.first_day, end=recorder.run.last_day),
         tickers=tickers,
@@ -198,6 +203,7 @@ async def _opened(
         recorder=recorder,
         deliver=deliver,
         engine=engine,
+        has_files=has_files,
     )
 
 
@@ -279,7 +285,7 @@ async def _summed_up(run: _Run, done: _Done, densities: Awaitable[Mapping[str, f
         anew=done.todo.anew,
         words=settings.words,
         command=settings.command,
-        keeps_csv=settings.keep_csv or not settings.upload,
+        keeps_csv=run.has_files and (settings.keep_csv or not settings.upload),
     )
     try:
         await write_down(summary, settings, findings, recorder=run.recorder, offload=run.offload, redact=run.redact)

@@ -201,6 +201,30 @@ def test_an_existing_cluster_is_used_and_left_clean(program: Program, sandbox: C
     assert sorted(bodies(box)) == sorted(TICKERS[:4])
 
 
+def test_without_a_shared_directory_the_object_is_the_result(
+    program: Program, sandbox: Callable[..., Sandbox], tmp_path: Path
+) -> None:
+    """The path means another directory for each process, as it would on another machine."""
+    box, elsewhere = sandbox(), tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    own = ("--output-dir", "/proc/self/cwd/out")
+    with cluster(box, elsewhere) as address:
+        command = ("--tickers", *TICKERS[:3], *RANGE, "--rate", "unlimited", "--scheduler", address, *own)
+        refused = program(*command, "--no-upload", box=box)
+        assert (refused.code, refused.err.count("\n")) == (2, 1), refused.err
+        assert "the workers do not share /proc/self/cwd/out, where --no-upload leaves the CSVs" in refused.error
+        ended = program(*command, "--json", box=box)
+        assert ended.code == 0, ended.err
+        assert "the objects are the result, no CSV is kept" in ended.err
+        again = program(*command, "--json", box=box)
+        assert again.summary["tickers"]["earlier"] == 3
+    assert sorted(bodies(box)) == sorted(TICKERS[:3])
+    assert [done["csv"] for done in ended.summary["done"]] == [None] * 3
+    assert names(program.directory / "out") == []
+    assert not list(elsewhere.rglob("*.csv"))
+    assert not list(elsewhere.rglob("*.lzo"))
+
+
 def test_a_worker_without_a_key_is_named(program: Program, sandbox: Callable[..., Sandbox]) -> None:
     box = sandbox()
     with cluster(box, program.directory, without=["POLYGON_API_KEY"]) as address:

@@ -8,6 +8,7 @@ import logging
 import pickle
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from polygon_async.errors import ConfigError, RunError
 from polygon_async.polygon.pace.lease import LeasePacer
@@ -45,6 +46,8 @@ async def open_cluster(settings: Settings, run: Run, *, offload: Threads) -> Asy
         ConfigError: a worker cannot do the run; it is named.
         RunError: there is no cluster.
     """
+    if "@" in urlsplit(settings.base_url).netloc:
+        raise ConfigError("POLYGON_BASE_URL has a user and a password, which must not travel to a cluster; remove them")
     async with connected(settings) as client:
         await check_alike(client)
         own = settings.output_dir.absolute()
@@ -69,7 +72,7 @@ async def open_cluster(settings: Settings, run: Run, *, offload: Threads) -> Asy
         # A name of its own, also for a run that is resumed: what is left of the run before it has another one.
         key = f"{run.id}-{run.collected:%Y%m%d%H%M%S}-{id(run):x}"
         assignment = pickle.dumps(Assignment(run_key=key, run=run, settings=for_workers, directory=directory))
-        cluster = Cluster(client, key, assignment, settings, offload=offload)
+        cluster = Cluster(client, key, assignment, settings, has_files=directory is not None, offload=offload)
         await cluster.join()
         try:
             await open_sites(client, assignment)
@@ -81,12 +84,23 @@ async def open_cluster(settings: Settings, run: Run, *, offload: Threads) -> Asy
 class Cluster:
     """The engine: it does the work with all workers. It is also how the coordinator's own requests get tokens."""
 
-    def __init__(self, client: Client, key: str, assignment: bytes, settings: Settings, *, offload: Threads) -> None:
+    def __init__(
+        self,
+        client: Client,
+        key: str,
+        assignment: bytes,
+        settings: Settings,
+        *,
+        has_files: bool,
+        offload: Threads,
+    ) -> None:
         self._client = client
         self._key = key
         self._assignment = assignment
         self._settings = settings
         self._offload = offload
+        self.has_files = has_files
+        """Whether the workers' CSVs are in the coordinator's output directory."""
         self._memory = RateMemory(cache_file(), key=settings.api_key, base_url=settings.base_url)
         self._learned: list[Any] | None = None
         self.pacer = LeasePacer(self)
