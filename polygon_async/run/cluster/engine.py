@@ -8,7 +8,6 @@ import logging
 import pickle
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 from polygon_async.errors import ConfigError, RunError
 from polygon_async.polygon.pace.lease import LeasePacer
@@ -46,8 +45,6 @@ async def open_cluster(settings: Settings, run: Run, *, offload: Threads) -> Asy
         ConfigError: a worker cannot do the run; it is named.
         RunError: there is no cluster.
     """
-    if "@" in urlsplit(settings.base_url).netloc:
-        raise ConfigError("POLYGON_BASE_URL has a user and a password, which must not travel to a cluster; remove them")
     async with connected(settings) as client:
         await check_alike(client)
         own = settings.output_dir.absolute()
