@@ -110,7 +110,7 @@ def _left_to_do(report: Mapping[str, Any]) -> str:
     told += [f"{counted(unfinished, 'ticker')} not finished"] if unfinished else []
     parts = [paragraph(f"{' and '.join(told)}.")]
     if again := report.get("again"):
-        parts += [paragraph("To go on:"), pasted(again)]
+        parts += [paragraph("To continue, run:"), pasted(again)]
     causes = report.get("causes", [])
     parts.append(section("Failures by cause", items(map(_cause, causes)), level=3))
     rows = [(each["ticker"], each["error"]) for each in failed]
@@ -279,6 +279,9 @@ def _settings(report: Mapping[str, Any]) -> str:
     words = shlex.join(["polygon-async", *command[:_MOST_WORDS]]) if command else ""
     rest = " ..." if len(command) > _MOST_WORDS else ""
     rows = as_flags(report["settings"])
+    if "--tickers" in command:
+        # Then there was no universe but these.
+        rows = [row for row in rows if row[0] != "--universe"]
     return section(
         "Settings",
         pasted(words + rest),
