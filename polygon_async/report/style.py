@@ -24,7 +24,8 @@ h3 { font-size: 1rem; margin: 1.4rem 0 .3rem; } p, ul { margin: .4rem 0; } ul { 
 pre { background: var(--card); border-radius: .5rem; padding: .6rem .8rem; margin: .4rem 0; white-space: pre-wrap; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 th, td { padding: .15rem .6rem; text-align: left; border-bottom: 1px solid var(--faint); vertical-align: top; }
-th { font-weight: 600; color: var(--soft); white-space: nowrap; } td.n, th.n { text-align: right; white-space: nowrap; } td { min-width: 4rem; }
+th { font-weight: 600; color: var(--soft); white-space: nowrap; } td.n, th.n { text-align: right; white-space: nowrap; }
+td { min-width: 4rem; }
 td:first-child { white-space: nowrap; }
 .months td, .months th { padding: .1rem .15rem; border: 0; font-size: 12px; white-space: nowrap; }
 .months th:first-child { position: sticky; left: 0; background: var(--paper); padding-right: .5rem; }
