@@ -45,9 +45,10 @@ class Cluster:
         }
         self.address = f"tcp://127.0.0.1:{self._port}"
 
-    def started(self, what: str, *arguments: str) -> subprocess.Popen[str]:
+    def started(self, what: str, *arguments: str, without: str = "") -> subprocess.Popen[str]:
         command = [sys.executable, "-m", f"distributed.cli.dask_{what}", *arguments, "--dashboard-address", ":0"]
-        process: subprocess.Popen[str] = self._stack.enter_context(subprocess.Popen(command, text=True, **self._rest))
+        rest = self._rest | {"env": {name: value for name, value in self._rest["env"].items() if name != without}}
+        process: subprocess.Popen[str] = self._stack.enter_context(subprocess.Popen(command, text=True, **rest))
         self._stack.callback(process.kill)
         return process
 
@@ -56,8 +57,9 @@ class Cluster:
         wait_until(self._answers, process)
         return process
 
-    def worker(self) -> subprocess.Popen[str]:
-        return self.started("worker", self.address, "--nthreads", "2", "--no-nanny", "--death-timeout", "60")
+    def worker(self, *, without: str = "") -> subprocess.Popen[str]:
+        rest = ("--nthreads", "2", "--no-nanny", "--death-timeout", "60")
+        return self.started("worker", self.address, *rest, without=without)
 
     def _answers(self) -> bool:
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self._port), timeout=1):
@@ -125,4 +127,23 @@ def test_a_worker_that_stands_still_spends_no_old_token(program: Program, sandbo
     times = sorted(request.time for request in box.requests)
     for first, begin in enumerate(times):
         assert sum(begin <= moment < begin + 1 for moment in times[first:]) <= 61
+    assert bodies(box) == as_on_one_machine(program, sandbox)
+
+
+def test_a_worker_that_comes_late_and_lacks_something_is_passed_over(
+    program: Program, sandbox: Callable[..., Sandbox]
+) -> None:
+    box = sandbox(page_size=300, latency=0.05)
+    with cluster(program.directory, box) as dask:
+        dask.scheduler()
+        dask.worker()
+        command = ("--tickers", *TICKERS, *RANGE, "--scheduler", dask.address)
+        with program.running(*command, box=box) as process:
+            wait_until(asked(box, 10), process)
+            dask.worker(without="POLYGON_API_KEY")
+            _, err = process.communicate(timeout=90)
+    assert process.returncode == 0, err
+    (told,) = [line for line in err.splitlines() if " WARNING " in line]
+    assert "worker tcp://127.0.0.1:" in told
+    assert "POLYGON_API_KEY is not set" in told
     assert bodies(box) == as_on_one_machine(program, sandbox)

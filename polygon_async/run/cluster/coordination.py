@@ -130,6 +130,8 @@ class Coordination:
         self._batches: dict[str, list[int]] = {}
         """What is sent, by the name of its task."""
         self._futures: dict[str, Any] = {}
+        self._finished: list[Any] = []
+        self._troubles: set[str] = set()
         self._sent = self._batch = 0
         self._changed = asyncio.Event()
         tagged = [pending.unit.ticker for pending in self._pending] if work.deliver and settings.reference else []
@@ -148,6 +150,7 @@ class Coordination:
                 listening = tasks.create_task(self._listen(tasks))
                 while self._open:
                     self._send_more()
+                    await self._hear()
                     self._changed.clear()
                     with contextlib.suppress(TimeoutError):
                         async with asyncio.timeout(1.0):
@@ -167,6 +170,8 @@ class Coordination:
             if not future.done():
                 continue
             del self._futures[batch]
+            if future.status == "finished":
+                self._finished.append(future)
             for number in self._batches.pop(batch):
                 symbol = self._pending[number].unit.ticker.symbol
                 attempt = self._attempts.get(symbol)
@@ -190,6 +195,16 @@ class Coordination:
             if not numbers:
                 return
             self._send(numbers)
+
+    async def _hear(self) -> None:
+        """Warn of workers that can do nothing, once of each trouble."""
+        finished, self._finished = self._finished, []
+        for future in finished:
+            with contextlib.suppress(Exception):
+                trouble = await future
+                if trouble and trouble not in self._troubles:
+                    self._troubles.add(trouble)
+                    log.warning("worker %s", trouble)
 
     def _send(self, numbers: Sequence[int]) -> None:
         self._sent += len(numbers)

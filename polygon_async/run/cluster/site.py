@@ -12,6 +12,7 @@ import logging
 import pickle
 import shutil
 import threading
+import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -62,6 +63,8 @@ if TYPE_CHECKING:
 __all__ = ["close_site", "open_site", "run_batch"]
 
 _SECONDS_BETWEEN_COUNTS = 0.5
+_SECONDS_OUT = 5.0
+"""For so long a worker that can do nothing keeps a batch from coming back to it."""
 _sites: dict[str, _Site] = {}
 """This worker's pipelines, by the run's name on the cluster."""
 _lock = threading.Lock()
@@ -91,8 +94,12 @@ async def close_site(run_key: str) -> None:
         await asyncio.to_thread(site.close)
 
 
-def run_batch(run_key: str, batch: str, orders: bytes) -> None:
-    """Do a batch of units; how they end, the coordinator learns meanwhile. Blocking."""
+def run_batch(run_key: str, batch: str, orders: bytes) -> str | None:
+    """Do a batch of units; how they end, the coordinator learns meanwhile. Blocking.
+
+    Returns:
+        Why this worker can do nothing, if it joined late and lacks something.
+    """
     from distributed import get_worker
 
     worker = get_worker()
@@ -102,9 +109,15 @@ def run_batch(run_key: str, batch: str, orders: bytes) -> None:
             worker.scheduler.polygon_assignment(run=run_key), dask_loop(worker)
         ).result()
         if assignment is None:
-            return
-        site = _site(pickle.loads(assignment), worker)  # noqa: S301 (the coordinator's own)
+            return None
+        try:
+            site = _site(pickle.loads(assignment), worker)  # noqa: S301 (the coordinator's own)
+        except PolygonAsyncError as error:
+            # The others may take what comes meanwhile.
+            time.sleep(_SECONDS_OUT)
+            return f"{worker.address}: {error}"
     site.run(batch, pickle.loads(orders))  # noqa: S301
+    return None
 
 
 def _site(assignment: Assignment, worker: Worker) -> _Site:
