@@ -213,7 +213,7 @@ class Session:
                 # No more than can go on: another call's tickers need not wait for all of these.
                 for _ in range(min(len(units), self._settings.concurrency)):
                     group.create_task(work())
-        except ExceptionGroup as errors:
+        except ExceptionGroup as errors:  # a ticker's own error never leaves its worker: this one concerns all
             ended_by = first_of(errors)
         if ended_by is not None:
             raise ended_by

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-__all__ = ["connected", "reading", "said_of"]
+__all__ = ["connected", "existing", "reading", "said_of"]
 
 _APPLICATION = 0x706F6C79
 """Marks an SQLite file as this program's: `poly`."""
@@ -226,6 +226,18 @@ def _bring_up_to_date(connection: sqlite3.Connection) -> None:
     connection.execute("COMMIT")
 
 
+def existing(directory: Path) -> Path:
+    """The path of an output directory's ledger.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    path = directory / LEDGER
+    if not path.is_file():
+        raise ConfigError(f"{path} does not exist; --output-dir must name the directory of a download")
+    return path
+
+
 @contextmanager
 def reading(directory: Path) -> Iterator[sqlite3.Cursor]:
     """A snapshot of an output directory's ledger, to be read; a run may be writing it meanwhile.
@@ -234,9 +246,7 @@ def reading(directory: Path) -> Iterator[sqlite3.Cursor]:
         ConfigError: there is no ledger.
         DiskUnusable: it cannot be read.
     """
-    path = directory / LEDGER
-    if not path.is_file():
-        raise ConfigError(f"{path} does not exist; --output-dir must name the directory of a download")
+    path = existing(directory)
     with connected(directory, read_only=True) as connection, said_of(path), closing(connection.cursor()) as cursor:
         # One transaction: everything is of one moment.
         cursor.execute("BEGIN")

@@ -45,6 +45,7 @@ from polygon_async.ledger.rows import (
     record_in,
     unit_identity,
 )
+from polygon_async.ledger.runs import RESUMABLE
 from polygon_async.ledger.splits import KnownSplits, keep_splits, known_splits
 from polygon_async.model.days import from_text
 from polygon_async.model.layout import LEDGER, TIMEFRAME
@@ -317,8 +318,8 @@ class Ledger:
         days = {"first_day": order.first_day.isoformat(), "last_day": order.last_day.isoformat()}
         same_days = " AND first_day = :first_day AND last_day = :last_day" if order.days_given else ""
         rows = self._rows(
-            "SELECT id, collected, first_day, last_day, state FROM run WHERE source = :source AND universe = :universe"
-            f" AND adjusted = :adjusted AND days_given = :days_given{same_days} ORDER BY id DESC LIMIT 1",
+            f"SELECT id, collected, first_day, last_day FROM run WHERE id IN ({RESUMABLE}) AND source = :source"
+            f" AND universe = :universe AND adjusted = :adjusted AND days_given = :days_given{same_days}",
             {
                 "source": order.source,
                 "universe": order.universe,
@@ -327,7 +328,7 @@ class Ledger:
                 **days,
             },
         )
-        return next((row for row in rows if row["state"] != RunState.DONE), None)
+        return next(iter(rows), None)
 
     def _begin_unit(self, event: Begun, source: str, run: Run) -> None:
         values = {"state": FetchState.FETCHING, "run": run.id, "day": event.day.isoformat(), "began": _now()}

@@ -39,8 +39,8 @@ _VALUES = {
     "currency": "--currency",
     "base_url": "POLYGON_BASE_URL",
 }
-_UNIVERSAL = "auto"
-"""What --max-failures is when it is not set."""
+_WHEN_NOT_SET = "auto"
+"""What --max-failures is then."""
 
 
 def as_flags(settings: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -55,7 +55,7 @@ def as_flags(settings: Mapping[str, Any]) -> list[tuple[str, str]]:
     else:
         told.pop("look_back", None)
     if "most_failures" in told and told["most_failures"] is None:
-        told["most_failures"] = _UNIVERSAL
+        told["most_failures"] = _WHEN_NOT_SET
     if told.get("upload") is False:
         told = {name: value for name, value in told.items() if name not in {"bucket", "key_prefix", "keep_csv"}}
     found = [(flag, _spelt(name, told[name])) for name, flag in _VALUES.items() if told.get(name) not in (None, "", [])]

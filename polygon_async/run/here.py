@@ -5,11 +5,9 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING
 
-from polygon_async.polygon.walk import RestSource
 from polygon_async.polygon.windows import Slots
-from polygon_async.run.fetch import CsvFetcher
+from polygon_async.run.steps import unit_steps
 from polygon_async.run.tags import TagLookup
-from polygon_async.run.unit import UnitSteps
 from polygon_async.run.workers import run_units
 from polygon_async.store.delivery_pool import DeliveryPool
 
@@ -31,15 +29,7 @@ async def here(work: Work) -> None:
     settings, todo = work.settings, work.todo
     # Nothing is looked up for tickers that get no tags.
     tagged = [pending.unit.ticker for pending in todo.pending] if work.deliver and settings.reference else []
-    modified = work.recorder.run.collected.replace(second=0).timestamp()
     slots = Slots(settings.concurrency, waiting=len(todo.pending))
-    fetch_csv = CsvFetcher(
-        source=RestSource(client=work.client, counters=work.counters, slots=slots),
-        directory=settings.output_dir,
-        modified=modified,
-        offload=work.offload,
-        counters=work.counters,
-    )
     async with contextlib.AsyncExitStack() as stack:
         many = None
         if work.deliver is not None:
@@ -51,12 +41,10 @@ async def here(work: Work) -> None:
                 on_secret=work.outcomes.redact.add,
             )
             many = await stack.enter_async_context(pool)
-        steps = UnitSteps(
-            directory=settings.output_dir,
-            keep_csv=settings.keep_csv,
-            force=settings.force,
-            modified=modified,
-            fetch_csv=fetch_csv,
+        steps = unit_steps(
+            settings,
+            settings.output_dir,
+            client=work.client,
             slots=slots,
             recorder=work.recorder,
             tags=TagLookup(tagged, day=settings.end, client=work.client, recorder=work.recorder),

@@ -30,12 +30,12 @@ from polygon_async.polygon.pace.memory import cache_file, has_usable
 from polygon_async.system.files import cache_directory
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
     from polygon_async.ledger.overview import UnitRow
 
-__all__ = ["Leftover", "kept_parts", "leftovers"]
+__all__ = ["Leftover", "leftovers"]
 
 _COMPRESSED = re.compile(r"[\w.=+-]{1,80}_historical\.csv\.lzo")
 _LINKS = re.compile(r"\.[\w.=+-]{1,80}_historical\.csv\.lzo\.link")
@@ -59,8 +59,10 @@ class Leftover:
     why: str
 
 
-def leftovers(directory: Path) -> list[Leftover]:
+def leftovers(directory: Path) -> tuple[list[Leftover], int]:
     """What no run will use of an output directory, which the caller has claimed, and of the user's cache; by its path.
+
+    And how many parts of tickers stay, as a run will continue them.
 
     Raises:
         ConfigError: there is no ledger.
@@ -71,16 +73,12 @@ def leftovers(directory: Path) -> list[Leftover]:
     units: defaultdict[tuple[str, str, str, bool], list[UnitRow]] = defaultdict(list)
     for row in rows:
         units[safe_name(row.ticker), row.first_day, row.last_day, bool(row.adjusted)].append(row)
-    found = [(path, why) for path in sorted(directory.iterdir()) if (why := _why(path, units))]
-    found += [(path, why) for path, why in _lists(directory, rows)]
-    found += list(_caches())
-    return [Leftover(path, _size(path), why) for path, why in found]
-
-
-def kept_parts(directory: Path, gone: Sequence[Leftover]) -> int:
-    """How many parts of tickers are kept, as a run will continue them."""
-    removed = {each.path for each in gone}
-    return sum(_is_part(path) and path not in removed for path in directory.iterdir())
+    looked = [(path, _why(path, units)) for path in sorted(directory.iterdir())]
+    kept = sum(why is None and _is_part(path) for path, why in looked)
+    found = [(path, why) for path, why in looked if why]
+    found += _lists(directory, rows)
+    found += _caches()
+    return [Leftover(path, _size(path), why) for path, why in found], kept
 
 
 def _is_part(path: Path) -> bool:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from polygon_async.model.units import CsvFile, Unit
     from polygon_async.system.redaction import Redactor
 
-__all__ = ["Outcomes"]
+__all__ = ["Outcomes", "failed"]
 
 log = logging.getLogger(__name__)
 
@@ -58,9 +58,7 @@ class Outcomes:
         try:
             yield
         except TickerError as error:
-            text = self.redact(str(error))
-            await apply(failure(unit=unit, error=text))
-            self.end(Outcome(unit=unit, state=OutcomeState.FAILED, csv=csv, error=text))
+            self.end(await failed(unit, csv, error, failure=failure, apply=apply, redact=self.redact))
             told(error)
 
     def end(self, outcome: Outcome) -> None:
@@ -80,6 +78,21 @@ class Outcomes:
         before = " in an earlier run" if outcome.earlier else ""
         extra = {"routine": True, "event": "ticker_done", "facts": facts}
         log.info("%s %s%s%s%s", symbol, outcome.state, before, bars, key, extra=extra)
+
+
+async def failed(
+    unit: Unit,
+    csv: CsvFile | None,
+    error: TickerError,
+    *,
+    failure: type[Failed | NotUploaded],
+    apply: Callable[[Event], Awaitable[None]],
+    redact: Redactor,
+) -> Outcome:
+    """The outcome of a unit that failed, which `apply` has written down as an event; without secrets."""
+    text = redact(str(error))
+    await apply(failure(unit=unit, error=text))
+    return Outcome(unit=unit, state=OutcomeState.FAILED, csv=csv, error=text)
 
 
 def _facts(outcome: Outcome) -> dict[str, object]:

@@ -23,15 +23,13 @@ from polygon_async.run.closing import look_over, no_look, tell_other_lives, writ
 from polygon_async.run.directory import check_space, claim, space_needed, watch_space
 from polygon_async.run.here import here
 from polygon_async.run.outcomes import Outcomes
+from polygon_async.run.steps import delivery_to, own_bucket
 from polygon_async.run.stopping import unless
 from polygon_async.run.tags import most_lookups
 from polygon_async.run.todo import Todo, tidy, what_is_left
 from polygon_async.run.work import Engine, Work
-from polygon_async.store.bucket import open_bucket
-from polygon_async.store.delivery import Delivery
 from polygon_async.store.lzop import check_lzop, find_lzop
 from polygon_async.store.tagging import check_tagging
-from polygon_async.store.upload import Uploader
 from polygon_async.system.machine import provide_files
 from polygon_async.system.threads import Threads
 
@@ -45,6 +43,7 @@ if TYPE_CHECKING:
     from polygon_async.model.units import Outcome
     from polygon_async.polygon.client import Client
     from polygon_async.settings.settings import Settings
+    from polygon_async.store.delivery import Delivery
     from polygon_async.system.redaction import Redactor
 
 __all__ = ["do", "download"]
@@ -163,25 +162,10 @@ async def _opened(
     deliver = None
     if lzop is not None:
         await unless(stop, check_lzop(lzop, offload=offload))
-        bucket = await stack.enter_async_context(
-            open_bucket(
-                settings.bucket,
-                prefix=settings.key_prefix,
-                connections=settings.concurrency,
-                on_secret=redact.add,
-            )
-        )
+        bucket = await stack.enter_async_context(own_bucket(settings, redact))
         await unless(stop, bucket.check())
         await unless(stop, check_tagging(bucket))
-        deliver = Delivery(
-            uploader=Uploader(bucket, offload=offload),
-            lzop=lzop,
-            directory=settings.output_dir,
-            offload=offload,
-            replace=settings.force,
-            patience=settings.patience,
-            seconds=counters.measures.seconds,
-        )
+        deliver = delivery_to(bucket, settings, settings.output_dir, lzop=lzop, offload=offload, counters=counters)
     destination = None if deliver is None else deliver.uploader.bucket.destination
     recorder = await stack.enter_async_context(_open_recorder(settings, tickers, destination))
     engine: Engine = here

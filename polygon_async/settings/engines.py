@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 
     from polygon_async.settings.environment import Environment
 
-__all__ = ["ENGINES", "engine_from"]
+__all__ = ["engine_from"]
 
-ENGINES = ("local", "dask")
+_ENGINES = ("local", "dask")
 
 
 def engine_from(flags: Mapping[str, Any], environment: Environment) -> tuple[str, str | None, int]:
@@ -47,8 +47,8 @@ def engine_from(flags: Mapping[str, Any], environment: Environment) -> tuple[str
 
 
 def _engine(text: str) -> str:
-    if text not in ENGINES:
-        raise ValueError(f"must be {' or '.join(ENGINES)}")
+    if text not in _ENGINES:
+        raise ValueError(f"must be {' or '.join(_ENGINES)}")
     return text
 
 

@@ -15,7 +15,7 @@ from polygon_async.model.states import UploadState
 from polygon_async.report.progress import showing
 from polygon_async.report.words import counted, size
 from polygon_async.run.directory import claim
-from polygon_async.store.bucket import open_bucket
+from polygon_async.run.steps import own_bucket
 from polygon_async.store.lzop import check_lzop, find_lzop
 from polygon_async.system.files import check_replaceable, disk_errors
 from polygon_async.system.machine import provide_files
@@ -157,14 +157,7 @@ async def _objects(
     async with AsyncExitStack() as stack:
         if lzop is not None:
             await check_lzop(lzop, offload=offload)
-        bucket = await stack.enter_async_context(
-            open_bucket(
-                settings.bucket,
-                prefix=settings.key_prefix,
-                connections=settings.concurrency,
-                on_secret=redact.add,
-            )
-        )
+        bucket = await stack.enter_async_context(own_bucket(settings, redact))
         await bucket.check()
         verifier = Verifier(
             bucket=bucket,

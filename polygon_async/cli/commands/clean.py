@@ -10,18 +10,14 @@ from typing import TYPE_CHECKING
 from polygon_async.cli.flags import LOGGING, add_shared
 from polygon_async.cli.logs import log_to
 from polygon_async.cli.terminal import COULD_NOT, say
-from polygon_async.errors import ConfigError
-from polygon_async.model.layout import LEDGER
 from polygon_async.settings.settings import output_directory
 from polygon_async.system.files import disk_errors
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Sequence
     from pathlib import Path
 
     from polygon_async.cli.commands import Call
-    from polygon_async.run.leftovers import Leftover
 
 __all__ = ["DESCRIPTION", "EPILOG", "add_flags", "run"]
 
@@ -49,24 +45,24 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 def run(call: Call) -> int:
     """List what is left over, and remove it."""
+    from polygon_async.ledger.database import existing
     from polygon_async.report.words import counted, size
     from polygon_async.run.directory import claimed
-    from polygon_async.run.leftovers import kept_parts, leftovers
+    from polygon_async.run.leftovers import leftovers
 
     flags = call.flags
     log_to(logging.StreamHandler(), flags, call.redact)
     directory = output_directory(vars(flags))
-    if not (directory / LEDGER).is_file():
-        raise ConfigError(f"{directory / LEDGER} does not exist; --output-dir must name the directory of a download")
+    existing(directory)
     with claimed(directory), disk_errors(directory):
-        found = leftovers(directory)
-        kept = kept_parts(directory, found)
+        found, kept = leftovers(directory)
         if not flags.json and found:
             lines = [f"{each.path}  {size(each.size)}: {each.why}" for each in found]
             if not say(call.redact("\n".join(lines))):
                 return COULD_NOT
         if not flags.dry_run:
-            _remove(found)
+            for each in found:
+                _remove(each.path)
     total = sum(each.size for each in found)
     if flags.json:
         told = {
@@ -82,12 +78,7 @@ def run(call: Call) -> int:
     return 0 if say(f"{result}{rest}") else COULD_NOT
 
 
-def _remove(found: Sequence[Leftover]) -> None:
-    for each in found:
-        _remove_one(each.path)
-
-
-def _remove_one(path: Path) -> None:
+def _remove(path: Path) -> None:
     with disk_errors(path):
         if path.is_dir():
             shutil.rmtree(path)

@@ -21,6 +21,7 @@ from polygon_async.model.counters import WorkerCounts
 from polygon_async.model.states import OutcomeState
 from polygon_async.run.cluster.batches import batch_size, longest_first, pages_of
 from polygon_async.run.cluster.messages import (
+    LOST,
     Begin,
     Counts,
     Describe,
@@ -41,7 +42,6 @@ if TYPE_CHECKING:
     from polygon_async.run.cluster.messages import Message
     from polygon_async.run.common_trouble import CommonTrouble
     from polygon_async.run.failure_limit import FailureLimit
-    from polygon_async.run.todo import Pending
     from polygon_async.run.work import Work
 
 __all__ = ["Coordination", "Post"]
@@ -51,8 +51,6 @@ log = logging.getLogger(__name__)
 _BATCHES_A_WORKER = 2
 _MOST_ATTEMPTS = 6
 """At one unit: what kills its worker each time must not go on for ever."""
-_CLOSED = b""
-"""What the scheduler says of a worker that is gone."""
 
 
 class Post(Protocol):
@@ -94,7 +92,6 @@ class _Attempt:
 class _Left:
     """The units that have not ended, in the order in which they are sent."""
 
-    pending: Sequence[Pending]
     fresh: Iterator[int]
     again: list[int] = field(default_factory=list)
 
@@ -121,7 +118,7 @@ class Coordination:
             some_done=bool(todo.done),
             most_failures=settings.most_failures,
         )
-        self._left = _Left(self._pending, iter(self._judge.in_order()))
+        self._left = _Left(iter(self._judge.in_order()))
         self._open = set(self._numbers)
         """Tickers that have not ended."""
         self._attempts: dict[str, _Attempt] = {}
@@ -200,6 +197,7 @@ class Coordination:
         """Warn of workers that can do nothing, once of each trouble."""
         finished, self._finished = self._finished, []
         for future in finished:
+            # Whatever its task ended with: its units are sent again in any case.
             with contextlib.suppress(Exception):
                 trouble = await future
                 if trouble and trouble not in self._troubles:
@@ -224,7 +222,7 @@ class Coordination:
                 # The scheduler has forgotten everything: all that has not ended is sent again.
                 self._forget_all()
             for number, worker, payload in found["items"]:
-                if payload == _CLOSED:
+                if payload == LOST:
                     self._lose(worker)
                     continue
                 tasks.create_task(self._answer(number, worker, payload))

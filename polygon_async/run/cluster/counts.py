@@ -43,7 +43,11 @@ class Snapshot:
             retries=counters.retries - self.retries,
             seconds={name: spent - self.seconds.get(name, 0.0) for name, spent in measures.seconds.items()},
             latencies=measures.latencies.counts - self.latencies,
-            odd={symbol: found for symbol, found in counters.odd.items() if found and found != self.odd.get(symbol)},
+            odd={
+                symbol: found.copy()
+                for symbol, found in counters.odd.items()
+                if found and found != self.odd.get(symbol)
+            },
             notes={
                 symbol: notes[self.notes.get(symbol, 0) :]
                 for symbol, notes in counters.notes.items()
@@ -55,6 +59,12 @@ class Snapshot:
         self.numbers, self.uploads_told = numbers, self.uploads
         self.answers, self.retries = counters.answers.copy(), counters.retries.copy()
         self.seconds, self.latencies = dict(measures.seconds), measures.latencies.counts.copy()
-        self.odd = {symbol: found.copy() for symbol, found in counters.odd.items()}
-        self.notes = {symbol: len(notes) for symbol, notes in counters.notes.items()}
+        self.odd |= counts.odd
+        self.notes |= {symbol: len(counters.notes[symbol]) for symbol in counts.notes}
         return counts
+
+    def forget(self, symbol: str, counters: Counters) -> None:
+        """A ticker has ended, and all about it was told: what is looked through each time stays as small as what is
+        under way."""
+        for known in (counters.odd, counters.notes, self.odd, self.notes):
+            known.pop(symbol, None)

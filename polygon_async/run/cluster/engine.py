@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from polygon_async.errors import ConfigError, RunError
 from polygon_async.polygon.pace.lease import LeasePacer
 from polygon_async.polygon.pace.memory import LearnedRate, RateMemory, cache_file
+from polygon_async.run.cluster.calls import OwnerCalls
 from polygon_async.run.cluster.coordination import Coordination
 from polygon_async.run.cluster.messages import Assignment
 from polygon_async.run.cluster.opening import check_alike, connected, open_sites, shares
@@ -78,7 +79,7 @@ async def open_cluster(settings: Settings, run: Run, *, offload: Threads) -> Asy
             await cluster.leave()
 
 
-class Cluster:
+class Cluster(OwnerCalls):
     """The engine: it does the work with all workers. It is also how the coordinator's own requests get tokens."""
 
     def __init__(
@@ -91,8 +92,8 @@ class Cluster:
         has_files: bool,
         offload: Threads,
     ) -> None:
+        super().__init__(key)
         self._client = client
-        self._key = key
         self._assignment = assignment
         self._settings = settings
         self._offload = offload
@@ -116,7 +117,7 @@ class Cluster:
         if rate.is_auto and self._learned is None:
             recalled = await self._offload(self._memory.recall)
             self._learned = None if recalled is None else [recalled.per_second, recalled.ceiling]
-        is_new: bool = await self._called(
+        is_new: bool = await self.called(
             "register",
             assignment=self._assignment,
             per_second=rate.per_second,
@@ -132,30 +133,11 @@ class Cluster:
             await self._offload.surely(lambda: self._memory.keep(lesson))
         with contextlib.suppress(OSError, TimeoutError, RuntimeError):
             async with asyncio.timeout(_SECONDS_TO_CLOSE):
-                await self._called("end")
-                await self._client.run(close_site, self._key, on_error="ignore")
+                await self.called("end")
+                await self._client.run(close_site, self.key, on_error="ignore")
 
-    async def lease(self, succeeded: list[float]) -> Mapping[str, Any] | None:
-        """The next token, for a request of the coordinator's own."""
-        token: Mapping[str, Any] | None = await self._called("lease", succeeded=succeeded)
-        return token
-
-    async def refused(self, sent: float, retry_after: float | None, said: str) -> None:
-        """A 429."""
-        await self._called("refused", sent=sent, retry_after=retry_after, said=said)
-
-    async def pause(self, seconds: float) -> None:
-        """A pause for everybody."""
-        await self._called("pause", seconds=seconds)
-
-    async def _called(self, name: str, **values: Any) -> Any:
-        try:
-            return await getattr(self._client.scheduler, f"polygon_{name}")(run=self._key, **values)
-        except (OSError, asyncio.CancelledError):
-            raise
-        except Exception as error:
-            # What Dask raises where the handler is not known, or a connection ends in the middle.
-            raise OSError(f"{type(error).__name__}: {error}") from error
+    async def _reach(self, operation: str, **values: Any) -> Any:
+        return await getattr(self._client.scheduler, operation)(**values)
 
     # The engine
 
@@ -178,7 +160,7 @@ class Cluster:
         end = asyncio.get_running_loop().time() + _SECONDS_TO_JOIN
         while True:
             try:
-                found = await self._called("poll")
+                found = await self.called("poll")
                 if found is None:
                     return {"items": [], "joined": await self.join()}
             except OSError as error:
@@ -199,11 +181,11 @@ class Cluster:
     async def reply(self, replies: Sequence[tuple[int, bytes]]) -> None:
         """Answer workers' messages; what cannot be answered now, a worker sends again."""
         with contextlib.suppress(OSError):
-            await self._called("reply", replies=list(replies))
+            await self.called("reply", replies=list(replies))
 
     def submit(self, batch: str, orders: bytes) -> Any:
         """Send a batch to whichever worker is free; returns Dask's future."""
-        return self._client.submit(run_batch, self._key, batch, orders, key=batch, pure=False)
+        return self._client.submit(run_batch, self.key, batch, orders, key=batch, pure=False)
 
     async def cancel(self, futures: Sequence[Any]) -> None:
         """Leave no task of these on the cluster."""
@@ -220,8 +202,3 @@ class Cluster:
     def names(self) -> list[str]:
         """The workers that are there now."""
         return list(self._client.scheduler_info(n_workers=-1)["workers"])
-
-    @property
-    def key(self) -> str:
-        """The run's name on the cluster."""
-        return self._key

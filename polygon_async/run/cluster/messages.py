@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from polygon_async.settings.settings import Settings
 
 __all__ = [
-    "Asked",
+    "LOST",
     "Assignment",
     "Begin",
     "Counts",
@@ -136,5 +136,5 @@ class Superseded:
     """The reply to a message of an earlier attempt: another worker has the unit."""
 
 
-Asked: TypeAlias = Any
-"""A reply: what the message's own docstring says, or Superseded."""
+LOST = b""
+"""What the scheduler itself says in a worker's place: it is gone."""

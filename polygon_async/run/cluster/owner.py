@@ -17,6 +17,7 @@ from distributed import SchedulerPlugin
 from polygon_async.polygon.pace.auto import AutoPacer, Search
 from polygon_async.polygon.pace.limiter import Pacer
 from polygon_async.polygon.pace.memory import LearnedRate
+from polygon_async.run.cluster.messages import LOST
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -32,8 +33,6 @@ _JITTER = 0.025
 """Seconds by which tokens may come closer together on their way than they were given."""
 _SHARE = 0.03
 """At most this share of the rate is given up for that."""
-_LOST = b""
-"""The message about a worker that is gone."""
 
 
 def spaced(per_second: float) -> float:
@@ -90,7 +89,7 @@ class Owner(SchedulerPlugin):  # type: ignore[misc] # distributed is untyped
     async def remove_worker(self, scheduler: Scheduler, worker: str, **_: Any) -> None:  # noqa: ARG002 (Dask's own)
         """Tell all coordinators that a worker is gone."""
         for run in self._runs.values():
-            run.inbox.append((-1, worker, _LOST))
+            run.inbox.append((-1, worker, LOST))
             run.news.set()
 
     async def register(

@@ -8,57 +8,46 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import pickle
 import shutil
 import threading
 import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from polygon_async.errors import PolygonAsyncError, RunError, TickerError, first_of
 from polygon_async.ledger.events import Failed, NotUploaded
 from polygon_async.model.counters import Counters
-from polygon_async.model.states import OutcomeState
 from polygon_async.model.units import Outcome
 from polygon_async.polygon.pace.lease import LeasePacer
 from polygon_async.polygon.session import open_client_at
-from polygon_async.polygon.walk import RestSource
 from polygon_async.polygon.windows import Slots
 from polygon_async.run.cluster.counts import Snapshot
+from polygon_async.run.cluster.far import FarRecorder, FarTags, OvertakenError
+from polygon_async.run.cluster.lines import Lines, logged
 from polygon_async.run.cluster.link import Link, dask_loop
 from polygon_async.run.cluster.messages import (
     Begin,
-    Describe,
     Ended,
-    Happened,
     Said,
     Stop,
-    StoredDays,
-    Superseded,
 )
-from polygon_async.run.fetch import CsvFetcher
-from polygon_async.run.unit import UnitSteps
+from polygon_async.run.outcomes import failed
+from polygon_async.run.steps import delivery_to, own_bucket, unit_steps
 from polygon_async.settings.environment import Environment
 from polygon_async.settings.settings import api_key_of
-from polygon_async.store.bucket import open_bucket
-from polygon_async.store.delivery import Delivery
 from polygon_async.store.lzop import check_lzop, find_lzop
-from polygon_async.store.upload import Uploader
 from polygon_async.system.redaction import Redactor
 from polygon_async.system.threads import Threads
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator, Sequence
-    from datetime import date
+    from collections.abc import AsyncIterator, Sequence
 
     from distributed import Worker
 
-    from polygon_async.ledger.events import Event
-    from polygon_async.model.tickers import Ticker
-    from polygon_async.model.units import Unit
     from polygon_async.run.cluster.messages import Assignment, Order
+    from polygon_async.run.unit import UnitSteps
 
 __all__ = ["close_site", "open_site", "run_batch"]
 
@@ -68,10 +57,6 @@ _SECONDS_OUT = 5.0
 _sites: dict[str, _Site] = {}
 """This worker's pipelines, by the run's name on the cluster."""
 _lock = threading.Lock()
-
-
-class _OvertakenError(RunError):
-    """The coordinator has given the unit to another worker."""
 
 
 # What Dask calls. Each takes and returns plain values.
@@ -176,7 +161,6 @@ class _Site:
                 self._pipeline = pipeline
                 self.opened.set_result(None)
                 await self._closing.wait()
-                await pipeline.stop()
         except BaseException as error:
             if self.opened.done():
                 raise
@@ -197,7 +181,7 @@ async def _open_pipeline(assignment: Assignment, worker: Worker) -> AsyncIterato
         if assignment.directory is None:
             own.mkdir(parents=True, exist_ok=True)
             stack.callback(shutil.rmtree, own, ignore_errors=True)
-        lines = stack.enter_context(_logged(redact))
+        lines = stack.enter_context(logged(redact))
         offload = await stack.enter_async_context(Threads())
         client = await stack.enter_async_context(
             open_client_at(LeasePacer(link), settings.access, offload=offload, counters=counters)
@@ -206,124 +190,27 @@ async def _open_pipeline(assignment: Assignment, worker: Worker) -> AsyncIterato
         if settings.upload:
             lzop = find_lzop()
             await check_lzop(lzop, offload=offload)
-            bucket = await stack.enter_async_context(
-                open_bucket(
-                    settings.bucket,
-                    prefix=settings.key_prefix,
-                    connections=settings.concurrency,
-                    on_secret=redact.add,
-                    may_ask=False,
-                )
-            )
+            bucket = await stack.enter_async_context(own_bucket(settings, redact, may_ask=False))
             await bucket.check()
-            deliver = Delivery(
-                uploader=Uploader(bucket, offload=offload),
-                lzop=lzop,
-                directory=directory,
-                offload=offload,
-                replace=settings.force,
-                patience=settings.patience,
-                seconds=counters.measures.seconds,
-            )
-        modified = assignment.run.collected.replace(second=0).timestamp()
-        recorder = _FarRecorder(link, assignment)
-        slots = Slots(settings.concurrency)
-        steps = UnitSteps(
-            directory=directory,
-            keep_csv=settings.keep_csv,
-            force=settings.force,
-            modified=modified,
-            fetch_csv=CsvFetcher(
-                source=RestSource(client=client, counters=counters, slots=slots),
-                directory=directory,
-                modified=modified,
-                offload=offload,
-                counters=counters,
-            ),
-            slots=slots,
+            deliver = delivery_to(bucket, settings, directory, lzop=lzop, offload=offload, counters=counters)
+        recorder = FarRecorder(link, assignment)
+        steps = unit_steps(
+            settings,
+            directory,
+            client=client,
+            slots=Slots(settings.concurrency),
             recorder=recorder,
-            tags=_FarTags(link),
+            tags=FarTags(link),
             deliver=deliver,
             offload=offload,
             counters=counters,
         )
         pipeline = _Pipeline(steps, recorder, link, redact, settings.concurrency, lines)
-        await pipeline.start()
+        pipeline.start()
         try:
             yield pipeline
         finally:
             await pipeline.stop()
-
-
-class _FarRecorder:
-    """What a unit needs of the ledger, which the coordinator alone writes."""
-
-    def __init__(self, link: Link, assignment: Assignment) -> None:
-        self.run = assignment.run
-        self.source = assignment.settings.source
-        self.attempts: dict[str, int] = {}
-        """The number of the attempt at each unit that is under way."""
-        self._link = link
-
-    async def apply(self, event: Event) -> None:
-        """Record what has happened to a unit, in its attempt.
-
-        Raises:
-            _OvertakenError: another worker has it.
-        """
-        symbol = event.unit.ticker.symbol
-        reply = await self._link.ask(Happened(self.attempts[symbol], event))
-        if isinstance(reply, Superseded):
-            raise _OvertakenError("another worker has it")
-
-    async def stored_days(self, unit: Unit) -> int:
-        """The days (see `days`) of which a store holds the ticker's bars."""
-        days: int = await self._link.apart(StoredDays(unit))
-        return days
-
-
-class _FarTags:
-    """The tickers' tags, which the coordinator looks up: once for all workers."""
-
-    def __init__(self, link: Link) -> None:
-        self._link = link
-
-    async def described(self, ticker: Ticker, *, day: date) -> Ticker:
-        """The ticker with all tags that are known."""
-        found: Ticker = await self._link.apart(Describe(ticker, day))
-        return found
-
-
-class _Lines(logging.Handler):
-    """Keeps what this package logs, without secrets, until the coordinator is told."""
-
-    def __init__(self, redact: Redactor) -> None:
-        super().__init__(logging.WARNING)
-        self._redact = redact
-        self._lines: list[tuple[int, str, dict[str, Any]]] = []
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Keep a line."""
-        fields = {name: getattr(record, name) for name in ("event", "facts") if hasattr(record, name)}
-        self._lines.append((record.levelno, self._redact(record.getMessage()), fields))
-
-    def taken(self) -> list[tuple[int, str, dict[str, Any]]]:
-        """What has not been told."""
-        lines, self._lines = self._lines, []
-        return lines
-
-
-@contextlib.contextmanager
-def _logged(redact: Redactor) -> Iterator[_Lines]:
-    """As long as the pipeline is open, this package's log lines go to the coordinator, and nowhere else."""
-    logger, lines = logging.getLogger("polygon_async"), _Lines(redact)
-    propagates, logger.propagate = logger.propagate, False
-    logger.addHandler(lines)
-    try:
-        yield lines
-    finally:
-        logger.removeHandler(lines)
-        logger.propagate = propagates
 
 
 @dataclass(slots=True)
@@ -331,22 +218,21 @@ class _Pipeline:
     """Does units, so many at once."""
 
     steps: UnitSteps
-    recorder: _FarRecorder
+    recorder: FarRecorder
     link: Link
     redact: Redactor
     concurrency: int
-    lines: _Lines
+    lines: Lines
     """What is logged here, and told there."""
     _room: asyncio.Semaphore = field(init=False)
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
     _telling: asyncio.Task[None] | None = None
-    _told: Snapshot = field(init=False)
+    _told: Snapshot = field(default_factory=Snapshot)
 
     def __post_init__(self) -> None:
         self._room = asyncio.Semaphore(self.concurrency)
-        self._told = Snapshot()
 
-    async def start(self) -> None:
+    def start(self) -> None:
         """Begin to tell what is counted."""
         self._telling = asyncio.create_task(self._tell_counts())
 
@@ -397,14 +283,16 @@ class _Pipeline:
                     csv = fetched
                     outcome = await self.steps.store(order.pending, fetched)
                     self._told.uploads += 1
-            except _OvertakenError:
+            except OvertakenError:
                 return
             except TickerError as error:
-                text = self.redact(str(error))
-                failure: Event = (Failed if csv is None else NotUploaded)(unit=unit, error=text)
-                with contextlib.suppress(_OvertakenError):
-                    await self.recorder.apply(failure)
-                outcome = Outcome(unit=unit, state=OutcomeState.FAILED, csv=csv, error=text)
+                failure = Failed if csv is None else NotUploaded
+                try:
+                    outcome = await failed(
+                        unit, csv, error, failure=failure, apply=self.recorder.apply, redact=self.redact
+                    )
+                except OvertakenError:
+                    return
                 if error.args and isinstance(error.args[0], str):
                     error.args = (self.redact(error.args[0]), *error.args[1:])
                 await self._report(Ended(attempt, outcome, error, fetched=csv is not None))
@@ -416,6 +304,7 @@ class _Pipeline:
     async def _report(self, ended: Ended) -> None:
         """Say that a unit has ended, together with what it has cost: nothing is counted after the last one."""
         await asyncio.gather(self._tell(), self.link.ask(ended))
+        self._told.forget(ended.outcome.unit.ticker.symbol, self.steps.counters)
 
     async def _tell_counts(self) -> None:
         while True:
