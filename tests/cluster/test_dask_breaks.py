@@ -10,6 +10,7 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
 
+import pytest
 from stored import decompressed, stored
 from waiting import wait_until
 
@@ -45,10 +46,11 @@ class Cluster:
         }
         self.address = f"tcp://127.0.0.1:{self._port}"
 
-    def started(self, what: str, *arguments: str, without: str = "") -> subprocess.Popen[str]:
+    def started(self, what: str, *arguments: str, **rest: Any) -> subprocess.Popen[str]:
         command = [sys.executable, "-m", f"distributed.cli.dask_{what}", *arguments, "--dashboard-address", ":0"]
-        rest = self._rest | {"env": {name: value for name, value in self._rest["env"].items() if name != without}}
-        process: subprocess.Popen[str] = self._stack.enter_context(subprocess.Popen(command, text=True, **rest))
+        process: subprocess.Popen[str] = self._stack.enter_context(
+            subprocess.Popen(command, text=True, **self._rest | rest)
+        )
         self._stack.callback(process.kill)
         return process
 
@@ -57,9 +59,16 @@ class Cluster:
         wait_until(self._answers, process)
         return process
 
-    def worker(self, *, without: str = "") -> subprocess.Popen[str]:
-        rest = ("--nthreads", "2", "--no-nanny", "--death-timeout", "60")
-        return self.started("worker", self.address, *rest, without=without)
+    def worker(self, *, without: str = "", first: str = "", cwd: Path | None = None) -> subprocess.Popen[str]:
+        """Start a worker, whose environment lacks a variable, or which runs some code first, or is somewhere else."""
+        arguments = ("--nthreads", "2", "--no-nanny", "--death-timeout", "60")
+        variables = {name: value for name, value in self._rest["env"].items() if name != without}
+        if first:
+            place = self._rest["cwd"] / f"site-{len(list(self._rest['cwd'].glob('site-*')))}"
+            place.mkdir()
+            (place / "sitecustomize.py").write_text(first)
+            variables["PYTHONPATH"] = str(place)
+        return self.started("worker", self.address, *arguments, env=variables, cwd=cwd or self._rest["cwd"])
 
     def _answers(self) -> bool:
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self._port), timeout=1):
@@ -104,7 +113,7 @@ def test_a_scheduler_that_restarts_is_joined_again(program: Program, sandbox: Ca
             dask.worker()
             _, err = process.communicate(timeout=90)
     assert process.returncode == 0, err
-    assert "the Dask scheduler has restarted; what is not done is sent again" in err
+    assert "the Dask scheduler has lost this run (it restarted, or was cut off); what is not done is sent again" in err
     assert bodies(box) == as_on_one_machine(program, sandbox)
 
 
@@ -130,20 +139,54 @@ def test_a_worker_that_stands_still_spends_no_old_token(program: Program, sandbo
     assert bodies(box) == as_on_one_machine(program, sandbox)
 
 
+@pytest.mark.parametrize(
+    ("late", "said"),
+    [
+        ({"without": "POLYGON_API_KEY"}, "POLYGON_API_KEY is not set"),
+        (
+            {"first": "import polygon_async._version as it; it.__version__ = '0.0.1'"},
+            "it has polygon-async 0.0.1, and the coordinator ",
+        ),
+        (
+            {"first": "import polygon_async.run.cluster.versions as it; it.versions = lambda: 1 / 0"},
+            "ZeroDivisionError('division by zero'); see its log",
+        ),
+        ({"cwd": "/"}, "it does not share /proc/self/cwd/out with the coordinator; mount the same directory there"),
+    ],
+)
 def test_a_worker_that_comes_late_and_lacks_something_is_passed_over(
+    program: Program, sandbox: Callable[..., Sandbox], late: dict[str, Any], said: str
+) -> None:
+    box = sandbox(page_size=300, latency=0.05)
+    with cluster(program.directory, box) as dask:
+        dask.scheduler()
+        dask.worker()
+        # For each process, this path is in the directory where it runs.
+        command = ("--tickers", *TICKERS, *RANGE, "--scheduler", dask.address, "--output-dir", "/proc/self/cwd/out")
+        with program.running(*command, box=box) as process:
+            wait_until(asked(box, 10), process)
+            dask.worker(**late)
+            _, err = process.communicate(timeout=90)
+    assert process.returncode == 0, err
+    (told,) = [line for line in err.splitlines() if " WARNING " in line]
+    assert "worker tcp://127.0.0.1:" in told
+    assert said in told
+    assert told.endswith("; it gets no tickers")
+    assert bodies(box) == as_on_one_machine(program, sandbox)
+
+
+def test_a_coordinator_that_is_killed_leaves_the_workers_free(
     program: Program, sandbox: Callable[..., Sandbox]
 ) -> None:
+    """One worker, all of whose threads are busy with the run that is killed: the next run needs them."""
     box = sandbox(page_size=300, latency=0.05)
     with cluster(program.directory, box) as dask:
         dask.scheduler()
         dask.worker()
         command = ("--tickers", *TICKERS, *RANGE, "--scheduler", dask.address)
         with program.running(*command, box=box) as process:
-            wait_until(asked(box, 10), process)
-            dask.worker(without="POLYGON_API_KEY")
-            _, err = process.communicate(timeout=90)
-    assert process.returncode == 0, err
-    (told,) = [line for line in err.splitlines() if " WARNING " in line]
-    assert "worker tcp://127.0.0.1:" in told
-    assert "POLYGON_API_KEY is not set" in told
+            wait_until(asked(box, 30), process)
+            process.kill()
+        ended = program(*command, box=box, timeout=80)
+    assert ended.code == 0, ended.err
     assert bodies(box) == as_on_one_machine(program, sandbox)

@@ -32,7 +32,10 @@ from polygon_async.run.cluster.messages import (
     Stop,
     StoredDays,
     Superseded,
+    Unfit,
+    batch_prefix,
 )
+from polygon_async.run.cluster.presence import Presence
 from polygon_async.run.tags import TagLookup
 from polygon_async.run.workers import judge_of
 
@@ -62,15 +65,11 @@ class Post(Protocol):
     async def reply(self, replies: Sequence[tuple[int, bytes]]) -> None:
         """Answer what has come."""
 
-    def submit(self, batch: str, orders: bytes) -> Any:
-        """Send a batch; returns Dask's future."""
+    def submit(self, batch: str, orders: bytes, *, workers: Sequence[str] | None) -> Any:
+        """Send a batch to one of these workers, None: of all; returns Dask's future."""
 
     async def cancel(self, futures: Sequence[Any]) -> None:
         """Take back what has been sent."""
-
-    @property
-    def names(self) -> list[str]:
-        """The workers that are there now."""
 
     @property
     def key(self) -> str:
@@ -86,6 +85,20 @@ class _Attempt:
     number: int
     worker: str
     batch: str
+
+
+@dataclass(slots=True)
+class _Sent:
+    """A batch that Dask has."""
+
+    numbers: list[int]
+    future: Any
+    workers: frozenset[str] | None
+    """Those that may do it; None: all."""
+
+    def is_over(self, there: frozenset[str]) -> bool:
+        """Whether its task has ended, or can never begin: those that may do it are gone."""
+        return self.future.done() or (self.workers is not None and self.workers.isdisjoint(there))
 
 
 @dataclass(slots=True)
@@ -124,12 +137,10 @@ class Coordination:
         self._attempts: dict[str, _Attempt] = {}
         self._admitted: set[str] = set()
         self._tried: Counter[str] = Counter()
-        self._batches: dict[str, list[int]] = {}
-        """What is sent, by the name of its task."""
-        self._futures: dict[str, Any] = {}
-        self._finished: list[Any] = []
-        self._troubles: set[str] = set()
+        self._batches: dict[str, _Sent] = {}
+        """By the name of its task."""
         self._sent = self._batch = 0
+        self._presence = Presence(asyncio.get_running_loop().time())
         self._changed = asyncio.Event()
         tagged = [pending.unit.ticker for pending in self._pending] if work.deliver and settings.reference else []
         self._tags = TagLookup(tagged, day=settings.end, client=work.client, recorder=work.recorder)
@@ -140,14 +151,12 @@ class Coordination:
         Raises:
             RunError: the run cannot go on.
         """
-        for name in self._cluster.names:
-            self._work.counters.workers.setdefault(name, WorkerCounts())
         try:
             async with asyncio.TaskGroup() as tasks:
                 listening = tasks.create_task(self._listen(tasks))
                 while self._open:
+                    self._take_back()
                     self._send_more()
-                    await self._hear()
                     self._changed.clear()
                     with contextlib.suppress(TimeoutError):
                         async with asyncio.timeout(1.0):
@@ -156,29 +165,36 @@ class Coordination:
         except* RunError as group:
             raise first_of(group) from None
         finally:
-            futures = list(self._futures.values())
-            self._futures.clear()
+            futures = [sent.future for sent in self._batches.values()]
+            self._batches.clear()
             if futures:
                 await self._cluster.cancel(futures)
 
-    def _send_more(self) -> None:
-        """As many batches as keep all workers busy; and again what came back unfinished."""
-        for batch, future in list(self._futures.items()):
-            if not future.done():
+    def _take_back(self) -> None:
+        """What came back unfinished is among what is left again."""
+        there = self._presence.there
+        for batch, sent in list(self._batches.items()):
+            if not sent.is_over(there):
                 continue
-            del self._futures[batch]
-            if future.status == "finished":
-                self._finished.append(future)
-            for number in self._batches.pop(batch):
+            del self._batches[batch]
+            sent.future.release()
+            for number in sent.numbers:
                 symbol = self._pending[number].unit.ticker.symbol
                 attempt = self._attempts.get(symbol)
                 if symbol in self._open and (attempt is None or attempt.batch == batch):
                     # Its task is over, and it is not: its worker died, or was cut off.
                     self._attempts.pop(symbol, None)
                     self._left.again.append(number)
-        workers = max(len(self._cluster.names), 1)
-        pace = self._cluster.per_second
-        while len(self._futures) < workers * _BATCHES_A_WORKER:
+
+    def _send_more(self) -> None:
+        """As many batches as keep all workers busy.
+
+        Raises:
+            RunError: there have been no workers for too long.
+        """
+        usable = self._presence.usable(asyncio.get_running_loop().time())
+        workers, pace = len(usable), self._cluster.per_second
+        while len(self._batches) < workers * _BATCHES_A_WORKER:
             likely = self._left.again or range(min(self._sent, len(self._pages)), len(self._pages))
             size = batch_size(
                 (self._pages[number] for number in likely),
@@ -191,28 +207,17 @@ class Coordination:
             numbers = self._left.take(size)
             if not numbers:
                 return
-            self._send(numbers)
+            # Dask would send it to an idle worker that can do nothing as soon as to any other.
+            self._send(numbers, workers=None if self._presence.are_all_fit else usable)
 
-    async def _hear(self) -> None:
-        """Warn of workers that can do nothing, once of each trouble."""
-        finished, self._finished = self._finished, []
-        for future in finished:
-            # Whatever its task ended with: its units are sent again in any case.
-            with contextlib.suppress(Exception):
-                trouble = await future
-                if trouble and trouble not in self._troubles:
-                    self._troubles.add(trouble)
-                    log.warning("worker %s", trouble)
-
-    def _send(self, numbers: Sequence[int]) -> None:
+    def _send(self, numbers: list[int], *, workers: list[str] | None) -> None:
         self._sent += len(numbers)
         self._batch += 1
-        batch = f"polygon-{self._cluster.key}-{self._batch}"
+        batch = f"{batch_prefix(self._cluster.key)}{self._batch}"
         orders = pickle.dumps([Order(self._pending[number], priority=number) for number in numbers])
-        self._batches[batch] = list(numbers)
-        future = self._cluster.submit(batch, orders)
+        future = self._cluster.submit(batch, orders, workers=workers)
+        self._batches[batch] = _Sent(numbers, future, None if workers is None else frozenset(workers))
         future.add_done_callback(lambda _: self._changed.set())
-        self._futures[batch] = future
 
     async def _listen(self, tasks: asyncio.TaskGroup) -> None:
         """Take what the workers say; each message is answered by itself, so that no long one holds up another."""
@@ -221,6 +226,8 @@ class Coordination:
             if found.get("joined"):
                 # The scheduler has forgotten everything: all that has not ended is sent again.
                 self._forget_all()
+            if (there := found.get("workers")) is not None:
+                self._meet(there)
             for number, worker, payload in found["items"]:
                 if payload == LOST:
                     self._lose(worker)
@@ -251,7 +258,7 @@ class Coordination:
                 self._note(message, worker)
         return None
 
-    def _note(self, message: Ended | Counts | Said, worker: str) -> None:
+    def _note(self, message: Ended | Counts | Said | Unfit, worker: str) -> None:
         match message:
             case Ended():
                 self._end(message)
@@ -260,6 +267,8 @@ class Coordination:
             case Said():
                 for level, text, fields in message.lines:
                     log.log(level, "%s", text, extra=fields)
+            case Unfit():
+                self._presence.lacks(worker, message.trouble, asyncio.get_running_loop().time())
             case _:
                 assert_never(message)
 
@@ -268,6 +277,7 @@ class Coordination:
         symbol = asked.symbol
         if asked.batch not in self._batches or symbol not in self._open or symbol in self._attempts:
             return None
+        self._presence.works(worker)
         self._tried[symbol] += 1
         attempt = self._attempts[symbol] = _Attempt(self._tried[symbol], worker, asked.batch)
         unit = self._pending[self._numbers[symbol]].unit
@@ -326,26 +336,37 @@ class Coordination:
         own.pages += counts.numbers.get("pages", 0)
         own.uploads += counts.uploads
 
+    def _meet(self, there: Sequence[str]) -> None:
+        """The workers that there are now."""
+        self._presence.update(there)
+        for name in there:
+            self._work.counters.workers.setdefault(name, WorkerCounts())
+        self._changed.set()
+
     def _lose(self, worker: str) -> None:
         """A worker is gone: what it had begun may be begun by another one."""
         had = [symbol for symbol, attempt in self._attempts.items() if attempt.worker == worker]
         for symbol in had:
             del self._attempts[symbol]
             self._work.counters.in_flight.pop(symbol, None)
+        self._presence.lost(worker)
         known = self._work.counters.workers.setdefault(worker, WorkerCounts())
         if not known.is_lost:
             known.is_lost = True
-            log.warning("worker %s is gone; its tickers are done by others: %s", worker, ", ".join(had[:5]) or "none")
+            others = f"; its tickers are done by others: {', '.join(had[:5])}" if had else ""
+            log.warning("worker %s is gone%s", worker, others)
         self._changed.set()
 
     def _forget_all(self) -> None:
         """Nothing that was sent counts any longer."""
         self._attempts.clear()
-        for batch, future in list(self._futures.items()):
-            del self._futures[batch]
-            future.release()
+        batches, self._batches = self._batches, {}
+        for sent in batches.values():
+            sent.future.release()
             self._left.again += [
-                number for number in self._batches.pop(batch) if self._pending[number].unit.ticker.symbol in self._open
+                number for number in sent.numbers if self._pending[number].unit.ticker.symbol in self._open
             ]
-        log.warning("the Dask scheduler has restarted; what is not done is sent again")
+        log.warning(
+            "the Dask scheduler has lost this run (it restarted, or was cut off); what is not done is sent again"
+        )
         self._changed.set()

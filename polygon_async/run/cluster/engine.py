@@ -15,9 +15,11 @@ from polygon_async.polygon.pace.memory import LearnedRate, RateMemory, cache_fil
 from polygon_async.run.cluster.calls import OwnerCalls
 from polygon_async.run.cluster.coordination import Coordination
 from polygon_async.run.cluster.messages import Assignment
-from polygon_async.run.cluster.opening import check_alike, connected, open_sites, shares
+from polygon_async.run.cluster.opening import check_alike, connected, open_sites
 from polygon_async.run.cluster.owner import Owner
+from polygon_async.run.cluster.sharing import all_see, marked
 from polygon_async.run.cluster.site import close_site, run_batch
+from polygon_async.run.cluster.versions import versions
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
@@ -46,10 +48,12 @@ async def open_cluster(settings: Settings, run: Run, *, offload: Threads) -> Asy
         ConfigError: a worker cannot do the run; it is named.
         RunError: there is no cluster.
     """
-    async with connected(settings) as client:
+    own = settings.output_dir.absolute()
+    async with contextlib.AsyncExitStack() as stack:
+        client = await stack.enter_async_context(connected(settings))
         await check_alike(client)
-        own = settings.output_dir.absolute()
-        directory = own if await shares(client, own) else None
+        mark = stack.enter_context(marked(own))
+        directory = own if await all_see(client, mark) else None
         if directory is None and not settings.upload:
             raise ConfigError(
                 f"the workers do not share {settings.output_dir}, where --no-upload leaves the CSVs; choose an"
@@ -69,7 +73,9 @@ async def open_cluster(settings: Settings, run: Run, *, offload: Threads) -> Asy
         )
         # A name of its own, also for a run that is resumed: what is left of the run before it has another one.
         key = f"{run.id}-{run.collected:%Y%m%d%H%M%S}-{id(run):x}"
-        assignment = pickle.dumps(Assignment(run_key=key, run=run, settings=for_workers, directory=directory))
+        assignment = pickle.dumps(
+            Assignment(run_key=key, run=run, settings=for_workers, directory=directory, mark=mark)
+        )
         cluster = Cluster(client, key, assignment, settings, has_files=directory is not None, offload=offload)
         await cluster.join()
         try:
@@ -101,6 +107,8 @@ class Cluster(OwnerCalls):
         """Whether the workers' CSVs are in the coordinator's output directory."""
         self._memory = RateMemory(cache_file(), key=settings.api_key, base_url=settings.base_url)
         self._learned: list[Any] | None = None
+        self._changes = -1
+        """Of the workers, the last that the scheduler told."""
         self.pacer = LeasePacer(self)
         """For the coordinator's own requests; it also knows the pace of all."""
 
@@ -119,7 +127,9 @@ class Cluster(OwnerCalls):
             self._learned = None if recalled is None else [recalled.per_second, recalled.ceiling]
         is_new: bool = await self.called(
             "register",
+            client=self._client.id,
             assignment=self._assignment,
+            versions=versions(),
             per_second=rate.per_second,
             auto=rate.is_auto,
             learned=self._learned,
@@ -160,7 +170,7 @@ class Cluster(OwnerCalls):
         end = asyncio.get_running_loop().time() + _SECONDS_TO_JOIN
         while True:
             try:
-                found = await self.called("poll")
+                found = await self.called("poll", changes=self._changes)
                 if found is None:
                     return {"items": [], "joined": await self.join()}
             except OSError as error:
@@ -174,6 +184,7 @@ class Cluster(OwnerCalls):
                 continue
             if found.get("learned"):
                 self._learned = list(found["learned"])
+            self._changes = found["changes"]
             self.pacer.learn(found)
             polled: Mapping[str, Any] = found
             return polled
@@ -183,9 +194,9 @@ class Cluster(OwnerCalls):
         with contextlib.suppress(OSError):
             await self.called("reply", replies=list(replies))
 
-    def submit(self, batch: str, orders: bytes) -> Any:
-        """Send a batch to whichever worker is free; returns Dask's future."""
-        return self._client.submit(run_batch, self.key, batch, orders, key=batch, pure=False)
+    def submit(self, batch: str, orders: bytes, *, workers: Sequence[str] | None) -> Any:
+        """Send a batch to whichever of these workers is free (None: of all); returns Dask's future."""
+        return self._client.submit(run_batch, self.key, batch, orders, key=batch, pure=False, workers=workers)
 
     async def cancel(self, futures: Sequence[Any]) -> None:
         """Leave no task of these on the cluster."""
@@ -197,8 +208,3 @@ class Cluster(OwnerCalls):
     def per_second(self) -> float | None:
         """The rate that was asked for; None if it is unlimited, or to be found."""
         return self._settings.rate.per_second
-
-    @property
-    def names(self) -> list[str]:
-        """The workers that are there now."""
-        return list(self._client.scheduler_info(n_workers=-1)["workers"])

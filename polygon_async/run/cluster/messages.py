@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from polygon_async.ledger.events import Event
     from polygon_async.model.tickers import Ticker
     from polygon_async.model.units import Outcome, Unit
+    from polygon_async.run.cluster.sharing import Mark
     from polygon_async.run.todo import Pending
     from polygon_async.settings.settings import Settings
 
@@ -32,6 +33,8 @@ __all__ = [
     "Stop",
     "StoredDays",
     "Superseded",
+    "Unfit",
+    "batch_prefix",
 ]
 
 
@@ -46,6 +49,8 @@ class Assignment:
     """Without the key, which each worker has of its own, and without the tickers."""
     directory: Path | None
     """Where CSVs and parts go, if all machines share it; None: each worker has a directory of its own."""
+    mark: Mark
+    """In the coordinator's output directory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +133,14 @@ class Said:
     lines: list[tuple[int, str, dict[str, Any]]]
 
 
-Message: TypeAlias = Begin | Happened | Ended | Describe | StoredDays | Stop | Counts | Said
+@dataclass(frozen=True, slots=True)
+class Unfit:
+    """A worker that came late lacks something, which is named: it can do nothing of what it was sent."""
+
+    trouble: str
+
+
+Message: TypeAlias = Begin | Happened | Ended | Describe | StoredDays | Stop | Counts | Said | Unfit
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,3 +150,8 @@ class Superseded:
 
 LOST = b""
 """What the scheduler itself says in a worker's place: it is gone."""
+
+
+def batch_prefix(run_key: str) -> str:
+    """How the names of a run's tasks begin; a number follows."""
+    return f"polygon-{run_key}-"

@@ -5,24 +5,20 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import secrets
-import sys
 from typing import TYPE_CHECKING, Any
 
-from polygon_async._version import __version__
 from polygon_async.errors import ConfigError, RunError, one_line
 from polygon_async.run.cluster.site import open_site
-from polygon_async.system.files import disk_errors
+from polygon_async.run.cluster.versions import difference, versions
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
-    from pathlib import Path
+    from collections.abc import AsyncIterator
 
     from distributed import Client
 
     from polygon_async.settings.settings import Settings
 
-__all__ = ["check_alike", "connected", "open_sites", "shares"]
+__all__ = ["check_alike", "connected", "open_sites"]
 
 log = logging.getLogger(__name__)
 
@@ -69,69 +65,32 @@ async def connected(settings: Settings) -> AsyncIterator[Client]:
                 f"no Dask scheduler answers at {settings.scheduler} ({one_line(error)}); check --scheduler"
             ) from error
         stack.push_async_callback(client.close, timeout=_SECONDS_TO_CLOSE)
-        if not client.scheduler_info()["workers"]:
-            try:
-                await client.wait_for_workers(1, timeout=_SECONDS_TO_FIND_WORKERS)
-            except TimeoutError as error:
-                raise RunError(
-                    f"the Dask scheduler at {settings.scheduler} has no workers; start some: dask worker ADDRESS"
-                ) from error
+        try:
+            await client.wait_for_workers(1, timeout=_SECONDS_TO_FIND_WORKERS)
+        except TimeoutError as error:
+            raise RunError(
+                f"the Dask scheduler at {settings.scheduler} has no workers; start some: dask worker ADDRESS"
+            ) from error
         yield client
 
 
 async def check_alike(client: Client) -> None:
-    """See that all workers have the coordinator's versions.
+    """See that all workers, and the scheduler, have the coordinator's versions.
 
     Raises:
         ConfigError: one differs in a way that matters; it is named.
     """
-    own = _versions()
-    for name, found in (await client.run(_versions, on_error="return")).items():
-        if not isinstance(found, dict):
-            raise ConfigError(f"worker {name} cannot be used ({one_line(found)}); install polygon-async[dask] there")
-        for what, version in own.items():
-            if found.get(what) != version:
-                raise ConfigError(
-                    f"worker {name} has {what} {found.get(what) or 'not installed'}, and this machine {version};"
-                    " install the same version on both"
-                )
-
-
-def _versions() -> dict[str, str | None]:
-    """What must be the same on both sides of a pickle."""
-    from importlib.metadata import PackageNotFoundError, version
-
-    found: dict[str, str | None] = {"Python": f"{sys.version_info.major}.{sys.version_info.minor}"}
+    own = versions()
+    found = {f"worker {name}": there for name, there in (await client.run(versions, on_error="return")).items()}
     try:
-        found["msgspec"] = version("msgspec")
-    except PackageNotFoundError:
-        found["msgspec"] = None
-    found["polygon-async"] = __version__
-    return found
-
-
-async def shares(client: Client, directory: Path) -> bool:
-    """Whether every worker sees the files of the output directory, whose path is absolute.
-
-    Raises:
-        DiskUnusable: it cannot be written.
-    """
-    token, probe = secrets.token_hex(8), directory / f".probe-{secrets.token_hex(4)}"
-    with disk_errors(probe):
-        probe.write_text(token)
-        try:
-            seen: Mapping[str, Any] = await client.run(_content, str(probe), on_error="return")
-        finally:
-            probe.unlink(missing_ok=True)
-    return all(text == token for text in seen.values())
-
-
-def _content(path: str) -> str | None:
-    try:
-        with open(path, encoding="utf-8") as file:  # noqa: PTH123 (what a worker needs to know is here)
-            return file.read()
-    except OSError:
-        return None
+        found["the Dask scheduler"] = await client.run_on_scheduler(versions)
+    except Exception as error:  # noqa: BLE001 (whatever it cannot import or run)
+        found["the Dask scheduler"] = error
+    for name, there in found.items():
+        if not isinstance(there, dict):
+            raise ConfigError(f"{name} cannot be used ({one_line(there)}); install polygon-async[dask] there")
+        if (text := difference(there, own)) is not None:
+            raise ConfigError(f"{name} {text}")
 
 
 async def open_sites(client: Client, assignment: bytes) -> None:

@@ -7,6 +7,7 @@ What a worker sends waits here until the coordinator has answered it. Only plain
 from __future__ import annotations
 
 import asyncio
+import pickle
 import time
 from collections import deque
 from dataclasses import dataclass, field
@@ -14,10 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 from distributed import SchedulerPlugin
 
+from polygon_async.errors import one_line
 from polygon_async.polygon.pace.auto import AutoPacer, Search
 from polygon_async.polygon.pace.limiter import Pacer
 from polygon_async.polygon.pace.memory import LearnedRate
-from polygon_async.run.cluster.messages import LOST
+from polygon_async.run.cluster.messages import LOST, Unfit, batch_prefix
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -27,8 +29,8 @@ if TYPE_CHECKING:
 __all__ = ["Owner", "spaced"]
 
 _SECONDS_TO_LISTEN = 2.0
-_SECONDS_ALIVE = 15.0
-"""So long after its last word a coordinator is taken to be gone: then no token is given."""
+_SECONDS_ALIVE = 30.0
+"""So long after its last word a coordinator is taken to be gone: its run ends here, and whatever waits for it."""
 _JITTER = 0.025
 """Seconds by which tokens may come closer together on their way than they were given."""
 _SHARE = 0.03
@@ -48,7 +50,11 @@ def spaced(per_second: float) -> float:
 class _Run:
     """One run's budget and mail."""
 
+    client: str
+    """The coordinator's name in Dask."""
     assignment: bytes
+    versions: Mapping[str, str | None]
+    """The coordinator's."""
     pacer: Pacer
     search: Search | None
     heard: float
@@ -80,20 +86,52 @@ class Owner(SchedulerPlugin):  # type: ignore[misc] # distributed is untyped
 
     def __init__(self) -> None:
         self._runs: dict[str, _Run] = {}
+        self._workers: Mapping[str, Any] = {}
+        self._changes = 0
+        """How often a worker came or went."""
 
     async def start(self, scheduler: Scheduler) -> None:
         """Offer what workers and coordinators call."""
-        for name in ("register", "assignment", "lease", "refused", "pause", "send", "poll", "reply", "end"):
+        self._workers = scheduler.workers
+        for name in ("register", "assignment", "knows", "lease", "refused", "pause", "send", "poll", "reply", "end"):
             scheduler.handlers[f"polygon_{name}"] = getattr(self, name)
+
+    async def add_worker(self, scheduler: Scheduler, worker: str) -> None:  # noqa: ARG002 (Dask's own)
+        """Tell all coordinators that there is another worker."""
+        self._changes += 1
+        for run in self._runs.values():
+            run.news.set()
 
     async def remove_worker(self, scheduler: Scheduler, worker: str, **_: Any) -> None:  # noqa: ARG002 (Dask's own)
         """Tell all coordinators that a worker is gone."""
+        self._changes += 1
         for run in self._runs.values():
             run.inbox.append((-1, worker, LOST))
             run.news.set()
 
+    def transition(self, key: Any, start: str, finish: str, *_: Any, stimulus_id: str, **rest: Any) -> None:  # noqa: ARG002 (Dask's own)
+        """Tell a coordinator that a batch failed as a whole, where, and of what."""
+        if finish == "erred" and rest.get("worker") and isinstance(key, str):
+            for name, run in self._runs.items():
+                if key.startswith(batch_prefix(name)):
+                    text = f"{one_line(rest.get('exception_text') or 'failed')}; see its log"
+                    run.inbox.append((-1, rest["worker"], pickle.dumps([Unfit(text)])))
+                    run.news.set()
+
+    def remove_client(self, scheduler: Scheduler, client: str) -> None:  # noqa: ARG002 (Dask's own)
+        """A coordinator that was killed, or cut off: with its tasks, which Dask drops, its runs are over."""
+        for name in [name for name, run in self._runs.items() if run.client == client]:
+            self._end(name)
+
     async def register(
-        self, run: str, assignment: bytes, per_second: float | None, auto: bool, learned: list[Any] | None
+        self,
+        run: str,
+        client: str,
+        assignment: bytes,
+        versions: Mapping[str, str | None],
+        per_second: float | None,
+        auto: bool,
+        learned: list[Any] | None,
     ) -> bool:
         """A coordinator begins a run, or comes back to it; returns whether it was not known."""
         if run in self._runs:
@@ -105,23 +143,28 @@ class Owner(SchedulerPlugin):  # type: ignore[misc] # distributed is untyped
             pacer: Pacer = AutoPacer(search)
         else:
             pacer = Pacer(spaced(per_second) if per_second else None)
-        self._runs[run] = _Run(assignment, pacer, search, heard=time.monotonic())
+        self._runs[run] = _Run(client, assignment, versions, pacer, search, heard=time.monotonic())
         return True
 
-    async def assignment(self, run: str) -> bytes | None:
-        """What a worker that joins needs to know; None: there is no such run."""
-        return self._runs[run].assignment if run in self._runs else None
+    async def assignment(self, run: str) -> tuple[bytes, Mapping[str, str | None]] | None:
+        """What a worker that joins needs to know, and the versions that read it; None: there is no such run."""
+        found = self._alive(run)
+        return None if found is None else (found.assignment, found.versions)
+
+    async def knows(self, run: str) -> bool:
+        """Whether the run is there, and its coordinator: each worker asks now and then."""
+        return self._alive(run) is not None
 
     async def lease(self, run: str, succeeded: list[float]) -> Mapping[str, Any] | None:
         """The next token, when it is due."""
-        found = self._runs.get(run)
-        if found is None or not found.is_alive:
+        found = self._alive(run)
+        if found is None:
             return None
         now = asyncio.get_running_loop().time()
         for ago in succeeded:
             found.pacer.succeeded(sent=now - ago)
         waited = await found.pacer.acquire()
-        if self._runs.get(run) is not found or not found.is_alive:
+        if self._alive(run) is not found:
             return None
         return {"waited": waited, **found.pace()}
 
@@ -137,7 +180,7 @@ class Owner(SchedulerPlugin):  # type: ignore[misc] # distributed is untyped
 
     async def send(self, run: str, worker: str, payload: bytes) -> bytes | None:
         """A worker's messages; the coordinator's replies. None: there is no such run any more."""
-        found = self._runs.get(run)
+        found = self._alive(run)
         if found is None:
             return None
         found.number += 1
@@ -156,13 +199,18 @@ class Owner(SchedulerPlugin):  # type: ignore[misc] # distributed is untyped
         finally:
             found.waiting.pop(number, None)
 
-    async def poll(self, run: str) -> Mapping[str, Any] | None:
-        """What has come for the coordinator, as soon as there is something; None: the run is not registered."""
+    async def poll(self, run: str, changes: int) -> Mapping[str, Any] | None:
+        """What has come for the coordinator, as soon as there is something; None: the run is not registered.
+
+        Args:
+            run: Its name.
+            changes: The last that the coordinator heard: it is told which workers there are when they are others.
+        """
         found = self._runs.get(run)
         if found is None:
             return None
         found.heard = time.monotonic()
-        if not found.inbox:
+        if not found.inbox and changes == self._changes:
             found.news.clear()
             try:
                 async with asyncio.timeout(_SECONDS_TO_LISTEN):
@@ -173,7 +221,8 @@ class Owner(SchedulerPlugin):  # type: ignore[misc] # distributed is untyped
         found.heard = time.monotonic()
         lesson = found.search and found.search.lesson
         learned = [lesson.per_second, lesson.ceiling] if lesson else None
-        return {"items": items, "learned": learned, **found.pace()}
+        workers = None if changes == self._changes else list(self._workers)
+        return {"items": items, "learned": learned, "workers": workers, "changes": self._changes, **found.pace()}
 
     async def reply(self, run: str, replies: list[tuple[int, bytes]]) -> None:
         """The coordinator's replies, by the number of what they reply to."""
@@ -186,6 +235,17 @@ class Owner(SchedulerPlugin):  # type: ignore[misc] # distributed is untyped
 
     async def end(self, run: str) -> None:
         """The run is over: nothing waits any longer, and no token is given."""
+        self._end(run)
+
+    def _alive(self, run: str) -> _Run | None:
+        """The run, if its coordinator is there; one that is gone cannot end its run itself."""
+        found = self._runs.get(run)
+        if found is not None and not found.is_alive:
+            self._end(run)
+            return None
+        return found
+
+    def _end(self, run: str) -> None:
         if (found := self._runs.pop(run, None)) is not None:
             for waiting in found.waiting.values():
                 waiting.cancel()

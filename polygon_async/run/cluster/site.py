@@ -11,12 +11,11 @@ import contextlib
 import pickle
 import shutil
 import threading
-import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from polygon_async.errors import PolygonAsyncError, RunError, TickerError, first_of
+from polygon_async.errors import ConfigError, PolygonAsyncError, RunError, TickerError, first_of
 from polygon_async.ledger.events import Failed, NotUploaded
 from polygon_async.model.counters import Counters
 from polygon_async.model.units import Outcome
@@ -32,7 +31,9 @@ from polygon_async.run.cluster.messages import (
     Ended,
     Said,
     Stop,
+    Unfit,
 )
+from polygon_async.run.cluster.versions import difference, versions
 from polygon_async.run.outcomes import failed
 from polygon_async.run.steps import delivery_to, own_bucket, unit_steps
 from polygon_async.settings.environment import Environment
@@ -52,8 +53,8 @@ if TYPE_CHECKING:
 __all__ = ["close_site", "open_site", "run_batch"]
 
 _SECONDS_BETWEEN_COUNTS = 0.5
-_SECONDS_OUT = 5.0
-"""For so long a worker that can do nothing keeps a batch from coming back to it."""
+_SECONDS_BETWEEN_LOOKS = 2.0
+"""At whether the run is still there: a coordinator that was killed says nothing."""
 _sites: dict[str, _Site] = {}
 """This worker's pipelines, by the run's name on the cluster."""
 _lock = threading.Lock()
@@ -79,29 +80,43 @@ async def close_site(run_key: str) -> None:
         await asyncio.to_thread(site.close)
 
 
-def run_batch(run_key: str, batch: str, orders: bytes) -> str | None:
-    """Do a batch of units; how they end, the coordinator learns meanwhile. Blocking.
-
-    Returns:
-        Why this worker can do nothing, if it joined late and lacks something.
-    """
+def run_batch(run_key: str, batch: str, orders: bytes) -> None:
+    """Do a batch of units; how they end, the coordinator learns meanwhile. Blocking."""
     from distributed import get_worker
 
     worker = get_worker()
     site = _sites.get(run_key)
     if site is None:
-        assignment = asyncio.run_coroutine_threadsafe(
-            worker.scheduler.polygon_assignment(run=run_key), dask_loop(worker)
-        ).result()
-        if assignment is None:
-            return None
         try:
-            site = _site(pickle.loads(assignment), worker)  # noqa: S301 (the coordinator's own)
+            site = _joined(worker, run_key)
         except PolygonAsyncError as error:
-            # The others may take what comes meanwhile.
-            time.sleep(_SECONDS_OUT)
-            return f"{worker.address}: {error}"
-    site.run(batch, pickle.loads(orders))  # noqa: S301
+            # The coordinator knows before the task ends, so that what was to be done here goes elsewhere.
+            _called(worker, "send", run=run_key, worker=worker.address, payload=pickle.dumps([Unfit(str(error))]))
+            return
+    if site is not None:
+        site.run(batch, pickle.loads(orders))  # noqa: S301 (the coordinator's own)
+
+
+def _joined(worker: Worker, run_key: str) -> _Site | None:
+    """The pipeline of a worker that was not there when the run began; None: the run is over.
+
+    Raises:
+        PolygonAsyncError: the worker lacks something.
+    """
+    found = _called(worker, "assignment", run=run_key)
+    if found is None:
+        return None
+    assignment, coordinators = found
+    if (text := difference(versions(), coordinators)) is not None:
+        raise ConfigError(f"it {text}")
+    return _site(pickle.loads(assignment), worker)  # noqa: S301 (the coordinator's own)
+
+
+def _called(at: Worker, name: str, **values: Any) -> Any:
+    """What the owner's method of this name returns, from a thread; None, if it cannot be reached."""
+    call = getattr(at.scheduler, f"polygon_{name}")(**values)
+    with contextlib.suppress(OSError):
+        return asyncio.run_coroutine_threadsafe(call, dask_loop(at)).result()
     return None
 
 
@@ -139,7 +154,8 @@ class _Site:
         """Do a batch, and wait for its end."""
         assert self._pipeline is not None  # noqa: S101 (for the type checker; it is open)
         pipeline = self._pipeline
-        with contextlib.suppress(asyncio.CancelledError):
+        # RuntimeError: its loop has been closed.
+        with contextlib.suppress(asyncio.CancelledError, RuntimeError):
             asyncio.run_coroutine_threadsafe(pipeline.do(batch, orders), self._loop).result()
 
     def close(self) -> None:
@@ -160,12 +176,26 @@ class _Site:
             async with _open_pipeline(self._assignment, self._worker) as pipeline:
                 self._pipeline = pipeline
                 self.opened.set_result(None)
+                watching = asyncio.create_task(self._watch(pipeline.link))
                 await self._closing.wait()
+                watching.cancel()
         except BaseException as error:
             if self.opened.done():
                 raise
             found = first_of(error)
             self.opened.set_exception(found if isinstance(found, PolygonAsyncError) else RunError(repr(found)))
+
+    async def _watch(self, link: Link) -> None:
+        """Close, when the run is over and nobody said so: a coordinator that was killed leaves no thread busy."""
+        while True:
+            await asyncio.sleep(_SECONDS_BETWEEN_LOOKS)
+            with contextlib.suppress(OSError):
+                if not await link.called("knows"):
+                    break
+        with _lock:
+            if _sites.get(self._assignment.run_key) is self:
+                del _sites[self._assignment.run_key]
+        self._closing.set()
 
 
 @contextlib.asynccontextmanager
@@ -177,6 +207,10 @@ async def _open_pipeline(assignment: Assignment, worker: Worker) -> AsyncIterato
     own = Path(worker.local_directory) / f"polygon-{assignment.run_key}"
     directory = assignment.directory or own
     counters, link = Counters(), Link(worker, assignment.run_key)
+    if assignment.directory is not None and not assignment.mark.is_seen():
+        raise ConfigError(
+            f"it does not share {assignment.directory} with the coordinator; mount the same directory there"
+        )
     async with contextlib.AsyncExitStack() as stack:
         if assignment.directory is None:
             own.mkdir(parents=True, exist_ok=True)
@@ -226,6 +260,7 @@ class _Pipeline:
     """What is logged here, and told there."""
     _room: asyncio.Semaphore = field(init=False)
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
+    _batches: set[asyncio.Task[Any]] = field(default_factory=set)
     _telling: asyncio.Task[None] | None = None
     _told: Snapshot = field(default_factory=Snapshot)
 
@@ -241,11 +276,16 @@ class _Pipeline:
         tasks = [task for task in (*self._tasks, self._telling) if task is not None]
         for task in tasks:
             task.cancel()
-        if tasks:
-            await asyncio.wait(tasks)
+        if waiting := [*tasks, *self._batches]:
+            # A batch whose end nobody sees would keep its thread.
+            await asyncio.wait(waiting)
 
     async def do(self, batch: str, orders: Sequence[Order]) -> None:
         """Do all units of a batch; a RunError of one ends the run, and so the batch."""
+        own = asyncio.current_task()
+        assert own is not None  # noqa: S101 (for the type checker)
+        self._batches.add(own)
+        own.add_done_callback(self._batches.discard)
         self.steps.slots.waiting += len(orders)
         tasks = [asyncio.create_task(self._one(batch, order)) for order in orders]
         self._tasks.update(tasks)
