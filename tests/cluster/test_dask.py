@@ -5,15 +5,13 @@ from __future__ import annotations
 import bisect
 import contextlib
 import json
-import os
 import signal
 import sqlite3
-import subprocess
-import sys
 from typing import TYPE_CHECKING, Any
 
 import psutil
 import pytest
+from clusters import asked, cluster
 from conftest import names
 from stored import decompressed, stored
 from waiting import wait_until
@@ -21,7 +19,8 @@ from waiting import wait_until
 from polygon_async.model.layout import LEDGER
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    import subprocess
+    from collections.abc import Callable
     from pathlib import Path
 
     from conftest import Program
@@ -84,15 +83,27 @@ def test_workers_do_what_one_machine_does(program: Program, sandbox: Callable[..
 def test_all_workers_share_one_rate(program: Program, sandbox: Callable[..., Sandbox]) -> None:
     box = sandbox()
     tickers = [f"R{number:03}" for number in range(100)]
-    flags = ("--rate", "40/s", "--no-upload", "--workers", "2", "--json")
+    flags = ("--rate", "40/s", "--no-upload", "--workers", "4", "--json")
     ended = program("--tickers", *tickers, *RANGE[:2], "--to", "2026-03-02", *flags, box=box)
     assert ended.code == 0, ended.err
-    assert all(each["requests"] for each in ended.summary["workers"])
+    assert [bool(each["requests"]) for each in ended.summary["workers"]] == [True] * 4
     times = sorted(request.time for request in box.requests)
     assert len(times) == len(tickers)
     for seconds in (0.5, 1.0, 2.0):
         most = max(bisect.bisect_right(times, begin + seconds) - first for first, begin in enumerate(times))
         assert most <= 40 * seconds + 1
+
+
+def test_all_workers_work_at_the_same_time(program: Program, sandbox: Callable[..., Sandbox]) -> None:
+    """Before the first answer comes, each of them has asked for as much as it does at once."""
+    box = sandbox(latency=2.0)
+    flags = ("--rate", "unlimited", "--no-upload", "--workers", "4", "--concurrency", "2")
+    with program.running("--tickers", *TICKERS, *RANGE, *flags, box=box) as process:
+        wait_until(asked(box, 9), process)
+        process.send_signal(signal.SIGINT)
+        process.communicate()
+    first, *others = sorted(request.time for request in box.requests)
+    assert sum(time < first + 2.0 for time in others) == 7
 
 
 def children(process: subprocess.Popen[str]) -> list[psutil.Process]:
@@ -105,16 +116,11 @@ def children(process: subprocess.Popen[str]) -> list[psutil.Process]:
     return found
 
 
-def requested(box: Sandbox, count: int) -> Callable[[], bool]:
-    """Whether the API has been asked so often."""
-    return lambda: len(box.requests) >= count
-
-
 def test_a_worker_that_is_killed_costs_nothing(program: Program, sandbox: Callable[..., Sandbox]) -> None:
     box = sandbox(page_size=300, latency=0.05)
     flags = ("--rate", "60/s", "--workers", "2", "--json")
     with program.running("--tickers", *TICKERS, *RANGE, *flags, box=box) as process:
-        wait_until(requested(box, 40), process)
+        wait_until(asked(box, 40), process)
         children(process)[-1].kill()
         out, err = process.communicate(timeout=60)
     assert process.returncode == 0, err
@@ -131,7 +137,7 @@ def test_a_coordinator_that_is_killed_resumes(program: Program, sandbox: Callabl
     box = sandbox(page_size=300, latency=0.05)
     command = ("--tickers", *TICKERS, *RANGE, "--rate", "60/s", "--workers", "2", "--json")
     with program.running(*command, box=box) as process:
-        wait_until(requested(box, 60), process)
+        wait_until(asked(box, 60), process)
         left = children(process)
         process.kill()
         process.communicate()
@@ -149,7 +155,7 @@ def test_an_interrupt_ends_all_of_it(program: Program, sandbox: Callable[..., Sa
     box = sandbox(page_size=300, latency=0.05)
     command = ("--tickers", *TICKERS, *RANGE, "--rate", "60/s", "--workers", "2", "--json")
     with program.running(*command, box=box) as process:
-        wait_until(requested(box, 40), process)
+        wait_until(asked(box, 40), process)
         left = children(process)
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=15)
@@ -160,35 +166,14 @@ def test_an_interrupt_ends_all_of_it(program: Program, sandbox: Callable[..., Sa
     assert not alive
 
 
-@contextlib.contextmanager
-def cluster(box: Sandbox, directory: Path, *, without: Sequence[str] = ()) -> Iterator[str]:
-    """The address of a scheduler with one worker, whose environment lacks some of the variables."""
-    ready = directory / "scheduler.json"
-    base = {**os.environ, "PYTHONWARNINGS": "ignore"}
-    variables = {name: value for name, value in {**base, **box.environment}.items() if name not in without}
-    dask = [sys.executable, "-m", "distributed.cli"]
-    options = ["--scheduler-file", str(ready)]
-    quiet: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "cwd": directory}
-    with contextlib.ExitStack() as stack:
-        commands = {
-            "dask_scheduler": [*options, "--port", "0", "--dashboard-address", ":0", "--host", "127.0.0.1"],
-            "dask_worker": [*options, "--nthreads", "2", "--dashboard-address", ":0", "--local-directory", "scratch"],
-        }
-        for name, arguments in commands.items():
-            process = stack.enter_context(
-                subprocess.Popen([*dask[:2], f"{dask[2]}.{name}", *arguments], env=variables, **quiet)
-            )
-            stack.callback(process.terminate)
-            if name == "dask_scheduler":
-                wait_until(lambda: ready.exists() and ready.stat().st_size > 0, process)
-        yield json.loads(ready.read_text())["address"]
-
-
 def test_an_existing_cluster_is_used_and_left_clean(program: Program, sandbox: Callable[..., Sandbox]) -> None:
     from distributed import Client
 
     box = sandbox()
-    with cluster(box, program.directory) as address:
+    with cluster(program.directory, box) as dask:
+        dask.scheduler()
+        dask.worker()
+        address = dask.address
         command = ("--tickers", *TICKERS[:4], *RANGE, "--rate", "unlimited", "--scheduler", address)
         ended = program(*command, "--json", box=box)
         assert ended.code == 0, ended.err
@@ -208,8 +193,10 @@ def test_without_a_shared_directory_the_object_is_the_result(
     box, elsewhere = sandbox(), tmp_path / "elsewhere"
     elsewhere.mkdir()
     own = ("--output-dir", "/proc/self/cwd/out")
-    with cluster(box, elsewhere) as address:
-        command = ("--tickers", *TICKERS[:3], *RANGE, "--rate", "unlimited", "--scheduler", address, *own)
+    with cluster(elsewhere, box) as dask:
+        dask.scheduler()
+        dask.worker()
+        command = ("--tickers", *TICKERS[:3], *RANGE, "--rate", "unlimited", "--scheduler", dask.address, *own)
         refused = program(*command, "--no-upload", box=box)
         assert (refused.code, refused.err.count("\n")) == (2, 1), refused.err
         assert "the workers do not share /proc/self/cwd/out, where --no-upload leaves the CSVs" in refused.error
@@ -227,8 +214,10 @@ def test_without_a_shared_directory_the_object_is_the_result(
 
 def test_a_worker_without_a_key_is_named(program: Program, sandbox: Callable[..., Sandbox]) -> None:
     box = sandbox()
-    with cluster(box, program.directory, without=["POLYGON_API_KEY"]) as address:
-        ended = program("--tickers", "A", *RANGE, "--scheduler", address, box=box)
+    with cluster(program.directory, box) as dask:
+        dask.scheduler()
+        dask.worker(without="POLYGON_API_KEY")
+        ended = program("--tickers", "A", *RANGE, "--scheduler", dask.address, box=box)
     assert (ended.code, ended.out) == (2, "")
     assert ended.error.startswith("polygon-async: error: worker tcp://127.0.0.1:")
     assert ": POLYGON_API_KEY is not set; " in ended.error

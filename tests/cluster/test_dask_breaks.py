@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 import signal
-import socket
-import subprocess
-import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from clusters import asked, cluster
 from stored import decompressed, stored
 from waiting import wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from pathlib import Path
+    from collections.abc import Callable
 
     from conftest import Program
 
@@ -24,66 +19,6 @@ if TYPE_CHECKING:
 
 RANGE = ("--from", "2026-03-02", "--to", "2026-03-06", "--rate", "60/s")
 TICKERS = tuple(f"T{number:03}" for number in range(24))
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port: int = server.getsockname()[1]
-        return port
-
-
-class Cluster:
-    """A scheduler and workers that a test can stop, and start again."""
-
-    def __init__(self, directory: Path, box: Sandbox, stack: contextlib.ExitStack) -> None:
-        self._port = free_port()
-        self._stack = stack
-        self._rest: dict[str, Any] = {
-            "env": {**os.environ, **box.environment, "PYTHONWARNINGS": "ignore"},
-            "cwd": directory,
-            "stdout": subprocess.DEVNULL,
-            "stderr": subprocess.DEVNULL,
-        }
-        self.address = f"tcp://127.0.0.1:{self._port}"
-
-    def started(self, what: str, *arguments: str, **rest: Any) -> subprocess.Popen[str]:
-        command = [sys.executable, "-m", f"distributed.cli.dask_{what}", *arguments, "--dashboard-address", ":0"]
-        process: subprocess.Popen[str] = self._stack.enter_context(
-            subprocess.Popen(command, text=True, **self._rest | rest)
-        )
-        self._stack.callback(process.kill)
-        return process
-
-    def scheduler(self) -> subprocess.Popen[str]:
-        process = self.started("scheduler", "--host", "127.0.0.1", "--port", str(self._port))
-        wait_until(self._answers, process)
-        return process
-
-    def worker(self, *, without: str = "", first: str = "", cwd: Path | None = None) -> subprocess.Popen[str]:
-        """Start a worker, whose environment lacks a variable, or which runs some code first, or is somewhere else."""
-        arguments = ("--nthreads", "2", "--no-nanny", "--death-timeout", "60")
-        variables = {name: value for name, value in self._rest["env"].items() if name != without}
-        if first:
-            place = self._rest["cwd"] / f"site-{len(list(self._rest['cwd'].glob('site-*')))}"
-            place.mkdir()
-            (place / "sitecustomize.py").write_text(first)
-            variables["PYTHONPATH"] = str(place)
-        return self.started("worker", self.address, *arguments, env=variables, cwd=cwd or self._rest["cwd"])
-
-    def _answers(self) -> bool:
-        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self._port), timeout=1):
-            return True
-        return False
-
-
-@contextlib.contextmanager
-def cluster(directory: Path, box: Sandbox) -> Iterator[Cluster]:
-    with contextlib.ExitStack() as stack:
-        yield Cluster(directory, box, stack)
-
-
-def asked(box: Sandbox, count: int) -> Callable[[], bool]:
-    return lambda: len(box.requests) >= count
 
 
 def bodies(box: Sandbox) -> list[tuple[str, bytes]]:
@@ -172,6 +107,26 @@ def test_a_worker_that_comes_late_and_lacks_something_is_passed_over(
     assert "worker tcp://127.0.0.1:" in told
     assert said in told
     assert told.endswith("; it gets no tickers")
+    assert bodies(box) == as_on_one_machine(program, sandbox)
+
+
+def test_a_worker_that_is_cut_off_ends(program: Program, sandbox: Callable[..., Sandbox]) -> None:
+    """It never comes back, so that its process must not stay: what has started it starts another one."""
+    box = sandbox(page_size=300, latency=0.05)
+    with cluster(program.directory, box) as dask:
+        dask.scheduler()
+        wire = dask.wire()
+        cut_off = dask.worker(by=wire)
+        command = ("--tickers", *TICKERS, *RANGE, "--scheduler", dask.address)
+        with program.running(*command, box=box) as process:
+            wait_until(asked(box, 30), process)
+            wire.cut()
+            # Dask by itself waits 30 s for the threads.
+            cut_off.wait(timeout=20)
+            dask.worker()
+            _, err = process.communicate(timeout=90)
+    assert process.returncode == 0, err
+    assert " is gone; its tickers are done by others: T0" in err
     assert bodies(box) == as_on_one_machine(program, sandbox)
 
 

@@ -18,6 +18,7 @@ __all__ = ["Link", "dask_loop"]
 
 _SECONDS_TO_RETRY = 0.5
 _ATTEMPTS = 120
+_OVER = ("closing", "closed", "failed")
 
 
 class Link(OwnerCalls):
@@ -33,6 +34,11 @@ class Link(OwnerCalls):
         self._worker = worker
         self._outbox: list[tuple[Message, asyncio.Future[Any]]] = []
         self._sending: asyncio.Task[None] | None = None
+
+    @property
+    def is_over(self) -> bool:
+        """Whether Dask has given this worker up: once cut off from the scheduler, it never comes back."""
+        return self._worker.status.name in _OVER
 
     async def ask(self, message: Message) -> Any:
         """The reply to one message.
@@ -79,6 +85,8 @@ class Link(OwnerCalls):
             try:
                 found = await self.called("send", worker=self._worker.address, payload=payload)
             except OSError:
+                if self.is_over:
+                    break
                 # The scheduler may be restarting; until it is back, and knows the run, nothing can be recorded.
                 await asyncio.sleep(_SECONDS_TO_RETRY)
                 continue

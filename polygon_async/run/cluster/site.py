@@ -186,8 +186,8 @@ class _Site:
             self.opened.set_exception(found if isinstance(found, PolygonAsyncError) else RunError(repr(found)))
 
     async def _watch(self, link: Link) -> None:
-        """Close, when the run is over and nobody said so: a coordinator that was killed leaves no thread busy."""
-        while True:
+        """Close, when the run is over and nobody said so, or the worker: its process waits for its threads."""
+        while not link.is_over:
             await asyncio.sleep(_SECONDS_BETWEEN_LOOKS)
             with contextlib.suppress(OSError):
                 if not await link.called("knows"):
