@@ -132,6 +132,6 @@ def _remove(client: Any, bucket: str) -> None:
     """Delete a bucket and all that is in it, if it still is there."""
     with contextlib.suppress(client.exceptions.NoSuchBucket):
         for page in client.get_paginator("list_objects_v2").paginate(Bucket=bucket):
-            for entry in page.get("Contents", []):
-                client.delete_object(Bucket=bucket, Key=entry["Key"])
+            if found := [{"Key": entry["Key"]} for entry in page.get("Contents", [])]:
+                client.delete_objects(Bucket=bucket, Delete={"Objects": found, "Quiet": True})
         client.delete_bucket(Bucket=bucket)

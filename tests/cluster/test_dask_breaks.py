@@ -110,6 +110,20 @@ def test_a_worker_that_comes_late_and_lacks_something_is_passed_over(
     assert bodies(box) == as_on_one_machine(program, sandbox)
 
 
+def test_a_worker_that_dies_when_it_is_asked_costs_nothing(program: Program, sandbox: Callable[..., Sandbox]) -> None:
+    from distributed import Client
+
+    box = sandbox(page_size=300)
+    with cluster(program.directory, box) as dask:
+        dask.scheduler()
+        dask.worker()
+        dask.worker(first="import os, polygon_async.run.cluster.versions as it; it.versions = lambda: os._exit(1)")
+        with Client(dask.address, timeout=20) as client:
+            client.wait_for_workers(2, timeout=60)
+        ended = program("--tickers", *TICKERS[:4], *RANGE, "--scheduler", dask.address, "--no-upload", box=box)
+    assert ended.code == 0, ended.err
+
+
 def test_a_worker_that_is_cut_off_ends(program: Program, sandbox: Callable[..., Sandbox]) -> None:
     """It never comes back, so that its process must not stay: what has started it starts another one."""
     box = sandbox(page_size=300, latency=0.05)

@@ -208,7 +208,7 @@ class Coordination:
             if not numbers:
                 return
             # Dask would send it to an idle worker that can do nothing as soon as to any other.
-            self._send(numbers, workers=None if self._presence.are_all_fit else usable)
+            self._send(numbers, workers=None if self._presence.are_all_fit() else usable)
 
     def _send(self, numbers: list[int], *, workers: list[str] | None) -> None:
         self._sent += len(numbers)

@@ -8,6 +8,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from polygon_async.errors import ConfigError, RunError, one_line
+from polygon_async.run.cluster.asking import asked
 from polygon_async.run.cluster.site import open_site
 from polygon_async.run.cluster.versions import difference, versions
 
@@ -81,7 +82,7 @@ async def check_alike(client: Client) -> None:
         ConfigError: one differs in a way that matters; it is named.
     """
     own = versions()
-    found = {f"worker {name}": there for name, there in (await client.run(versions, on_error="return")).items()}
+    found = {f"worker {name}": there for name, there in (await asked(client, versions)).items()}
     try:
         found["the Dask scheduler"] = await client.run_on_scheduler(versions)
     except Exception as error:  # noqa: BLE001 (whatever it cannot import or run)
@@ -99,6 +100,6 @@ async def open_sites(client: Client, assignment: bytes) -> None:
     Raises:
         ConfigError: one of them lacks something; it is named.
     """
-    for name, trouble in (await client.run(open_site, assignment, on_error="return")).items():
+    for name, trouble in (await asked(client, open_site, assignment)).items():
         if trouble is not None:
             raise ConfigError(f"worker {name}: {one_line(trouble)}")

@@ -75,7 +75,6 @@ class Presence:
         """All workers, as the scheduler last named them."""
         return frozenset(self._there)
 
-    @property
     def are_all_fit(self) -> bool:
         """Whether a batch may go to whichever worker is free."""
         return self._unfit.keys().isdisjoint(self._there)

@@ -7,6 +7,7 @@ import secrets
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from polygon_async.run.cluster.asking import asked
 from polygon_async.system.files import disk_errors
 
 if TYPE_CHECKING:
@@ -51,5 +52,4 @@ def marked(directory: Path) -> Iterator[Mark]:
 
 async def all_see(client: Client, mark: Mark) -> bool:
     """Whether every worker that is there sees it."""
-    answers = await client.run(mark.is_seen, on_error="return")
-    return all(answer is True for answer in answers.values())
+    return all(seen is True for seen in (await asked(client, mark.is_seen)).values())
