@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from polygon_async.model.access import Access
     from polygon_async.model.counters import Counters
-    from polygon_async.polygon.pace.gate import TokenSource
+    from polygon_async.polygon.pace.lease import LeasePacer
     from polygon_async.system.threads import Threads
 
 __all__ = ["open_client", "open_client_at", "open_gate", "open_polygon"]
@@ -42,10 +42,10 @@ async def open_polygon(access: Access, *, offload: Threads, counters: Counters) 
 
 @contextlib.asynccontextmanager
 async def open_client_at(
-    tokens: TokenSource, access: Access, *, offload: Threads, counters: Counters
+    pacer: LeasePacer, access: Access, *, offload: Threads, counters: Counters
 ) -> AsyncIterator[Client]:
-    """A client whose tokens come from elsewhere."""
-    gate = _gate(tokens, access, counters)
+    """A client whose tokens come from elsewhere, where outages are judged, too."""
+    gate = Gate(tokens=pacer, outage=pacer.outage, counters=counters, patience=access.patience)
     try:
         async with open_client(access, gate=gate, offload=offload) as client:
             yield client
@@ -79,16 +79,12 @@ async def open_gate(access: Access, *, offload: Threads, counters: Counters) -> 
         log.debug("pausing all requests for %.1f s", seconds, extra=extra)
 
     async with _open_pacer(access, offload, note_pause) as pacer:
-        gate = _gate(pacer, access, counters)
+        outage = Outage(access.outage_patience, host=access.host, counters=counters)
+        gate = Gate(tokens=pacer, outage=outage, counters=counters, patience=access.patience)
         try:
             yield gate
         finally:
             gate.retries.end()
-
-
-def _gate(tokens: TokenSource, access: Access, counters: Counters) -> Gate:
-    outage = Outage(access.outage_patience, host=access.host, counters=counters)
-    return Gate(tokens=tokens, outage=outage, counters=counters, patience=access.patience)
 
 
 @contextlib.asynccontextmanager

@@ -17,9 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from polygon_async.model.counters import Counters
-    from polygon_async.polygon.pace.outage import Outage
 
-__all__ = ["Gate", "TokenSource"]
+__all__ = ["Gate", "OutageJudge", "TokenSource"]
 
 _T = TypeVar("_T")
 
@@ -47,6 +46,30 @@ class TokenSource(Pace, Protocol):
         """A request sent at `sent` was answered."""
 
 
+class OutageJudge(Protocol):
+    """Who says that the API is down for everyone: this process's own `Outage`, or one that many machines share."""
+
+    @property
+    def is_on(self) -> bool:
+        """Whether it is."""
+
+    @property
+    def was_reached(self) -> bool:
+        """Whether anything at all has been answered."""
+
+    def was_on_since(self, moment: float) -> bool:
+        """Whether it is, or was at some time after `moment` (the loop's time)."""
+
+    def failing(self, ticker: str, words: str, *, unreachable: bool = False) -> None:
+        """A request about this ticker failed with this message, and may be retried."""
+
+    def answered(self) -> None:
+        """A request was answered."""
+
+    async def admit(self) -> float:
+        """Wait until a request may be sent; returns the seconds waited."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gate:
     """What all requests share; every attempt passes it.
@@ -56,7 +79,7 @@ class Gate:
 
     tokens: TokenSource
     """Each attempt takes one; they learn of every 429."""
-    outage: Outage
+    outage: OutageJudge
     """Knows when the API is down for everyone; then it holds all requests but a probe."""
     counters: Counters
     """Counts requests, answers and retries."""

@@ -38,15 +38,23 @@ class Outage:
             reached ends the run.
         host: The API's, for messages.
         counters: Learn of an outage, for the views.
+        is_told: Whether the log says when it begins and ends; else somebody else says it.
     """
 
     def __init__(
-        self, patience: float, *, after: float = 30.0, host: str = "the API", counters: Counters | None = None
+        self,
+        patience: float,
+        *,
+        after: float = 30.0,
+        host: str = "the API",
+        counters: Counters | None = None,
+        is_told: bool = True,
     ) -> None:
         self._patience = patience
         self._after = after
         self._host = host
         self._counters = counters
+        self._is_told = is_told
         self._reached = False
         self._unreachable_since: float | None = None
         self._failing: set[str] = set()
@@ -61,6 +69,18 @@ class Outage:
     def is_on(self) -> bool:
         """Whether the API is down for everyone."""
         return self._declared is not None
+
+    @property
+    def down(self) -> tuple[str, float] | None:
+        """The newest failure, and the seconds until the run gives up; None: there is no outage."""
+        if self._declared is None:
+            return None
+        return self._last_words, self._declared + self._patience - self._now()
+
+    @property
+    def ended_ago(self) -> float | None:
+        """Seconds since the last outage ended; None: there was none."""
+        return None if math.isinf(self._ended) else self._now() - self._ended
 
     def was_on_since(self, moment: float) -> bool:
         """Whether there is an outage now, or one has ended after `moment` (the loop's time)."""
@@ -91,12 +111,8 @@ class Outage:
             self._next_probe = now + self._between_probes
             if self._counters is not None:
                 self._counters.down = Down(words, until=now + self._patience)
-            log.warning(
-                "the API is down (%s); waiting and probing for at most %.0f s",
-                words,
-                self._patience,
-                extra={"event": "outage"},
-            )
+            if self._is_told:
+                tell_down(words, self._patience)
 
     def answered(self) -> None:
         """Record that a request was answered."""
@@ -105,9 +121,8 @@ class Outage:
             self._counters.down = None
         if self._declared is not None:
             self._ended = self._now()
-            lasted = self._ended - self._declared
-            extra = {"event": "outage_over", "facts": {"seconds": round(lasted, 1)}}
-            log.warning("the API is back after %.0f s", lasted, extra=extra)
+            if self._is_told:
+                tell_back(self._ended - self._declared)
         self._declared = None
         self._silent_since = None
         self._failing.clear()
@@ -149,3 +164,16 @@ class Outage:
     @staticmethod
     def _now() -> float:
         return asyncio.get_running_loop().time()
+
+
+def tell_down(words: str, patience: float) -> None:
+    """Say in the log that an outage has begun."""
+    log.warning(
+        "the API is down (%s); waiting and probing for at most %.0f s", words, patience, extra={"event": "outage"}
+    )
+
+
+def tell_back(lasted: float) -> None:
+    """Say in the log that it has ended, after so many seconds."""
+    extra = {"event": "outage_over", "facts": {"seconds": round(lasted, 1)}}
+    log.warning("the API is back after %.0f s", lasted, extra=extra)

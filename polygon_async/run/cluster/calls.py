@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from polygon_async.system.redaction import Redactor
+
 __all__ = ["OwnerCalls"]
 
 
@@ -16,10 +18,12 @@ class OwnerCalls(ABC):
 
     Args:
         key: The run's name on the cluster.
+        redact: Removes secrets from what the API has said, before it travels.
     """
 
-    def __init__(self, key: str) -> None:
+    def __init__(self, key: str, redact: Redactor) -> None:
         self.key = key
+        self._redact = redact
 
     @abstractmethod
     async def _reach(self, operation: str, **values: Any) -> Any:
@@ -38,14 +42,22 @@ class OwnerCalls(ABC):
         except Exception as error:  # what Dask raises where a handler is not known, or a connection ends in the middle
             raise OSError(f"{type(error).__name__}: {error}") from error
 
-    async def lease(self, succeeded: list[float]) -> Mapping[str, Any] | None:
+    async def lease(self, succeeded: list[float], *, answered: bool) -> Mapping[str, Any] | None:
         """The next token (see `polygon.pace.lease`)."""
-        token: Mapping[str, Any] | None = await self.called("lease", succeeded=succeeded)
+        token: Mapping[str, Any] | None = await self.called("lease", succeeded=succeeded, answered=answered)
         return token
+
+    async def failing(self, ticker: str, words: str, unreachable: bool) -> None:
+        """A request that failed."""
+        await self.called("failing", ticker=ticker, words=self._redact(words), unreachable=unreachable)
+
+    async def answered(self) -> None:
+        """An answer, for which others wait."""
+        await self.called("answered")
 
     async def refused(self, sent: float, retry_after: float | None, said: str) -> None:
         """A 429."""
-        await self.called("refused", sent=sent, retry_after=retry_after, said=said)
+        await self.called("refused", sent=sent, retry_after=retry_after, said=self._redact(said))
 
     async def pause(self, seconds: float) -> None:
         """A pause for everybody."""

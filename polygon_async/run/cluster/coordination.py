@@ -17,8 +17,9 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, Protocol, assert_never
 
 from polygon_async.errors import RunError, first_of
-from polygon_async.model.counters import WorkerCounts
+from polygon_async.model.counters import Down, WorkerCounts
 from polygon_async.model.states import OutcomeState
+from polygon_async.polygon.pace.outage import tell_back, tell_down
 from polygon_async.run.cluster.batches import batch_size, longest_first, pages_of
 from polygon_async.run.cluster.messages import (
     LOST,
@@ -228,6 +229,8 @@ class Coordination:
                 self._forget_all()
             if (there := found.get("workers")) is not None:
                 self._meet(there)
+            if "outage" in found:
+                self._see_outage(found["outage"]["down"])
             for number, worker, payload in found["items"]:
                 if payload == LOST:
                     self._lose(worker)
@@ -335,6 +338,19 @@ class Coordination:
         own.requests += counts.numbers.get("requests", 0)
         own.pages += counts.numbers.get("pages", 0)
         own.uploads += counts.uploads
+
+    def _see_outage(self, down: tuple[str, float] | None) -> None:
+        """Tell, once for all workers, that the API is down, or is back."""
+        counters, now = self._work.counters, asyncio.get_running_loop().time()
+        patience = self._work.settings.outage_patience
+        if down is not None:
+            words, left = down
+            if counters.down is None:
+                tell_down(words, patience)
+            counters.down = Down(words, until=now + left)
+        elif counters.down is not None:
+            tell_back(now + patience - counters.down.until)
+            counters.down = None
 
     def _meet(self, there: Sequence[str]) -> None:
         """The workers that there are now."""

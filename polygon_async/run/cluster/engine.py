@@ -20,6 +20,7 @@ from polygon_async.run.cluster.owner import Owner
 from polygon_async.run.cluster.sharing import all_see, marked
 from polygon_async.run.cluster.site import close_site, run_batch
 from polygon_async.run.cluster.versions import versions
+from polygon_async.system.redaction import Redactor
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
@@ -98,7 +99,7 @@ class Cluster(OwnerCalls):
         has_files: bool,
         offload: Threads,
     ) -> None:
-        super().__init__(key)
+        super().__init__(key, Redactor([settings.api_key]))
         self._client = client
         self._assignment = assignment
         self._settings = settings
@@ -133,6 +134,8 @@ class Cluster(OwnerCalls):
             per_second=rate.per_second,
             auto=rate.is_auto,
             learned=self._learned,
+            outage_patience=self._settings.outage_patience,
+            host=self._settings.access.host,
         )
         return is_new
 
@@ -165,7 +168,7 @@ class Cluster(OwnerCalls):
         """What has come from the workers; after a restart of the scheduler, the run joins again.
 
         Raises:
-            RunError: the scheduler is gone for good.
+            RunError: the scheduler is gone for good, or the API has been down for too long.
         """
         end = asyncio.get_running_loop().time() + _SECONDS_TO_JOIN
         while True:
@@ -184,6 +187,8 @@ class Cluster(OwnerCalls):
                 continue
             if found.get("learned"):
                 self._learned = list(found["learned"])
+            if found["over"] is not None:
+                raise RunError(found["over"])
             self._changes = found["changes"]
             self.pacer.learn(found)
             polled: Mapping[str, Any] = found

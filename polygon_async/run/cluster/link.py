@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from distributed import Worker
 
     from polygon_async.run.cluster.messages import Message
+    from polygon_async.system.redaction import Redactor
 
 __all__ = ["Link", "dask_loop"]
 
@@ -27,10 +28,11 @@ class Link(OwnerCalls):
     Args:
         worker: Dask's worker.
         key: The run's name on the cluster.
+        redact: Removes secrets.
     """
 
-    def __init__(self, worker: Worker, key: str) -> None:
-        super().__init__(key)
+    def __init__(self, worker: Worker, key: str, redact: Redactor) -> None:
+        super().__init__(key, redact)
         self._worker = worker
         self._outbox: list[tuple[Message, asyncio.Future[Any]]] = []
         self._sending: asyncio.Task[None] | None = None

@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 from distributed import SchedulerPlugin
 
-from polygon_async.errors import one_line
+from polygon_async.errors import RunError, one_line
 from polygon_async.polygon.pace.auto import AutoPacer, Search
 from polygon_async.polygon.pace.limiter import Pacer
 from polygon_async.polygon.pace.memory import LearnedRate
+from polygon_async.polygon.pace.outage import Outage
 from polygon_async.run.cluster.messages import LOST, Unfit, batch_prefix
 
 if TYPE_CHECKING:
@@ -33,6 +34,20 @@ _SECONDS_ALIVE = 30.0
 """So long after its last word a coordinator is taken to be gone: its run ends here, and whatever waits for it."""
 _JITTER = 0.025
 """Seconds by which tokens may come closer together on their way than they were given."""
+_OFFERED = (
+    "register",
+    "assignment",
+    "knows",
+    "lease",
+    "failing",
+    "answered",
+    "refused",
+    "pause",
+    "send",
+    "poll",
+    "reply",
+    "end",
+)
 _SHARE = 0.03
 """At most this share of the rate is given up for that."""
 
@@ -55,6 +70,7 @@ class _Run:
     assignment: bytes
     versions: Mapping[str, str | None]
     """The coordinator's."""
+    outage: Outage
     pacer: Pacer
     search: Search | None
     heard: float
@@ -63,15 +79,24 @@ class _Run:
     news: asyncio.Event = field(default_factory=asyncio.Event)
     waiting: dict[int, asyncio.Future[bytes]] = field(default_factory=dict)
     number: int = 0
+    over: str | None = None
+    """Why the run must end."""
 
     @property
     def is_alive(self) -> bool:
         """Whether its coordinator is there."""
         return time.monotonic() - self.heard < _SECONDS_ALIVE
 
+    def end(self, error: RunError) -> None:
+        """The API has not been there for too long: the coordinator is told."""
+        self.over = str(error)
+        self.news.set()
+
     def pace(self) -> dict[str, Any]:
-        """What views and workers need to know of the pace."""
+        """What views and workers need to know of the pace, and of an outage."""
+        outage = self.outage
         return {
+            "outage": {"down": outage.down, "reached": outage.was_reached, "ended_ago": outage.ended_ago},
             "per_second": self.pacer.per_second,
             "paused_for": self.pacer.paused_for,
             "next_in": self.pacer.next_in,
@@ -93,7 +118,7 @@ class Owner(SchedulerPlugin):  # type: ignore[misc] # distributed is untyped
     async def start(self, scheduler: Scheduler) -> None:
         """Offer what workers and coordinators call."""
         self._workers = scheduler.workers
-        for name in ("register", "assignment", "knows", "lease", "refused", "pause", "send", "poll", "reply", "end"):
+        for name in _OFFERED:
             scheduler.handlers[f"polygon_{name}"] = getattr(self, name)
 
     async def add_worker(self, scheduler: Scheduler, worker: str) -> None:  # noqa: ARG002 (Dask's own)
@@ -132,6 +157,8 @@ class Owner(SchedulerPlugin):  # type: ignore[misc] # distributed is untyped
         per_second: float | None,
         auto: bool,
         learned: list[Any] | None,
+        outage_patience: float,
+        host: str,
     ) -> bool:
         """A coordinator begins a run, or comes back to it; returns whether it was not known."""
         if run in self._runs:
@@ -143,7 +170,9 @@ class Owner(SchedulerPlugin):  # type: ignore[misc] # distributed is untyped
             pacer: Pacer = AutoPacer(search)
         else:
             pacer = Pacer(spaced(per_second) if per_second else None)
-        self._runs[run] = _Run(client, assignment, versions, pacer, search, heard=time.monotonic())
+        # The coordinator, who has the user's log, says when it begins and ends.
+        outage = Outage(outage_patience, host=host, is_told=False)
+        self._runs[run] = _Run(client, assignment, versions, outage, pacer, search, heard=time.monotonic())
         return True
 
     async def assignment(self, run: str) -> tuple[bytes, Mapping[str, str | None]] | None:
@@ -155,18 +184,38 @@ class Owner(SchedulerPlugin):  # type: ignore[misc] # distributed is untyped
         """Whether the run is there, and its coordinator: each worker asks now and then."""
         return self._alive(run) is not None
 
-    async def lease(self, run: str, succeeded: list[float]) -> Mapping[str, Any] | None:
-        """The next token, when it is due."""
+    async def lease(self, run: str, succeeded: list[float], answered: bool) -> Mapping[str, Any] | None:
+        """The next token, when it is due; during an outage, for its probes only."""
         found = self._alive(run)
         if found is None:
             return None
         now = asyncio.get_running_loop().time()
         for ago in succeeded:
             found.pacer.succeeded(sent=now - ago)
-        waited = await found.pacer.acquire()
+        if answered:
+            found.outage.answered()
+        try:
+            waited = await found.outage.admit()
+        except RunError as error:
+            found.end(error)
+            return None
+        waited += await found.pacer.acquire()
         if self._alive(run) is not found:
             return None
         return {"waited": waited, **found.pace()}
+
+    async def failing(self, run: str, ticker: str, words: str, unreachable: bool) -> None:
+        """A request that failed, and may be retried."""
+        if (found := self._runs.get(run)) is not None:
+            try:
+                found.outage.failing(ticker, words, unreachable=unreachable)
+            except RunError as error:
+                found.end(error)
+
+    async def answered(self, run: str) -> None:
+        """An answer, for which others wait."""
+        if (found := self._runs.get(run)) is not None:
+            found.outage.answered()
 
     async def refused(self, run: str, sent: float, retry_after: float | None, said: str) -> None:
         """A 429, which pauses everybody."""
@@ -210,7 +259,7 @@ class Owner(SchedulerPlugin):  # type: ignore[misc] # distributed is untyped
         if found is None:
             return None
         found.heard = time.monotonic()
-        if not found.inbox and changes == self._changes:
+        if not found.inbox and changes == self._changes and found.over is None:
             found.news.clear()
             try:
                 async with asyncio.timeout(_SECONDS_TO_LISTEN):
@@ -222,7 +271,8 @@ class Owner(SchedulerPlugin):  # type: ignore[misc] # distributed is untyped
         lesson = found.search and found.search.lesson
         learned = [lesson.per_second, lesson.ceiling] if lesson else None
         workers = None if changes == self._changes else list(self._workers)
-        return {"items": items, "learned": learned, "workers": workers, "changes": self._changes, **found.pace()}
+        news = {"learned": learned, "workers": workers, "changes": self._changes, "over": found.over}
+        return {"items": items, **news, **found.pace()}
 
     async def reply(self, run: str, replies: list[tuple[int, bytes]]) -> None:
         """The coordinator's replies, by the number of what they reply to."""

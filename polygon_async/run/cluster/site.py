@@ -206,7 +206,7 @@ async def _open_pipeline(assignment: Assignment, worker: Worker) -> AsyncIterato
     redact = Redactor([settings.api_key, *environment.secrets()])
     own = Path(worker.local_directory) / f"polygon-{assignment.run_key}"
     directory = assignment.directory or own
-    counters, link = Counters(), Link(worker, assignment.run_key)
+    counters, link = Counters(), Link(worker, assignment.run_key, redact)
     if assignment.directory is not None and not assignment.mark.is_seen():
         raise ConfigError(
             f"it does not share {assignment.directory} with the coordinator; mount the same directory there"
