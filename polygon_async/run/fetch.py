@@ -43,6 +43,8 @@ class CsvFetcher:
     """The date of every CSV, s UTC."""
     offload: Threads
     counters: Counters
+    is_shared: bool = False
+    """Whether another machine may have begun the same part by the time that this one stops: then parts stay here."""
 
     async def __call__(
         self,
@@ -56,7 +58,7 @@ class CsvFetcher:
 
         The file gets its name when it is complete. However long the range, memory holds the pages in
         flight only. A part is kept only if a later run can resume it: `note` was told how far it has got, and
-        the unit has not failed.
+        the unit has not failed. Where the directory is shared, whoever calls removes it.
 
         Args:
             unit: What to fetch.
@@ -65,7 +67,7 @@ class CsvFetcher:
             note: Called after each page with how far the part has got.
 
         Raises:
-            TickerError: nothing of the unit is left in the directory.
+            TickerError: nothing of the unit is left in the directory, but for a shared one.
             RunError: its part may be left.
         """
         symbol = unit.ticker.symbol
@@ -96,7 +98,7 @@ class CsvFetcher:
             complete = partial(finish, part, path, modified=self.modified)
             finished = await self.offload.watched(complete, subject=f"finishing {part.path}", size=part.size)
         except BaseException as error:
-            if progress is None or isinstance(error, TickerError):
+            if (progress is None or isinstance(error, TickerError)) and not self.is_shared:
                 await self.offload.surely(partial(remove, part.path), subject=f"removing {part.path}")
             raise
         return CsvFile(

@@ -65,8 +65,9 @@ def unit_steps(
     deliver: Deliver | None,
     offload: Threads,
     counters: Counters,
+    is_shared: bool = False,
 ) -> UnitSteps:
-    """The steps of a unit whose files are in `directory`; all of them have the run's date."""
+    """The steps of a unit whose files are in `directory`, which machines may share; all have the run's date."""
     modified = recorder.run.collected.replace(second=0).timestamp()
     return UnitSteps(
         directory=directory,
@@ -79,6 +80,7 @@ def unit_steps(
             modified=modified,
             offload=offload,
             counters=counters,
+            is_shared=is_shared,
         ),
         slots=slots,
         recorder=recorder,

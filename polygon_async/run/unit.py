@@ -135,6 +135,11 @@ class UnitSteps:
             csv = self._in_history(unit, csv)
         return Outcome(unit=unit, state=OutcomeState.SAVED, csv=csv, earlier=earlier)
 
+    async def remove_part(self, unit: Unit) -> None:
+        """Remove what there may be of a unit's part."""
+        part = self.directory / part_name(unit)
+        await self.offload.surely(partial(remove, part), subject=f"removing {part}")
+
     async def store(self, pending: Pending, csv: CsvFile) -> Outcome:
         """Compress and upload the unit's CSV, and read the object back.
 

@@ -144,6 +144,31 @@ def test_a_worker_that_is_cut_off_ends(program: Program, sandbox: Callable[..., 
     assert bodies(box) == as_on_one_machine(program, sandbox)
 
 
+def test_what_a_worker_that_is_cut_off_still_does_spoils_no_file(
+    program: Program, sandbox: Callable[..., Sandbox]
+) -> None:
+    """Its first pages are on their way when it is cut off; another one gets them at once, and begins the same files."""
+    from distributed import Client
+
+    tickers = TICKERS[2:5]
+    box = sandbox(*(f"{ticker} 1 latency=5 1x" for ticker in tickers), page_size=300, latency=0.5)
+    with cluster(program.directory, box) as dask:
+        dask.scheduler()
+        wire = dask.wire()
+        for way in (wire, None, None):
+            dask.worker(by=way)
+        with Client(dask.address, timeout=20) as client:
+            client.wait_for_workers(3, timeout=60)
+        command = ("--tickers", *tickers, *RANGE, "--scheduler", dask.address)
+        with program.running(*command, box=box) as process:
+            wait_until(asked(box, 3), process)
+            wire.cut()
+            _, err = process.communicate(timeout=90)
+    assert process.returncode == 0, err
+    assert " is gone; its tickers are done by others: T00" in err
+    assert bodies(box) == [body for body in as_on_one_machine(program, sandbox) if body[0] in tickers]
+
+
 def test_a_coordinator_that_is_killed_leaves_the_workers_free(
     program: Program, sandbox: Callable[..., Sandbox]
 ) -> None:

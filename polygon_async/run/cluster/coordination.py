@@ -53,6 +53,8 @@ __all__ = ["Coordination", "Post"]
 log = logging.getLogger(__name__)
 
 _BATCHES_A_WORKER = 2
+_SECONDS_TO_STOP = 5.0
+"""A worker that was cut off writes nothing more by then."""
 _MOST_ATTEMPTS = 6
 """At one unit: what kills its worker each time must not go on for ever."""
 
@@ -71,6 +73,10 @@ class Post(Protocol):
 
     async def cancel(self, futures: Sequence[Any]) -> None:
         """Take back what has been sent."""
+
+    @property
+    def has_files(self) -> bool:
+        """Whether the workers share a directory."""
 
     @property
     def key(self) -> str:
@@ -138,6 +144,8 @@ class Coordination:
         self._attempts: dict[str, _Attempt] = {}
         self._admitted: set[str] = set()
         self._tried: Counter[str] = Counter()
+        self._free_at: dict[str, float] = {}
+        """When a ticker may begin again, whose files a worker that was cut off may still be writing."""
         self._batches: dict[str, _Sent] = {}
         """By the name of its task."""
         self._sent = self._batch = 0
@@ -289,6 +297,7 @@ class Coordination:
         if symbol not in self._admitted:
             self._admitted.add(symbol)
             await self._judge.admit(unit)
+        await asyncio.sleep(self._free_at.pop(symbol, 0.0) - asyncio.get_running_loop().time())
         if self._attempts.get(symbol) is not attempt:
             return None
         work = self._work
@@ -362,8 +371,8 @@ class Coordination:
     def _lose(self, worker: str) -> None:
         """A worker is gone: what it had begun may be begun by another one."""
         had = [symbol for symbol, attempt in self._attempts.items() if attempt.worker == worker]
+        self._release(had)
         for symbol in had:
-            del self._attempts[symbol]
             self._work.counters.in_flight.pop(symbol, None)
         self._presence.lost(worker)
         known = self._work.counters.workers.setdefault(worker, WorkerCounts())
@@ -373,9 +382,17 @@ class Coordination:
             log.warning("worker %s is gone%s", worker, others)
         self._changed.set()
 
+    def _release(self, symbols: Sequence[str]) -> None:
+        """Tickers' attempts count no longer: another worker may begin them, if need be a little later."""
+        free_at = asyncio.get_running_loop().time() + _SECONDS_TO_STOP if self._cluster.has_files else 0.0
+        for symbol in symbols:
+            del self._attempts[symbol]
+            self._free_at[symbol] = free_at
+
     def _forget_all(self) -> None:
         """Nothing that was sent counts any longer."""
-        self._attempts.clear()
+        self._release([*self._attempts])
+        self._work.counters.down = None
         batches, self._batches = self._batches, {}
         for sent in batches.values():
             sent.future.release()

@@ -34,6 +34,8 @@ _SECONDS_ALIVE = 30.0
 """So long after its last word a coordinator is taken to be gone: its run ends here, and whatever waits for it."""
 _JITTER = 0.025
 """Seconds by which tokens may come closer together on their way than they were given."""
+_SHARE = 0.03
+"""At most this share of the rate is given up for that."""
 _OFFERED = (
     "register",
     "assignment",
@@ -48,8 +50,6 @@ _OFFERED = (
     "reply",
     "end",
 )
-_SHARE = 0.03
-"""At most this share of the rate is given up for that."""
 
 
 def spaced(per_second: float) -> float:

@@ -86,7 +86,7 @@ def run_batch(run_key: str, batch: str, orders: bytes) -> None:
 
     worker = get_worker()
     site = _sites.get(run_key)
-    if site is None:
+    if site is None or site.is_closing:
         try:
             site = _joined(worker, run_key)
         except PolygonAsyncError as error:
@@ -124,6 +124,10 @@ def _site(assignment: Assignment, worker: Worker) -> _Site:
     """The worker's pipeline for a run, opened by whoever is first."""
     with _lock:
         site = _sites.get(assignment.run_key)
+        if site is not None and site.is_closing:
+            # Both would have the same files.
+            site.close()
+            site = None
         if site is None:
             site = _sites[assignment.run_key] = _Site(assignment, worker)
     try:
@@ -154,9 +158,19 @@ class _Site:
         """Do a batch, and wait for its end."""
         assert self._pipeline is not None  # noqa: S101 (for the type checker; it is open)
         pipeline = self._pipeline
-        # RuntimeError: its loop has been closed.
-        with contextlib.suppress(asyncio.CancelledError, RuntimeError):
-            asyncio.run_coroutine_threadsafe(pipeline.do(batch, orders), self._loop).result()
+        batches = pipeline.do(batch, orders)
+        try:
+            asyncio.run_coroutine_threadsafe(batches, self._loop).result()
+        except asyncio.CancelledError:
+            return
+        except RuntimeError:
+            # Its loop has been closed.
+            batches.close()
+
+    @property
+    def is_closing(self) -> bool:
+        """Whether it has ended, or is about to."""
+        return self._closing.is_set()
 
     def close(self) -> None:
         """Cancel what is under way, and end the thread."""
@@ -170,6 +184,8 @@ class _Site:
             self._loop.run_until_complete(self._serve())
         finally:
             self._loop.close()
+            if _sites.get(self._assignment.run_key) is self:
+                _sites.pop(self._assignment.run_key)
 
     async def _serve(self) -> None:
         try:
@@ -192,9 +208,6 @@ class _Site:
             with contextlib.suppress(OSError):
                 if not await link.called("knows"):
                     break
-        with _lock:
-            if _sites.get(self._assignment.run_key) is self:
-                del _sites[self._assignment.run_key]
         self._closing.set()
 
 
@@ -238,6 +251,7 @@ async def _open_pipeline(assignment: Assignment, worker: Worker) -> AsyncIterato
             deliver=deliver,
             offload=offload,
             counters=counters,
+            is_shared=assignment.directory is not None,
         )
         pipeline = _Pipeline(steps, recorder, link, redact, settings.concurrency, lines)
         pipeline.start()
@@ -333,6 +347,9 @@ class _Pipeline:
                     )
                 except OvertakenError:
                     return
+                if csv is None:
+                    # Only now is it certain that nobody else is writing it.
+                    await self.steps.remove_part(unit)
                 if error.args and isinstance(error.args[0], str):
                     error.args = (self.redact(error.args[0]), *error.args[1:])
                 await self._report(Ended(attempt, outcome, error, fetched=csv is not None))
