@@ -52,6 +52,34 @@ def test_a_scheduler_that_restarts_is_joined_again(program: Program, sandbox: Ca
     assert bodies(box) == as_on_one_machine(program, sandbox)
 
 
+def test_a_scheduler_that_restarts_while_the_run_begins_is_found_again(
+    program: Program, sandbox: Callable[..., Sandbox]
+) -> None:
+    box, asks = sandbox(page_size=300), program.directory / "asks"
+    slow = f"""
+import pathlib, time
+import polygon_async.run.cluster.versions as it
+before = it.versions
+def versions():
+    pathlib.Path({str(asks)!r}).touch()
+    time.sleep(3)
+    return before()
+it.versions = versions
+"""
+    with cluster(program.directory, box) as dask:
+        scheduler = dask.scheduler()
+        dask.worker(first=slow)
+        command = ("--tickers", *TICKERS[:4], *RANGE, "--scheduler", dask.address, "--no-upload")
+        with program.running(*command, box=box) as process:
+            wait_until(asks.exists, process)
+            scheduler.kill()
+            scheduler.wait()
+            dask.scheduler()
+            dask.worker()
+            _, err = process.communicate(timeout=90)
+    assert process.returncode == 0, err
+
+
 def test_a_worker_that_stands_still_spends_no_old_token(program: Program, sandbox: Callable[..., Sandbox]) -> None:
     """It is stopped for longer than its tokens live: when it goes on, it asks for new ones."""
     box = sandbox(page_size=300, latency=0.02)

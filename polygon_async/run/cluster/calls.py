@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from polygon_async.system.redaction import Redactor
 
-__all__ = ["OwnerCalls"]
+__all__ = ["OwnerCalls", "unreachable"]
+
+
+@contextlib.contextmanager
+def unreachable() -> Iterator[None]:
+    """What Dask raises without a scheduler, in the middle of a connection, or without the owner is an OSError."""
+    try:
+        yield
+    except OSError:
+        raise
+    except Exception as error:
+        raise OSError(f"{type(error).__name__}: {error}") from error
 
 
 class OwnerCalls(ABC):
@@ -35,12 +47,8 @@ class OwnerCalls(ABC):
         Raises:
             OSError: the scheduler cannot be reached, or does not know the owner (yet).
         """
-        try:
+        with unreachable():
             return await self._reach(f"polygon_{name}", run=self.key, **values)
-        except OSError:
-            raise
-        except Exception as error:  # what Dask raises where a handler is not known, or a connection ends in the middle
-            raise OSError(f"{type(error).__name__}: {error}") from error
 
     async def lease(self, succeeded: list[float], *, answered: bool) -> Mapping[str, Any] | None:
         """The next token (see `polygon.pace.lease`)."""

@@ -6,13 +6,14 @@ import asyncio
 import contextlib
 import logging
 import pickle
+import secrets
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from polygon_async.errors import ConfigError, RunError
+from polygon_async.errors import ConfigError, RunError, one_line
 from polygon_async.polygon.pace.lease import LeasePacer
 from polygon_async.polygon.pace.memory import LearnedRate, RateMemory, cache_file
-from polygon_async.run.cluster.calls import OwnerCalls
+from polygon_async.run.cluster.calls import OwnerCalls, unreachable
 from polygon_async.run.cluster.coordination import Coordination
 from polygon_async.run.cluster.messages import Assignment
 from polygon_async.run.cluster.opening import check_alike, connected, open_sites
@@ -49,41 +50,62 @@ async def open_cluster(settings: Settings, run: Run, *, offload: Threads) -> Asy
         ConfigError: a worker cannot do the run; it is named.
         RunError: there is no cluster.
     """
+    end = asyncio.get_running_loop().time() + _SECONDS_TO_JOIN
+    while True:
+        async with contextlib.AsyncExitStack() as stack:
+            try:
+                cluster = await _opened(settings, run, stack=stack, offload=offload)
+            except OSError as error:
+                # The scheduler went away in the middle; it may be restarting.
+                if asyncio.get_running_loop().time() > end:
+                    raise _gone(error) from error
+            else:
+                yield cluster
+                return
+        await asyncio.sleep(_SECONDS_BETWEEN_JOINS)
+
+
+async def _opened(settings: Settings, run: Run, *, stack: contextlib.AsyncExitStack, offload: Threads) -> Cluster:
+    """A cluster that is closed with the stack.
+
+    Raises:
+        ConfigError, RunError: as `open_cluster`.
+        OSError: the scheduler cannot be reached any more.
+    """
     own = settings.output_dir.absolute()
-    async with contextlib.AsyncExitStack() as stack:
-        client = await stack.enter_async_context(connected(settings))
-        await check_alike(client)
-        mark = stack.enter_context(marked(own))
-        directory = own if await all_see(client, mark) else None
-        if directory is None and not settings.upload:
-            raise ConfigError(
-                f"the workers do not share {settings.output_dir}, where --no-upload leaves the CSVs; choose an"
-                " --output-dir that all machines share"
-            )
-        if directory is None:
-            log.info("the workers do not share %s: the objects are the result, no CSV is kept", settings.output_dir)
-        for_workers = replace(
-            settings,
-            api_key="",
-            tickers=None,
-            words=(),
-            command=(),
-            processes=0,
-            output_dir=directory or settings.output_dir,
-            keep_csv=settings.keep_csv and directory is not None,
+    client = await stack.enter_async_context(connected(settings))
+    await check_alike(client)
+    mark = stack.enter_context(marked(own))
+    directory = own if await all_see(client, mark) else None
+    if directory is None and not settings.upload:
+        raise ConfigError(
+            f"the workers do not share {settings.output_dir}, where --no-upload leaves the CSVs; choose an"
+            " --output-dir that all machines share"
         )
-        # A name of its own, also for a run that is resumed: what is left of the run before it has another one.
-        key = f"{run.id}-{run.collected:%Y%m%d%H%M%S}-{id(run):x}"
-        assignment = pickle.dumps(
-            Assignment(run_key=key, run=run, settings=for_workers, directory=directory, mark=mark)
-        )
-        cluster = Cluster(client, key, assignment, settings, has_files=directory is not None, offload=offload)
-        await cluster.join()
-        try:
-            await open_sites(client, assignment)
-            yield cluster
-        finally:
-            await cluster.leave()
+    if directory is None:
+        log.info("the workers do not share %s: the objects are the result, no CSV is kept", settings.output_dir)
+    for_workers = replace(
+        settings,
+        api_key="",
+        tickers=None,
+        words=(),
+        command=(),
+        processes=0,
+        output_dir=directory or settings.output_dir,
+        keep_csv=settings.keep_csv and directory is not None,
+    )
+    # A name of its own, also for a run that is resumed: what is left of the run before it has another one.
+    key = f"{run.id}-{run.collected:%Y%m%d%H%M%S}-{secrets.token_hex(4)}"
+    assignment = pickle.dumps(Assignment(run_key=key, run=run, settings=for_workers, directory=directory, mark=mark))
+    cluster = Cluster(client, key, assignment, settings, has_files=directory is not None, offload=offload)
+    await cluster.join()
+    stack.push_async_callback(cluster.leave)
+    await open_sites(client, assignment)
+    return cluster
+
+
+def _gone(error: OSError) -> RunError:
+    return RunError(f"the Dask scheduler is gone ({one_line(error)}); run the same command again when it is back")
 
 
 class Cluster(OwnerCalls):
@@ -121,7 +143,8 @@ class Cluster(OwnerCalls):
         Raises:
             OSError: the scheduler cannot be reached.
         """
-        await self._client.register_plugin(Owner(), name=Owner.name)
+        with unreachable():
+            await self._client.register_plugin(Owner(), name=Owner.name)
         rate = self._settings.rate
         if rate.is_auto and self._learned is None:
             recalled = await self._offload(self._memory.recall)
@@ -178,8 +201,7 @@ class Cluster(OwnerCalls):
                     return {"items": [], "joined": await self.join()}
             except OSError as error:
                 if asyncio.get_running_loop().time() > end:
-                    text = f"the Dask scheduler is gone ({error}); run the same command again when it is back"
-                    raise RunError(text) from error
+                    raise _gone(error) from error
                 await asyncio.sleep(_SECONDS_BETWEEN_JOINS)
                 with contextlib.suppress(OSError, TimeoutError):
                     if await self.join():
