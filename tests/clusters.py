@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import contextlib
 import os
 import select
@@ -9,17 +10,26 @@ import socket
 import subprocess
 import sys
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
+import pytest
+from stored import csvs
 from waiting import wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
+
+    from conftest import Program
 
     from polygon_async.sandbox import Sandbox
 
-__all__ = ["Cluster", "Wire", "asked", "cluster"]
+OnOneMachine: TypeAlias = "Callable[[Sequence[str]], list[tuple[str, bytes]]]"
+
+__all__ = ["RANGE", "TICKERS", "Cluster", "OnOneMachine", "Wire", "asked", "cluster", "most_within"]
+
+RANGE = ("--from", "2026-03-02", "--to", "2026-03-06")
+TICKERS = tuple(f"T{number:03}" for number in range(40))
 
 
 class Cluster:
@@ -62,6 +72,13 @@ class Cluster:
             variables["PYTHONPATH"] = str(place)
         address = self.address if by is None else by.address
         return self._started("worker", address, *arguments, env=variables, cwd=cwd or self._rest["cwd"])
+
+    def wait_for_workers(self, count: int) -> None:
+        """Return when so many have joined."""
+        from distributed import Client
+
+        with Client(self.address, timeout=20) as client:
+            client.wait_for_workers(count, timeout=60)
 
     def wire(self) -> Wire:
         """A way to the scheduler that can be cut."""
@@ -169,9 +186,34 @@ class Wire:
         self._pairs.clear()
 
 
+@pytest.fixture(scope="session")
+def known_csvs() -> list[tuple[str, bytes]]:
+    """What `on_one_machine` has found out."""
+    return []
+
+
+@pytest.fixture
+def on_one_machine(
+    program: Program, sandbox: Callable[..., Sandbox], known_csvs: list[tuple[str, bytes]]
+) -> OnOneMachine:
+    """The CSVs of the objects that a quiet run of this machine alone writes for some of the tickers."""
+    if not known_csvs:
+        box, where = sandbox(page_size=300), ("--output-dir", "quiet")
+        ended = program("--tickers", *TICKERS, *RANGE, "--rate", "unlimited", *where, box=box)
+        assert ended.code == 0, ended.err
+        known_csvs += csvs(box)
+    return lambda tickers: [found for found in known_csvs if found[0] in tickers]
+
+
 def asked(box: Sandbox, count: int) -> Callable[[], bool]:
     """Whether the API has been asked so often."""
     return lambda: len(box.requests) >= count
+
+
+def most_within(seconds: float, box: Sandbox) -> int:
+    """The most requests that have come to the API in any stretch of time of this length."""
+    times = sorted(request.time for request in box.requests)
+    return max(bisect.bisect_right(times, begin + seconds) - first for first, begin in enumerate(times))
 
 
 def _free_port() -> int:

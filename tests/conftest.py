@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from polygon_async.sandbox import Bar
 
-pytest_plugins = ("browser", "refusing")
+pytest_plugins = ("browser", "clusters", "refusing")
 
 HEADER = "open,high,low,close,volume,vwap,timestamp,transactions,otc\n"
 _FOREIGN = (

@@ -79,6 +79,11 @@ def decompressed(item: Stored) -> bytes:
     return subprocess.run(["lzop", "-dc"], input=item.body, capture_output=True, check=True).stdout
 
 
+def csvs(box: Sandbox) -> list[tuple[str, bytes]]:
+    """The CSVs of all objects, by ticker; a ticker with two of them is there twice."""
+    return sorted((item.tags["symbol"], decompressed(item)) for item in stored(box))
+
+
 def put(box: Sandbox, items: Iterable[Stored]) -> None:
     """Put objects there, whatever there is."""
     with contextlib.closing(box.s3_client()) as s3:

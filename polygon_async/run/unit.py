@@ -122,8 +122,7 @@ class UnitSteps:
             else:
                 csv = await self.fetch_csv(unit, priority=priority, resumed=found, note=note)
         if csv is None:
-            part = self.directory / part_name(unit)
-            await self._on_disk(partial(remove, part), f"removing {part}")  # an earlier run may have left it
+            await self.remove_part(unit)  # an earlier run may have left it
             await self.recorder.apply(Empty(unit=unit))
             return Outcome(unit=unit, state=OutcomeState.NO_DATA)
         csv = await self._settled(unit, csv, pending.local)
@@ -138,7 +137,7 @@ class UnitSteps:
     async def remove_part(self, unit: Unit) -> None:
         """Remove what there may be of a unit's part."""
         part = self.directory / part_name(unit)
-        await self.offload.surely(partial(remove, part), subject=f"removing {part}")
+        await self._on_disk(partial(remove, part), f"removing {part}")
 
     async def store(self, pending: Pending, csv: CsvFile) -> Outcome:
         """Compress and upload the unit's CSV, and read the object back.

@@ -2,54 +2,63 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 from typing import TYPE_CHECKING, Any
 
+import clusters
 import pytest
-from clusters import asked, cluster
-from stored import decompressed, stored
+from clusters import asked, cluster, most_within
+from stored import csvs
 from waiting import wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    import subprocess
+    from collections.abc import Callable, Iterator, Sequence
 
+    from clusters import Cluster, OnOneMachine
     from conftest import Program
 
     from polygon_async.sandbox import Sandbox
 
-RANGE = ("--from", "2026-03-02", "--to", "2026-03-06", "--rate", "60/s")
-TICKERS = tuple(f"T{number:03}" for number in range(24))
+TICKERS = clusters.TICKERS[:24]
+RANGE = (*clusters.RANGE, "--rate", "60/s")
 
 
-def bodies(box: Sandbox) -> list[tuple[str, bytes]]:
-    """The CSVs of all objects; a ticker with two of them is there twice."""
-    return sorted((item.tags["symbol"], decompressed(item)) for item in stored(box))
+@contextlib.contextmanager
+def running(
+    program: Program, dask: Cluster, box: Sandbox, *, until: int, flags: Sequence[str] = ()
+) -> Iterator[subprocess.Popen[str]]:
+    """A run on the cluster, from when it has sent so many requests."""
+    command = ("--tickers", *TICKERS, *RANGE, "--scheduler", dask.address, *flags)
+    with program.running(*command, box=box) as process:
+        wait_until(asked(box, until), process)
+        yield process
 
 
-def as_on_one_machine(program: Program, sandbox: Callable[..., Sandbox]) -> list[tuple[str, bytes]]:
-    quiet = sandbox(page_size=300)
-    ended = program("--tickers", *TICKERS, *RANGE[:4], "--rate", "unlimited", "--output-dir", "quiet", box=quiet)
-    assert ended.code == 0
-    return bodies(quiet)
+def ended_well(process: subprocess.Popen[str]) -> str:
+    """What a run says until its end."""
+    _, err = process.communicate(timeout=90)
+    assert process.returncode == 0, err
+    return err
 
 
-def test_a_scheduler_that_restarts_is_joined_again(program: Program, sandbox: Callable[..., Sandbox]) -> None:
+def test_a_scheduler_that_restarts_is_joined_again(
+    program: Program, sandbox: Callable[..., Sandbox], on_one_machine: OnOneMachine
+) -> None:
     box = sandbox(page_size=300, latency=0.05)
     with cluster(program.directory, box) as dask:
         scheduler = dask.scheduler()
         dask.worker()
-        command = ("--tickers", *TICKERS, *RANGE, "--scheduler", dask.address)
-        with program.running(*command, box=box) as process:
-            wait_until(asked(box, 40), process)
+        with running(program, dask, box, until=40) as process:
             scheduler.kill()
             scheduler.wait()
             dask.scheduler()
             # Workers may take the end of their scheduler for their own.
             dask.worker()
-            _, err = process.communicate(timeout=90)
-    assert process.returncode == 0, err
+            err = ended_well(process)
     assert "the Dask scheduler has lost this run (it restarted, or was cut off); what is not done is sent again" in err
-    assert bodies(box) == as_on_one_machine(program, sandbox)
+    assert csvs(box) == on_one_machine(TICKERS)
 
 
 def test_a_scheduler_that_restarts_while_the_run_begins_is_found_again(
@@ -76,30 +85,26 @@ it.versions = versions
             scheduler.wait()
             dask.scheduler()
             dask.worker()
-            _, err = process.communicate(timeout=90)
-    assert process.returncode == 0, err
+            ended_well(process)
 
 
-def test_a_worker_that_stands_still_spends_no_old_token(program: Program, sandbox: Callable[..., Sandbox]) -> None:
+def test_a_worker_that_stands_still_spends_no_old_token(
+    program: Program, sandbox: Callable[..., Sandbox], on_one_machine: OnOneMachine
+) -> None:
     """It is stopped for longer than its tokens live: when it goes on, it asks for new ones."""
     box = sandbox(page_size=300, latency=0.02)
     with cluster(program.directory, box) as dask:
         dask.scheduler()
         still = dask.worker()
         dask.worker()
-        command = ("--tickers", *TICKERS, *RANGE, "--scheduler", dask.address)
-        with program.running(*command, box=box) as process:
-            wait_until(asked(box, 40), process)
+        with running(program, dask, box, until=40) as process:
             still.send_signal(signal.SIGSTOP)
             before = len(box.requests)
             wait_until(asked(box, before + 25), process)
             still.send_signal(signal.SIGCONT)
-            _, err = process.communicate(timeout=90)
-    assert process.returncode == 0, err
-    times = sorted(request.time for request in box.requests)
-    for first, begin in enumerate(times):
-        assert sum(begin <= moment < begin + 1 for moment in times[first:]) <= 61
-    assert bodies(box) == as_on_one_machine(program, sandbox)
+            ended_well(process)
+    assert most_within(1.0, box) <= 61
+    assert csvs(box) == on_one_machine(TICKERS)
 
 
 @pytest.mark.parametrize(
@@ -118,66 +123,58 @@ def test_a_worker_that_stands_still_spends_no_old_token(program: Program, sandbo
     ],
 )
 def test_a_worker_that_comes_late_and_lacks_something_is_passed_over(
-    program: Program, sandbox: Callable[..., Sandbox], late: dict[str, Any], said: str
+    program: Program, sandbox: Callable[..., Sandbox], on_one_machine: OnOneMachine, late: dict[str, Any], said: str
 ) -> None:
     box = sandbox(page_size=300, latency=0.05)
     with cluster(program.directory, box) as dask:
         dask.scheduler()
         dask.worker()
         # For each process, this path is in the directory where it runs.
-        command = ("--tickers", *TICKERS, *RANGE, "--scheduler", dask.address, "--output-dir", "/proc/self/cwd/out")
-        with program.running(*command, box=box) as process:
-            wait_until(asked(box, 10), process)
+        flags = ("--output-dir", "/proc/self/cwd/out")
+        with running(program, dask, box, until=10, flags=flags) as process:
             dask.worker(**late)
-            _, err = process.communicate(timeout=90)
-    assert process.returncode == 0, err
+            err = ended_well(process)
     (told,) = [line for line in err.splitlines() if " WARNING " in line]
     assert "worker tcp://127.0.0.1:" in told
     assert said in told
     assert told.endswith("; it gets no tickers")
-    assert bodies(box) == as_on_one_machine(program, sandbox)
+    assert csvs(box) == on_one_machine(TICKERS)
 
 
 def test_a_worker_that_dies_when_it_is_asked_costs_nothing(program: Program, sandbox: Callable[..., Sandbox]) -> None:
-    from distributed import Client
-
     box = sandbox(page_size=300)
     with cluster(program.directory, box) as dask:
         dask.scheduler()
         dask.worker()
         dask.worker(first="import os, polygon_async.run.cluster.versions as it; it.versions = lambda: os._exit(1)")
-        with Client(dask.address, timeout=20) as client:
-            client.wait_for_workers(2, timeout=60)
+        dask.wait_for_workers(2)
         ended = program("--tickers", *TICKERS[:4], *RANGE, "--scheduler", dask.address, "--no-upload", box=box)
     assert ended.code == 0, ended.err
 
 
-def test_a_worker_that_is_cut_off_ends(program: Program, sandbox: Callable[..., Sandbox]) -> None:
+def test_a_worker_that_is_cut_off_ends(
+    program: Program, sandbox: Callable[..., Sandbox], on_one_machine: OnOneMachine
+) -> None:
     """It never comes back, so that its process must not stay: what has started it starts another one."""
     box = sandbox(page_size=300, latency=0.05)
     with cluster(program.directory, box) as dask:
         dask.scheduler()
         wire = dask.wire()
         cut_off = dask.worker(by=wire)
-        command = ("--tickers", *TICKERS, *RANGE, "--scheduler", dask.address)
-        with program.running(*command, box=box) as process:
-            wait_until(asked(box, 30), process)
+        with running(program, dask, box, until=30) as process:
             wire.cut()
             # Dask by itself waits 30 s for the threads.
             cut_off.wait(timeout=20)
             dask.worker()
-            _, err = process.communicate(timeout=90)
-    assert process.returncode == 0, err
+            err = ended_well(process)
     assert " is gone; its tickers are done by others: T0" in err
-    assert bodies(box) == as_on_one_machine(program, sandbox)
+    assert csvs(box) == on_one_machine(TICKERS)
 
 
 def test_what_a_worker_that_is_cut_off_still_does_spoils_no_file(
-    program: Program, sandbox: Callable[..., Sandbox]
+    program: Program, sandbox: Callable[..., Sandbox], on_one_machine: OnOneMachine
 ) -> None:
     """Its first pages are on their way when it is cut off; another one gets them at once, and begins the same files."""
-    from distributed import Client
-
     tickers = TICKERS[2:5]
     box = sandbox(*(f"{ticker} 1 latency=5 1x" for ticker in tickers), page_size=300, latency=0.5)
     with cluster(program.directory, box) as dask:
@@ -185,30 +182,26 @@ def test_what_a_worker_that_is_cut_off_still_does_spoils_no_file(
         wire = dask.wire()
         for way in (wire, None, None):
             dask.worker(by=way)
-        with Client(dask.address, timeout=20) as client:
-            client.wait_for_workers(3, timeout=60)
+        dask.wait_for_workers(3)
         command = ("--tickers", *tickers, *RANGE, "--scheduler", dask.address)
         with program.running(*command, box=box) as process:
             wait_until(asked(box, 3), process)
             wire.cut()
-            _, err = process.communicate(timeout=90)
-    assert process.returncode == 0, err
+            err = ended_well(process)
     assert " is gone; its tickers are done by others: T00" in err
-    assert bodies(box) == [body for body in as_on_one_machine(program, sandbox) if body[0] in tickers]
+    assert csvs(box) == on_one_machine(tickers)
 
 
 def test_a_coordinator_that_is_killed_leaves_the_workers_free(
-    program: Program, sandbox: Callable[..., Sandbox]
+    program: Program, sandbox: Callable[..., Sandbox], on_one_machine: OnOneMachine
 ) -> None:
     """One worker, all of whose threads are busy with the run that is killed: the next run needs them."""
     box = sandbox(page_size=300, latency=0.05)
     with cluster(program.directory, box) as dask:
         dask.scheduler()
         dask.worker()
-        command = ("--tickers", *TICKERS, *RANGE, "--scheduler", dask.address)
-        with program.running(*command, box=box) as process:
-            wait_until(asked(box, 30), process)
+        with running(program, dask, box, until=30) as process:
             process.kill()
-        ended = program(*command, box=box, timeout=80)
+        ended = program("--tickers", *TICKERS, *RANGE, "--scheduler", dask.address, box=box, timeout=80)
     assert ended.code == 0, ended.err
-    assert bodies(box) == as_on_one_machine(program, sandbox)
+    assert csvs(box) == on_one_machine(TICKERS)

@@ -63,7 +63,7 @@ class LeasePacer:
         self._per_second: float | None = None
         self._pause_ends = self._next = -1e9
         self._telling = _Telling()
-        self.outage = SharedOutage(leaser)
+        self.outage = SharedOutage(leaser, self._telling)
 
     @property
     def per_second(self) -> float | None:
@@ -133,9 +133,9 @@ class SharedOutage:
     It never raises: an outage that has lasted too long ends the run where the owner is.
     """
 
-    def __init__(self, leaser: Leaser) -> None:
+    def __init__(self, leaser: Leaser, telling: _Telling) -> None:
         self._leaser = leaser
-        self._telling = _Telling()
+        self._telling = telling
         self._is_on = self._is_reached = self._has_answer = False
         self._ended = -math.inf
 

@@ -37,24 +37,17 @@ class Outage:
         after: Seconds without an answer after which many failures are an outage, and a host that was never
             reached ends the run.
         host: The API's, for messages.
-        counters: Learn of an outage, for the views.
-        is_told: Whether the log says when it begins and ends; else somebody else says it.
+        counters: Learn of an outage, for the views, and the log says when it begins and ends; without them, telling
+            of it is left to others.
     """
 
     def __init__(
-        self,
-        patience: float,
-        *,
-        after: float = 30.0,
-        host: str = "the API",
-        counters: Counters | None = None,
-        is_told: bool = True,
+        self, patience: float, *, after: float = 30.0, host: str = "the API", counters: Counters | None = None
     ) -> None:
         self._patience = patience
         self._after = after
         self._host = host
         self._counters = counters
-        self._is_told = is_told
         self._reached = False
         self._unreachable_since: float | None = None
         self._failing: set[str] = set()
@@ -111,7 +104,6 @@ class Outage:
             self._next_probe = now + self._between_probes
             if self._counters is not None:
                 self._counters.down = Down(words, until=now + self._patience)
-            if self._is_told:
                 tell_down(words, self._patience)
 
     def answered(self) -> None:
@@ -121,7 +113,7 @@ class Outage:
             self._counters.down = None
         if self._declared is not None:
             self._ended = self._now()
-            if self._is_told:
+            if self._counters is not None:
                 tell_back(self._ended - self._declared)
         self._declared = None
         self._silent_since = None

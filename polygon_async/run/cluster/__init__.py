@@ -1,5 +1,5 @@
 """The engine for many machines: one coordinator, Dask workers, one budget of requests.
 
-`coordination` hands out the units, `engine` and `opening` are its cluster, `owner` lives in the scheduler, `site` in a
-worker.
+`coordination` hands out the units, `engine` and `opening` are its cluster, `owner` lives in the scheduler, `site` and
+its `worker_pipeline` in a worker.
 """

@@ -11,17 +11,17 @@ if TYPE_CHECKING:
 
     from polygon_async.system.redaction import Redactor
 
-__all__ = ["OwnerCalls", "unreachable"]
+__all__ = ["OwnerCalls", "dask_errors"]
 
 
 @contextlib.contextmanager
-def unreachable() -> Iterator[None]:
-    """What Dask raises without a scheduler, in the middle of a connection, or without the owner is an OSError."""
+def dask_errors() -> Iterator[None]:
+    """Turn whatever a call of the scheduler raises into an OSError: it cannot be reached, or not yet."""
     try:
         yield
     except OSError:
         raise
-    except Exception as error:
+    except Exception as error:  # of many kinds: no scheduler at the moment, no such handler, half an answer
         raise OSError(f"{type(error).__name__}: {error}") from error
 
 
@@ -47,7 +47,7 @@ class OwnerCalls(ABC):
         Raises:
             OSError: the scheduler cannot be reached, or does not know the owner (yet).
         """
-        with unreachable():
+        with dask_errors():
             return await self._reach(f"polygon_{name}", run=self.key, **values)
 
     async def lease(self, succeeded: list[float], *, answered: bool) -> Mapping[str, Any] | None:

@@ -21,6 +21,7 @@ from polygon_async.model.counters import Down, WorkerCounts
 from polygon_async.model.states import OutcomeState
 from polygon_async.polygon.pace.outage import tell_back, tell_down
 from polygon_async.run.cluster.batches import batch_size, longest_first, pages_of
+from polygon_async.run.cluster.counts import absorb
 from polygon_async.run.cluster.messages import (
     LOST,
     Begin,
@@ -182,18 +183,20 @@ class Coordination:
     def _take_back(self) -> None:
         """What came back unfinished is among what is left again."""
         there = self._presence.there
-        for batch, sent in list(self._batches.items()):
-            if not sent.is_over(there):
-                continue
-            del self._batches[batch]
-            sent.future.release()
-            for number in sent.numbers:
-                symbol = self._pending[number].unit.ticker.symbol
-                attempt = self._attempts.get(symbol)
-                if symbol in self._open and (attempt is None or attempt.batch == batch):
-                    # Its task is over, and it is not: its worker died, or was cut off.
-                    self._attempts.pop(symbol, None)
-                    self._left.again.append(number)
+        for batch in [batch for batch, sent in self._batches.items() if sent.is_over(there)]:
+            self._give_up(batch)
+
+    def _give_up(self, batch: str) -> None:
+        """Expect nothing more of a batch; what it was to do, and is nobody else's, is left to be done."""
+        sent = self._batches.pop(batch)
+        sent.future.release()
+        for number in sent.numbers:
+            symbol = self._pending[number].unit.ticker.symbol
+            attempt = self._attempts.get(symbol)
+            if symbol in self._open and (attempt is None or attempt.batch == batch):
+                # Its task is over, and it is not: its worker died, or was cut off.
+                self._attempts.pop(symbol, None)
+                self._left.again.append(number)
 
     def _send_more(self) -> None:
         """As many batches as keep all workers busy.
@@ -274,7 +277,7 @@ class Coordination:
             case Ended():
                 self._end(message)
             case Counts():
-                self._count(message, worker)
+                absorb(message, self._work.counters, worker=worker, allowed=self._cluster.per_second)
             case Said():
                 for level, text, fields in message.lines:
                     log.log(level, "%s", text, extra=fields)
@@ -323,31 +326,6 @@ class Coordination:
         if ended.error is not None:
             (self._judge.not_stored if ended.fetched else self._judge.failed)(unit, ended.error)
 
-    def _count(self, counts: Counts, worker: str) -> None:
-        counters = self._work.counters
-        own = counters.workers.setdefault(worker, WorkerCounts())
-        for name, number in counts.numbers.items():
-            setattr(counters, name, getattr(counters, name) + number)
-        counters.answers.update(counts.answers or {})
-        counters.retries.update(counts.retries or {})
-        counters.measures.latencies.counts.update(counts.latencies or {})
-        for name, seconds in counts.seconds.items():
-            counters.measures.seconds[name] += seconds
-        counters.odd.update(counts.odd)
-        for symbol, notes in counts.notes.items():
-            counters.notes[symbol] += notes
-        now = asyncio.get_running_loop().time()
-        if counts.answered_before is not None:
-            counters.answered = max(counters.answered, now - counts.answered_before)
-        if requests := counts.numbers.get("requests", 0):
-            span = counters.measures.series.at(max(0.0, now - counters.measures.began))
-            span.requests += requests
-            span.refused += (counts.answers or Counter())[429]
-            span.allowed = self._cluster.per_second
-        own.requests += counts.numbers.get("requests", 0)
-        own.pages += counts.numbers.get("pages", 0)
-        own.uploads += counts.uploads
-
     def _see_outage(self, down: tuple[str, float] | None) -> None:
         """Tell, once for all workers, that the API is down, or is back."""
         counters, now = self._work.counters, asyncio.get_running_loop().time()
@@ -393,12 +371,8 @@ class Coordination:
         """Nothing that was sent counts any longer."""
         self._release([*self._attempts])
         self._work.counters.down = None
-        batches, self._batches = self._batches, {}
-        for sent in batches.values():
-            sent.future.release()
-            self._left.again += [
-                number for number in sent.numbers if self._pending[number].unit.ticker.symbol in self._open
-            ]
+        for batch in [*self._batches]:
+            self._give_up(batch)
         log.warning(
             "the Dask scheduler has lost this run (it restarted, or was cut off); what is not done is sent again"
         )

@@ -1,4 +1,4 @@
-"""A worker's counters in; what is new since the last time out."""
+"""A worker's counters in; what is new since the last time out, and into the counters of the run."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from polygon_async.model.counters import WorkerCounts
 from polygon_async.run.cluster.messages import Counts
 
 if TYPE_CHECKING:
     from polygon_async.model.counters import Counters
 
-__all__ = ["Snapshot"]
+__all__ = ["Snapshot", "absorb"]
 
 _NUMBERS = ("requests", "pages", "bars", "duplicates", "csv_bytes", "stored_bytes")
 
@@ -68,3 +69,37 @@ class Snapshot:
         under way."""
         for known in (counters.odd, counters.notes, self.odd, self.notes):
             known.pop(symbol, None)
+
+
+def absorb(counts: Counts, counters: Counters, *, worker: str, allowed: float | None) -> None:
+    """Add what a worker has counted to the run's counters.
+
+    Args:
+        counts: What is new there.
+        counters: The run's.
+        worker: Its name.
+        allowed: The rate that was asked for, requests a second.
+    """
+    for name, number in counts.numbers.items():
+        setattr(counters, name, getattr(counters, name) + number)
+    counters.answers.update(counts.answers or {})
+    counters.retries.update(counts.retries or {})
+    counters.measures.latencies.counts.update(counts.latencies or {})
+    for name, seconds in counts.seconds.items():
+        counters.measures.seconds[name] += seconds
+    counters.odd.update(counts.odd)
+    for symbol, notes in counts.notes.items():
+        counters.notes[symbol] += notes
+    now = asyncio.get_running_loop().time()
+    if counts.answered_before is not None:
+        counters.answered = max(counters.answered, now - counts.answered_before)
+    requests = counts.numbers.get("requests", 0)
+    if requests:
+        span = counters.measures.series.at(max(0.0, now - counters.measures.began))
+        span.requests += requests
+        span.refused += (counts.answers or Counter())[429]
+        span.allowed = allowed
+    own = counters.workers.setdefault(worker, WorkerCounts())
+    own.requests += requests
+    own.pages += counts.numbers.get("pages", 0)
+    own.uploads += counts.uploads

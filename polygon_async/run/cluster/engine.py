@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from polygon_async.errors import ConfigError, RunError, one_line
 from polygon_async.polygon.pace.lease import LeasePacer
 from polygon_async.polygon.pace.memory import LearnedRate, RateMemory, cache_file
-from polygon_async.run.cluster.calls import OwnerCalls, unreachable
+from polygon_async.run.cluster.calls import OwnerCalls, dask_errors
 from polygon_async.run.cluster.coordination import Coordination
 from polygon_async.run.cluster.messages import Assignment
 from polygon_async.run.cluster.opening import check_alike, connected, open_sites
@@ -143,7 +143,7 @@ class Cluster(OwnerCalls):
         Raises:
             OSError: the scheduler cannot be reached.
         """
-        with unreachable():
+        with dask_errors():
             await self._client.register_plugin(Owner(), name=Owner.name)
         rate = self._settings.rate
         if rate.is_auto and self._learned is None:

@@ -10,12 +10,14 @@ from polygon_async.errors import RunError
 from polygon_async.run.cluster.calls import OwnerCalls
 
 if TYPE_CHECKING:
+    from concurrent.futures import Future
+
     from distributed import Worker
 
     from polygon_async.run.cluster.messages import Message
     from polygon_async.system.redaction import Redactor
 
-__all__ = ["Link", "dask_loop"]
+__all__ = ["Link", "to_scheduler"]
 
 _SECONDS_TO_RETRY = 0.5
 _ATTEMPTS = 120
@@ -99,13 +101,9 @@ class Link(OwnerCalls):
         raise RunError("the run's coordinator is gone")
 
     async def _reach(self, operation: str, **values: Any) -> Any:
-        async def reached() -> Any:
-            return await getattr(self._worker.scheduler, operation)(**values)
-
-        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(reached(), dask_loop(self._worker)))
+        return await asyncio.wrap_future(to_scheduler(self._worker, operation, **values))
 
 
-def dask_loop(worker: Worker) -> asyncio.AbstractEventLoop:
-    """The loop in which Dask's worker lives."""
-    loop: asyncio.AbstractEventLoop = worker.loop.asyncio_loop
-    return loop
+def to_scheduler(worker: Worker, operation: str, /, **values: Any) -> Future[Any]:
+    """A call of the scheduler's handler of this name, from any thread, in the loop in which Dask's worker lives."""
+    return asyncio.run_coroutine_threadsafe(getattr(worker.scheduler, operation)(**values), worker.loop.asyncio_loop)

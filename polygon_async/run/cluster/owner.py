@@ -171,7 +171,7 @@ class Owner(SchedulerPlugin):  # type: ignore[misc] # distributed is untyped
         else:
             pacer = Pacer(spaced(per_second) if per_second else None)
         # The coordinator, who has the user's log, says when it begins and ends.
-        outage = Outage(outage_patience, host=host, is_told=False)
+        outage = Outage(outage_patience, host=host)
         self._runs[run] = _Run(client, assignment, versions, outage, pacer, search, heard=time.monotonic())
         return True
 
