@@ -115,12 +115,13 @@ def _table(results: bytes, unit: Unit) -> tuple[Table, dict[str, int]]:
     from polygon_async.polygon.fast_pages import plain_rows
     from polygon_async.polygon.oddities import found_in_bars
 
-    if (plain := plain_rows(results)) is not None:
+    index = unit.ticker.market is AssetType.INDICES
+    if (plain := plain_rows(results, needs_volume=not index)) is not None:
         rows, stamps, odd = plain
+        _check_number(len(stamps))
         _check_range(int(stamps.min()), int(stamps.max()), unit)
         return Table(rows, stamps), odd
-    if results.count(b"{") > _TOO_MANY_BARS:
-        raise WrongAnswer(f"the answer has more than {_TOO_MANY_BARS:,} bars, but {MOST_BARS:,} were requested")
+    _check_number(results.count(b"{"))
     try:
         bars = _bars.decode(results) or []
     except (msgspec.ValidationError, UnicodeDecodeError, RecursionError) as error:
@@ -130,7 +131,7 @@ def _table(results: bytes, unit: Unit) -> tuple[Table, dict[str, int]]:
             raise Untrue(f"the bar at {spell_moment(bar.t)} is of {one_line(repr(bar.T))}")
     if bars:
         _check_range(min(bar.t for bar in bars), max(bar.t for bar in bars), unit)
-    lines = _rows(bars, index=unit.ticker.market is AssetType.INDICES)
+    lines = _rows(bars, index=index)
     stamps = np.array([bar.t for bar in bars], dtype=np.int64)
     odd = found_in_bars(bars, stamps, has_signs=b"-" in results)
     return Table(b"\n".join((*lines, b"")), stamps), odd
@@ -165,6 +166,11 @@ def _checked_row(bar: _Bar, *, index: bool) -> bytes:
         cells[name] = text
     row = [cells[name] for name in ("o", "h", "l", "c", "v", "vw")]
     return b",".join((*row, b"%d" % bar.t, cells["n"], b"True" if bar.otc else b""))
+
+
+def _check_number(bars: int) -> None:
+    if bars > _TOO_MANY_BARS:
+        raise WrongAnswer(f"the answer has more than {_TOO_MANY_BARS:,} bars, but {MOST_BARS:,} were requested")
 
 
 def _check_range(earliest: int, latest: int, unit: Unit) -> None:

@@ -55,22 +55,24 @@ def found_in_letters(
     Args:
         letters: The page's numbers.
         starts: Where each number begins, a row a bar, in the order of the CSV's columns without `otc`.
-        lengths: How long each is.
+        lengths: How long each is; 0 for one that there is not.
         stamps: The bars' starts, ms UTC.
         has_exponents: Whether any number may be spelt like 1.2e+1.
         has_signs: Whether any number may have a minus.
     """
     below = 0
     if has_signs:
-        signed = np.flatnonzero((letters[starts[:, _AMOUNTS]] == _MINUS).any(axis=1)).tolist()
-        below = sum(any(_number(letters, starts[row, at], lengths[row, at]) < 0 for at in _AMOUNTS) for row in signed)
+        amounts = [at for at in _AMOUNTS if lengths[0, at]]
+        signed = np.flatnonzero((letters[starts[:, amounts]] == _MINUS).any(axis=1)).tolist()
+        below = sum(any(_number(letters, starts[row, at], lengths[row, at]) < 0 for at in amounts) for row in signed)
     if has_exponents:
         cells = _cells(letters, starts[:, _TRADES_AT], lengths[:, _TRADES_AT])
-        trades = sum(not cell.lstrip(b"-").isdigit() for cell in cells)
+        trades = sum(not cell.lstrip(b"-").isdigit() for cell in cells if cell)
     else:
         # Behind the very last number there may be less than a word.
         trades = int(np.count_nonzero(_points(_word(letters, starts[:-1, _TRADES_AT], lengths[:-1, _TRADES_AT]))))
-        trades += b"." in letters[starts[-1, _TRADES_AT] :].tobytes()
+        begin, length = starts[-1, _TRADES_AT], lengths[-1, _TRADES_AT]
+        trades += b"." in letters[begin : begin + length].tobytes()
     as_spelt = not (has_exponents or has_signs)
     found = {
         _STARTS: int(np.count_nonzero(stamps % MINUTE_MS)),

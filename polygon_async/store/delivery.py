@@ -80,13 +80,14 @@ class Delivery:
         """
         target = self.directory / lzo_name(unit.ticker.symbol)
         if csv.size <= MOST_BYTES:
-            on_stage("lzop")
-            with self._spent_on("lzop"):
-                content = await self.pack(csv.path.absolute(), target.absolute())
-            if content is not None:
-                on_stage("uploading")
-                with self._spent_on("upload"):
-                    return await self._stored(unit, csv, content, collected, is_verified)
+            with self.pack.delivering():
+                on_stage("lzop")
+                with self._spent_on("lzop"):
+                    content = await self.pack(csv.path.absolute(), target.absolute())
+                if content is not None:
+                    on_stage("uploading")
+                    with self._spent_on("upload"):
+                        return await self._stored(unit, csv, content, collected, is_verified)
         compression = Compression(self.lzop, csv.path, target)
         try:
             on_stage("lzop")

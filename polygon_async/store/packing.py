@@ -29,6 +29,11 @@ _MOST_FILES = 50
 """For one run of lzop."""
 _AT_ONCE = 2
 """Runs of lzop; meanwhile further files gather for the next."""
+_SHARE = 0.8
+"""Of the files that are being delivered: as soon as so many have gathered, lzop runs."""
+_SECONDS_FOR_ONE = 0.003
+_SECONDS_TO_GATHER = 0.05
+"""The longest that a run waits for that: for each file that is being delivered, and for however many."""
 
 
 class Packer:
@@ -45,6 +50,17 @@ class Packer:
         self._slots = asyncio.Semaphore(_AT_ONCE)
         self._next: _Batch | None = None
         """Gathers files until it runs."""
+        self._under_way = 0
+
+    @contextlib.contextmanager
+    def delivering(self) -> Iterator[None]:
+        """A file is compressed, uploaded or about to be while the context lasts: so many could share a run of lzop."""
+        self._under_way += 1
+        try:
+            yield
+        finally:
+            self._under_way -= 1
+            self._look()
 
     async def __call__(self, source: Path, target: Path) -> bytes | None:
         """The content of `source`, compressed, as lzop would write it to `target`, of which nothing is left.
@@ -62,6 +78,7 @@ class Packer:
             except asyncio.CancelledError:
                 # The others of the batch start again.
                 batch.stop()
+                batch.has_enough.set()
                 await ended(batch.running)
                 raise
             if not batch.is_stopped:
@@ -72,12 +89,22 @@ class Packer:
         if batch is None:
             batch = self._next = _Batch(self._lzop, self._run)
         batch.files[target] = source
+        self._look()
         if len(batch.files) == _MOST_FILES:
             self._next = None
         return batch
 
+    def _look(self) -> None:
+        """See whether enough files have gathered; a file that is alone under way waits for nobody."""
+        batch = self._next
+        if batch is not None and len(batch.files) >= min(_MOST_FILES, _SHARE * self._under_way):
+            batch.has_enough.set()
+
     async def _run(self, batch: _Batch) -> None:
         async with self._slots:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(min(_SECONDS_TO_GATHER, _SECONDS_FOR_ONE * self._under_way)):
+                    await batch.has_enough.wait()
             if self._next is batch:
                 self._next = None
             await self._offload.watched(batch.pack, subject=batch.subject, size=_MOST_FILES * MOST_BYTES)
@@ -92,6 +119,7 @@ class _Batch:
         """Sources by target."""
         self.packed: dict[Path, bytes] = {}
         """Contents by target; nothing of those that failed."""
+        self.has_enough = asyncio.Event()
         self.running = asyncio.ensure_future(run(self))
 
     @property

@@ -246,8 +246,9 @@ def test_json_of_another_shape_is_wrong(body: str) -> None:
         read(body)
 
 
-def test_far_more_bars_than_were_asked_for_are_no_page() -> None:
-    bar = '{"t":1772514000000,"o":1,"h":1,"l":1,"c":1,"v":1}'
+@pytest.mark.parametrize("space", ["", " "], ids=["as a whole", "bar by bar"])
+def test_far_more_bars_than_were_asked_for_are_no_page(space: str) -> None:
+    bar = f'{{"t":{space}1772514000000,"o":1,"h":1,"l":1,"c":1,"v":1}}'
     with pytest.raises(WrongAnswer, match="more than 200,000 bars, but 50,000 were requested"):
         read('{"ticker":"AAPL","adjusted":true,"status":"OK","results":[' + ",".join([bar] * 200_001) + "]}")
 
