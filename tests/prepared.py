@@ -7,6 +7,7 @@ that was started by its name: its arguments, variables, directory and streams ar
 from __future__ import annotations
 
 import contextlib
+import functools
 import gc
 import importlib
 import json
@@ -154,8 +155,20 @@ def _import_all() -> None:
             importlib.import_module(module.name)
     for name in _LATE:
         importlib.import_module(name)
+    _remember_models()
     gc.collect()
     gc.freeze()
+
+
+def _remember_models() -> None:
+    """Have botocore read each of its descriptions of a service once, which is half of what making a client takes."""
+    import boto3.session
+    from botocore.loaders import JSONFileLoader
+
+    loader = JSONFileLoader()
+    JSONFileLoader.load_file = staticmethod(functools.cache(loader.load_file))
+    JSONFileLoader.exists = staticmethod(functools.cache(loader.exists))
+    boto3.session.Session(aws_access_key_id="none", aws_secret_access_key="none").client("s3", "us-east-1")
 
 
 def _next_program(listening: socket.socket) -> dict[str, Any]:

@@ -130,9 +130,13 @@ def test_a_worker_that_comes_late_and_lacks_something_is_passed_over(
         dask.scheduler()
         dask.worker()
         # For each process, this path is in the directory where it runs.
-        flags = ("--output-dir", "/proc/self/cwd/out")
+        flags = ("--output-dir", "/proc/self/cwd/out", "--log-file", "run.log")
         with running(program, dask, box, until=10, flags=flags) as process:
+            # The run goes on until the other worker is there, however long that takes to start.
+            box.set_troubles(["* * latency=2"])
             dask.worker(**late)
+            wait_until(lambda: "it gets no tickers" in (program.directory / "run.log").read_text(), process)
+            box.set_troubles([])
             err = ended_well(process)
     (told,) = [line for line in err.splitlines() if " WARNING " in line]
     assert "worker tcp://127.0.0.1:" in told

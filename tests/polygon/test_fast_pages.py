@@ -137,6 +137,18 @@ def test_bars_that_lack_a_vwap_or_a_number_of_trades_are_taken_apart_with_the_ot
         assert found[2] == {"number of trades that is not whole": 1}
 
 
+@pytest.mark.parametrize(("high", "low"), [("9.9", "48"), ("2", "1e1"), ("9", "9.5")])
+def test_a_short_number_at_the_very_end_is_compared_like_all_others(high: str, low: str) -> None:
+    """Behind it is less than the eight letters that are compared at once."""
+    for last in ("h", "l"):
+        numbers = {"o": "1", "c": "2", "t": "1772514000000", "h": high, "l": low}
+        numbers[last] = numbers.pop(last)
+        bar = ("{" + ",".join(f'"{name}":{value}' for name, value in numbers.items()) + "}").encode()
+        found = plain_rows(b"[" + bar + b"]", needs_volume=False)
+        assert found is not None
+        assert found[2] == {"high below low": 1}
+
+
 @pytest.mark.parametrize("kind", ["no volume", "an index's"])
 def test_bars_without_a_volume_are_looked_at_one_by_one_where_there_must_be_one(kind: str) -> None:
     assert plain_rows(b"[" + KINDS[kind](usual()) + b"]") is None

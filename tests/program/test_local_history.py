@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import json
 import os
+import sqlite3
 from typing import TYPE_CHECKING
 
 import pytest
 from conftest import csv_of, names
 from stored import decompressed, keys, stored
+from waiting import wait_until
 
 from polygon_async.ledger.ledger import open_ledger
+from polygon_async.model.layout import LEDGER
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -302,3 +306,66 @@ def take_histories_away(directory: Path) -> None:
             "DROP TABLE split; DROP TABLE split_query; DROP TABLE history; ALTER TABLE unit DROP COLUMN remarks;"
             " PRAGMA user_version = 4;"
         )
+
+
+DAMAGE: dict[str, Callable[[bytes], bytes]] = {
+    "other line ends": lambda text: text.replace(b"\n", b"\r\n"),
+    "a byte order mark": lambda text: b"\xef\xbb\xbf" + text,
+    "blank lines": lambda text: text + b"\n\n",
+    "zeros at its end": lambda text: text[:-25_000] + bytes(25_000),
+    "another tool's": lambda _: b"date,close\n" + b"2026-03-02,1.5\n" * 10,
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_what_cannot_be_read_is_not_taken_for_nothing(
+    damage: str, program: Program, sandbox: Callable[..., Sandbox]
+) -> None:
+    """It may be the only copy of bars, or somebody else's file."""
+    box, path = sandbox(), program.directory / "output" / NAME
+    assert program(*QQ, "--no-upload", *days(MONDAY, TUESDAY), box=box).code == 0
+    path.write_bytes(DAMAGE[damage](path.read_bytes()))
+    before = path.read_bytes()
+    box.forget_requests()
+    for range_ in (days(WEDNESDAY, THURSDAY), ("--from", "last", "--to", f"{WEDNESDAY}")):
+        ended = program(*QQ, "--no-upload", *range_, box=box)
+        assert (ended.code, path.read_bytes()) == (2, before), ended.err
+        assert "QQ" not in {request.ticker for request in box.requests}
+        assert f"output/{NAME} cannot be read as this program's CSV of bars" in ended.error
+    # Objects may be stored meanwhile, and what is fetched again as a whole loses nothing.
+    assert program(*QQ, "--no-keep-csv", *days(WEDNESDAY, WEDNESDAY), box=box).code == 0
+    assert path.read_bytes() == before
+    assert program(*QQ, "--no-upload", *days(MONDAY, WEDNESDAY), box=box).code == 0
+    assert path.read_text() == truth(box, MONDAY, WEDNESDAY)
+
+
+def test_a_file_that_comes_while_the_run_goes_on_is_not_replaced(
+    program: Program, sandbox: Callable[..., Sandbox]
+) -> None:
+    box, path = sandbox("QQ * latency=1"), program.directory / "output" / NAME
+    with program.running(*QQ, "--no-upload", *days(MONDAY, MONDAY), box=box) as process:
+        wait_until(lambda: bool(box.requests), process)
+        path.write_text(truth(box, TUESDAY, FRIDAY))
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert f"output/{NAME} has come while the run went on" in err
+    assert path.read_text() == truth(box, TUESDAY, FRIDAY)
+
+
+def test_a_day_that_was_not_over_is_not_built_upon(program: Program, sandbox: Callable[..., Sandbox]) -> None:
+    """A history that was fetched on its last day lacks what came after that: it is continued from that day on."""
+    box, output = sandbox("QQ * late=2026-03-04"), program.directory / "output"
+    assert program(*QQ, "--no-upload", *days(MONDAY, WEDNESDAY), box=box).code == 0
+    box.set_troubles([])
+    # As if it had been fetched on Wednesday.
+    wednesday = int(dt.datetime(2026, 3, 4, 18, tzinfo=dt.UTC).timestamp())
+    os.utime(output / NAME, (wednesday, wednesday))
+    with contextlib.closing(sqlite3.connect(output / LEDGER)) as ledger, ledger:
+        ledger.execute("UPDATE history SET modified = ?", (wednesday * 10**9,))
+        ledger.execute("UPDATE unit SET day = '2026-03-04'")
+    before = (output / NAME).read_text()
+    ended = program(*QQ, "--no-upload", *days(THURSDAY, FRIDAY), box=box)
+    assert (ended.code, (output / NAME).read_text()) == (2, before)
+    assert f"{THURSDAY} to {FRIDAY} neither covers nor continues that" in ended.error
+    assert program(*QQ, "--no-upload", *days(WEDNESDAY, FRIDAY), box=box).code == 0
+    assert (output / NAME).read_text() == truth(box, MONDAY, FRIDAY)

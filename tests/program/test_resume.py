@@ -277,3 +277,40 @@ def test_the_ledger_holds_no_secret(program: Program, sandbox: Callable[..., San
     for path in files:
         content = path.read_bytes()
         assert not [secret for secret in secrets if secret.encode() in content]
+
+
+def test_a_day_that_was_not_over_is_fetched_again_when_the_run_is_resumed(
+    program: Program, sandbox: Callable[..., Sandbox]
+) -> None:
+    box, before = sandbox(f"QQ * late={DAY}", "SLOW * stall"), dt.date(2026, 2, 27)
+    command = ("--tickers", "QQ", "SLOW", "--from", f"{before}", "--to", f"{DAY}")
+    with program.running(*command, *UNPACED, box=box) as process:
+        wait_until(lambda: bool(stored(box)), process)
+        interrupted(process, signal.SIGINT)
+    box.set_troubles([])
+    # As if it had been fetched on that day.
+    ledger(program, "UPDATE unit SET day = '2026-03-02'")
+    again = run(program, box, *command)
+    assert again.summary["tickers"]["earlier"] == 0
+    whole = csv_of(box.market.days("QQ", before, DAY))
+    assert (program.directory / "output" / "QQ_historical.csv").read_text() == whole
+    assert whole in {decompressed(item).decode() for item in stored(box)}
+
+
+@pytest.mark.parametrize("trouble", ["QQ * other_ticker", "QQ * not_found", "QQ * stall"])
+def test_what_could_not_be_fetched_again_costs_nobody_else_anything(
+    trouble: str, program: Program, sandbox: Callable[..., Sandbox]
+) -> None:
+    """Nothing is known any more of how many bars it has."""
+    box = sandbox()
+    run(program, box, "--tickers", "QQ", *DAYS)
+    box.set_troubles([trouble])
+    box.forget_requests()
+    with program.running("--tickers", "QQ", *DAYS, *UNPACED, "--force", box=box) as process:
+        wait_until(lambda: bool(box.requests) or process.poll() is not None, process)
+        process.kill() if "stall" in trouble else process.wait(30)
+    run(program, box, "--tickers", "AAPL", *DAYS)
+    assert program("plan", "--offline", "--tickers", "QQ", *DAYS, box=box).code == 0
+    # As a ledger of an older version has it.
+    ledger(program, "UPDATE unit SET coverage = '{\"with_bars\": 3}' WHERE ticker = 'QQ'")
+    run(program, box, "--tickers", "MSFT", *DAYS)

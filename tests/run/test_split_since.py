@@ -92,6 +92,24 @@ def test_a_nightly_run_fetches_anew_what_was_split(
     assert names(output) == ["AAPL_historical.csv", "MSFT_historical.csv"]
 
 
+@pytest.mark.parametrize("upload", [(), ("--no-upload",)], ids=["uploaded", "saved"])
+def test_what_was_split_is_fetched_anew_also_where_the_range_is_the_same(
+    upload: tuple[str, ...], program: Program, sandbox: Callable[..., Sandbox]
+) -> None:
+    box = sandbox()
+    flags = ("--tickers", "AAPL", *PACE, *upload, "--to", f"{NIGHTS[1]}")
+    assert program(*flags, "--from", f"{MONDAY}", box=box).code == 0
+    box.split("AAPL", today(), after=4)
+    ended = program(*flags, "--from", "last", "--json", box=box)
+    assert (ended.code, ended.summary["tickers"]["earlier"], ended.summary["fetched_anew"]) == (0, 0, ["AAPL"]), (
+        ended.err
+    )
+    truth = csv_of(box.market.days("AAPL", MONDAY, NIGHTS[1]))
+    assert (program.directory / "output" / "AAPL_historical.csv").read_text() == truth
+    if not upload:
+        assert truth in [decompressed(item).decode() for item in stored(box)]
+
+
 def forget_splits(program: Program) -> None:
     """As if the ledger's answer were of another day."""
     with contextlib.closing(sqlite3.connect(program.directory / "output" / LEDGER)) as connection, connection:

@@ -229,7 +229,7 @@ def test_a_nul_byte_is_refused(universe: Path) -> None:
         ),
         pytest.param(
             "ticker\nX:BTCUSD\nX-BTCUSD\n",
-            "{}, row 3: X-BTCUSD and X:BTCUSD would share X-BTCUSD_historical.csv; run them separately",
+            "{}, row 3: X-BTCUSD and X:BTCUSD would share X-BTCUSD_historical.csv; one needs another --output-dir",
             id="shared file",
         ),
     ],

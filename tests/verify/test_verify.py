@@ -6,18 +6,21 @@ import asyncio
 import contextlib
 import csv
 import dataclasses
+import datetime as dt
 import hashlib
 import os
+import sqlite3
 import subprocess
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from conftest import csv_of
 from door import Answered, Arrived, door
 from stored import LZOP, Stored, decompressed, put, stored
 
 from polygon_async.bars.check import CsvCheck
 from polygon_async.errors import CompressionFailed
-from polygon_async.model.layout import parse_key, symbol_of
+from polygon_async.model.layout import LEDGER, parse_key, symbol_of
 from polygon_async.store.lzop import decompress
 
 if TYPE_CHECKING:
@@ -398,3 +401,26 @@ def test_a_line_without_an_end_is_not_kept_in_memory() -> None:
 def test_a_key_is_taken_apart_or_refused(key: str, symbol: str | None) -> None:
     parts = parse_key(key)
     assert (parts and symbol_of(parts)) == symbol
+
+
+def test_an_object_gets_its_own_days_of_a_longer_history(program: Program, sandbox: Callable[..., Sandbox]) -> None:
+    """The range was fetched again since, with more bars, and the file under the ticker's name has gone on."""
+    box = sandbox("QQ * late=2026-03-03")
+    first, last = dt.date(2026, 3, 2), dt.date(2026, 3, 3)
+    flags = ("--tickers", "QQ", "--rate", "unlimited")
+    range_ = ("--from", f"{first}", "--to", f"{last}")
+    assert program(*flags, *range_, box=box).code == 0
+    box.set_troubles([])
+    with contextlib.closing(sqlite3.connect(program.directory / "output" / LEDGER)) as ledger, ledger:
+        # As if it had been fetched on its last day.
+        ledger.execute("UPDATE unit SET day = '2026-03-03'")
+    assert program(*flags, *range_, "--no-upload", box=box).code == 0
+    assert program(*flags, "--no-upload", "--from", "2026-03-04", "--to", "2026-03-05", box=box).code == 0
+    (item,) = stored(box)
+    remove(box, item)
+    ended = program("verify", "--repair", box=box)
+    assert ended.code == 0, ended.err
+    (item,) = stored(box)
+    assert decompressed(item).decode() == csv_of(box.market.days("QQ", first, last))
+    assert item.metadata["bars"] == str(len(box.market.days("QQ", first, last)))
+    assert program("verify", "--deep", box=box).code == 0
