@@ -38,6 +38,7 @@ __all__ = [
     "extended",
     "extract",
     "holds",
+    "is_without_rows",
     "look",
     "recognised",
 ]
@@ -161,6 +162,16 @@ def ends_of(path: Path) -> Ends | None:
     except OSError:
         return None
     return scan.ends()
+
+
+def is_without_rows(path: Path) -> bool:
+    """Whether a file has no room for a row: it is empty, or little more than a header of any kind."""
+    try:
+        with _opened(path) as file:
+            start = file.read(len(CSV_HEADER) + 1)
+    except OSError:
+        return False
+    return len(start) <= len(CSV_HEADER) and start.count(b"\n") <= 1
 
 
 def extended(history: Path, csv: Path, target: Path, *, modified: float) -> Ends:

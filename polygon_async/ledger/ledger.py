@@ -206,7 +206,9 @@ class Ledger:
         """How many bars each ticker has in a session, as far as that is known."""
         rows = self._rows(
             "SELECT ticker, sum(bars) AS bars, sum(json_extract(coverage, '$.with_bars')) AS sessions FROM unit"
-            " WHERE source = :source AND timeframe = :timeframe AND coverage IS NOT NULL GROUP BY ticker",
+            # Older versions have left the coverage of bars that are no longer there.
+            " WHERE source = :source AND timeframe = :timeframe AND coverage IS NOT NULL AND bars IS NOT NULL"
+            " GROUP BY ticker",
             {"source": source, "timeframe": TIMEFRAME},
         )
         return {row["ticker"]: row["bars"] / row["sessions"] for row in rows if row["sessions"]}
@@ -239,7 +241,7 @@ class Ledger:
             case Empty():
                 self._set_unit(event.unit, source, {"bars": 0} | _ended(FetchState.NO_DATA))
             case Failed():
-                nothing = dict.fromkeys(FETCHED_COLUMNS)
+                nothing = dict.fromkeys((*FETCHED_COLUMNS, "coverage"))
                 self._set_unit(event.unit, source, nothing | _ended(FetchState.FAILED, event.error))
             case Uploading():
                 self._begin_upload(event, source, run, destination)
@@ -332,7 +334,7 @@ class Ledger:
 
     def _begin_unit(self, event: Begun, source: str, run: Run) -> None:
         values = {"state": FetchState.FETCHING, "run": run.id, "day": event.day.isoformat(), "began": _now()}
-        anew = values | dict.fromkeys((*FETCHED_COLUMNS, "error", "ended"))
+        anew = values | dict.fromkeys((*FETCHED_COLUMNS, "coverage", "error", "ended"))
         self._do(
             "INSERT INTO unit (source, ticker, timeframe, first_day, last_day, adjusted, attempts,"
             f" {_names(values)}) VALUES (:source, :ticker, :timeframe, :from_day, :to_day, :as_adjusted, 1,"

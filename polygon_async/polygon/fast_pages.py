@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from polygon_async.bars.columns import TIMESTAMP
-from polygon_async.polygon.oddities import found_in_letters
+from polygon_async.polygon.oddities import BEHIND, found_in_letters
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -77,8 +77,9 @@ def plain_rows(results: bytes, *, needs_volume: bool = True) -> tuple[bytes, NDA
         return None
     if is_otc and taken_off != count * (len(_OTC) - 1):
         return None
-    letters = np.frombuffer(bars.translate(None, _REST), dtype=np.uint8)
-    ends = np.append(np.flatnonzero(letters == _COMMA), len(letters)).astype(np.int32)
+    numbers = bars.translate(None, _REST)
+    letters = np.frombuffer(numbers + BEHIND, dtype=np.uint8)
+    ends = np.append(np.flatnonzero(letters == _COMMA), len(numbers)).astype(np.int32)
     starts = np.concatenate(([0], ends[:-1] + 1)).astype(np.int32)
     # Digits before the colon belong to the key: {"v7":1} has the form, too, but no v.
     if (letters[starts] != _COLON).any():

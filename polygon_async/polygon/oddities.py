@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from _typeshed import ReadableBuffer as Buffer
     from numpy.typing import NDArray
 
-__all__ = ["Bar", "found_in_bars", "found_in_letters"]
+__all__ = ["BEHIND", "Bar", "found_in_bars", "found_in_letters"]
 
 _STARTS = "starts within a minute"
 _HIGH = "high below low"
@@ -29,6 +29,8 @@ _OPEN, _HIGH_AT, _LOW_AT, _CLOSE, _VOLUME, _TRADES_AT = 0, 1, 2, 3, 4, 7
 _AMOUNTS = [_OPEN, _HIGH_AT, _LOW_AT, _CLOSE, _VOLUME]
 _WORD = 8
 """Letters that are compared at once."""
+BEHIND = bytes(_WORD)
+"""What must stand behind the last number."""
 _ONES = np.uint64(0x0101010101010101)
 _TOPS = np.uint64(0x8080808080808080)
 _POINTS = np.uint64(0x2E2E2E2E2E2E2E2E)
@@ -53,7 +55,7 @@ def found_in_letters(
     """How many bars of a page are odd, by what is odd about them; oddities without a bar are left out.
 
     Args:
-        letters: The page's numbers.
+        letters: The page's numbers, and `BEHIND` them.
         starts: Where each number begins, a row a bar, in the order of the CSV's columns without `otc`.
         lengths: How long each is; 0 for one that there is not.
         stamps: The bars' starts, ms UTC.
@@ -69,10 +71,7 @@ def found_in_letters(
         cells = _cells(letters, starts[:, _TRADES_AT], lengths[:, _TRADES_AT])
         trades = sum(not cell.lstrip(b"-").isdigit() for cell in cells if cell)
     else:
-        # Behind the very last number there may be less than a word.
-        trades = int(np.count_nonzero(_points(_word(letters, starts[:-1, _TRADES_AT], lengths[:-1, _TRADES_AT]))))
-        begin, length = starts[-1, _TRADES_AT], lengths[-1, _TRADES_AT]
-        trades += b"." in letters[begin : begin + length].tobytes()
+        trades = int(np.count_nonzero(_points(_word(letters, starts[:, _TRADES_AT], lengths[:, _TRADES_AT]))))
     as_spelt = not (has_exponents or has_signs)
     found = {
         _STARTS: int(np.count_nonzero(stamps % MINUTE_MS)),

@@ -108,7 +108,8 @@ def _refuse_twins(directory: Path, tickers: Sequence[Ticker]) -> None:
         twin = seen.setdefault(csv_name(ticker.symbol).casefold(), ticker.symbol)
         if twin != ticker.symbol:
             raise ConfigError(
-                f"{twin} and {ticker.symbol} would share a file, as {directory} ignores case; run them separately"
+                f"{twin} and {ticker.symbol} would share a file, as {directory} ignores case;"
+                " one needs another --output-dir"
             )
 
 

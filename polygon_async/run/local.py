@@ -8,28 +8,34 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
-from polygon_async.bars.history import ends_of, holds, look, recognised
+from polygon_async.bars.history import ends_of, holds, is_without_rows, look, recognised
 from polygon_async.ledger.entries import LocalHistory
 from polygon_async.model.days import moment_day
 from polygon_async.model.layout import csv_name
 from polygon_async.model.sessions import sessions
+from polygon_async.model.units import NEW_YORK
 from polygon_async.system.text import counted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from datetime import date
     from pathlib import Path
 
     from polygon_async.model.tickers import Ticker
     from polygon_async.model.units import CsvFile, Unit
 
-__all__ = ["Act", "Local", "find_history", "is_there", "judge", "refusal"]
+__all__ = ["Act", "Local", "NotBars", "find_history", "is_there", "judge", "refusal"]
 
 _MOST_NAMED = 3
 _LONGEST_BREAK = timedelta(days=30)
 """Between two sessions; no exchange was ever closed for longer since 1970."""
+
+
+class NotBars(Exception):
+    """The file under a ticker's name cannot be read, or is no CSV of bars: it may be the only copy of something."""
 
 
 class Act(enum.Enum):
@@ -52,6 +58,8 @@ class Local:
     act: Act
     history: LocalHistory | None = None
     """The existing history; None if there are no bars."""
+    is_damaged: bool = False
+    """Whether a file without bars that can be read is there, which may go."""
 
 
 def judge(unit: Unit, history: LocalHistory | None, *, source: str, keep: bool, force: bool) -> Local:
@@ -103,6 +111,9 @@ def find_history(ticker: Ticker, directory: Path, known: Sequence[LocalHistory])
         directory: Where it is.
         known: What the ledger knows of files of this name; that of the present file is believed, by size
             and date or else by its content. What it does not know is read.
+
+    Raises:
+        NotBars: what is there is none of this program's CSVs, or cannot be read.
     """
     path = directory / csv_name(ticker.symbol)
     seen = look(path)
@@ -112,7 +123,12 @@ def find_history(ticker: Ticker, directory: Path, known: Sequence[LocalHistory])
         return history
     found = ends_of(path)
     if found is None:
-        return None
+        if is_without_rows(path):
+            return None
+        raise NotBars(
+            f"{path} cannot be read as this program's CSV of bars, and would be replaced; move it away, choose another"
+            " --output-dir, or replace it with --force"
+        )
     first, last = (moment_day(moment, ticker.market) for moment in (found.first, found.last))
     return LocalHistory(
         source=None,
@@ -151,7 +167,7 @@ def _continues(unit: Unit, history: LocalHistory) -> bool:
     """Whether the unit starts where the history ends, without a session in between."""
     if not history.first_day < unit.start or unit.end < history.last_day:
         return False
-    between = history.last_day + timedelta(days=1), unit.start - timedelta(days=1)
+    between = _last_complete(history) + timedelta(days=1), unit.start - timedelta(days=1)
     if between[0] > between[1]:
         return True
     if between[1] - between[0] > _LONGEST_BREAK:
@@ -160,6 +176,14 @@ def _continues(unit: Unit, history: LocalHistory) -> bool:
         return not sessions(unit.ticker.market, *between).days
     except ValueError:  # the calendar does not reach there
         return False
+
+
+def _last_complete(history: LocalHistory) -> date:
+    """The last day of a history that was over when it was fetched: its file has the date of the run."""
+    if history.modified is None:
+        return history.last_day
+    made = datetime.fromtimestamp(history.modified / 10**9, NEW_YORK).date()
+    return min(history.last_day, made - timedelta(days=1))
 
 
 def _is_other(unit: Unit, history: LocalHistory, source: str) -> bool:

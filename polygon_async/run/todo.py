@@ -18,8 +18,8 @@ from polygon_async.model.days import ends_of, plausible_day, since, up_to
 from polygon_async.model.layout import csv_name, lzo_name, unit_csv_name
 from polygon_async.model.sessions import days_back, expected_from, sessions
 from polygon_async.model.states import FetchState, OutcomeState
-from polygon_async.model.units import Outcome, Unit
-from polygon_async.run.local import Act, Local, find_history, is_there, judge, refusal
+from polygon_async.model.units import Outcome, Unit, today
+from polygon_async.run.local import Act, Local, NotBars, find_history, is_there, judge, refusal
 from polygon_async.run.splits import SplitSince, splits_since
 from polygon_async.store.lzop import link_folder
 
@@ -110,13 +110,16 @@ async def what_is_left(
     for unit in units:
         record = records.get(unit.ticker.symbol)
         before = ended_before(unit, record, run=recorder.run.id, upload=upload)
+        if unit.ticker.symbol in split.first_days:
+            # What was fetched before the split is no use, be it of the same range.
+            record, before = record and replace(record, csv=None, progress=None), None
         if before is None:
             left.append((unit, record))
         else:
             done.append(before)
     keep = settings.keep_csv or not upload
     at = [""]
-    place = partial(_placed, left, settings, histories, joins=joins, keep=keep, at=at)
+    place = partial(_placed, left, settings, histories, run=recorder.run.id, joins=joins, keep=keep, at=at)
     largest = max((history.size for known in histories.values() for history in known), default=0)
     pending = await offload.watched(place, subject=lambda: f"reading {at[0]}", size=largest)
     return Todo(
@@ -144,6 +147,7 @@ def _placed(
     settings: Settings,
     histories: Mapping[str, Sequence[LocalHistory]],
     *,
+    run: int,
     joins: bool,
     keep: bool,
     at: list[str],
@@ -158,9 +162,18 @@ def _placed(
         local = Local(Act.LEAVE)
         at[0] = str(settings.output_dir / csv_name(unit.ticker.symbol))
         if joins:
-            history = find_history(unit.ticker, settings.output_dir, histories.get(unit.ticker.symbol, ()))
-            local = judge(unit, history, source=settings.source, keep=keep, force=settings.force)
-        if local.act is Act.REFUSE and record is not None and record.csv is not None and holds(unit, record.csv):
+            known = histories.get(unit.ticker.symbol, ())
+            try:
+                history = find_history(unit.ticker, settings.output_dir, known)
+            except NotBars as error:
+                # A damaged history that is fetched again as a whole loses nothing.
+                covers = known and all(unit.start <= one.first_day and unit.end >= one.last_day for one in known)
+                if keep and not settings.force and not covers:
+                    raise ConfigError(str(error)) from None
+                local = Local(Act.REPLACE if keep else Act.LEAVE, is_damaged=True)
+            else:
+                local = judge(unit, history, source=settings.source, keep=keep, force=settings.force)
+        if local.act is Act.REFUSE and _is_in_place(unit, record, run):
             local = replace(local, act=Act.LEAVE)
         if local.act is Act.REFUSE:
             refused.append((unit, local))
@@ -168,6 +181,13 @@ def _placed(
     if refused:
         raise ConfigError(refusal(refused, settings.output_dir, source=settings.source))
     return placed
+
+
+def _is_in_place(unit: Unit, record: UnitRecord | None, run: int) -> bool:
+    """Whether the unit's bars are final, and where the ledger says: nothing is fetched then."""
+    if record is None or record.csv is None or not counts(unit, record, run=run):
+        return False
+    return holds(unit, record.csv)
 
 
 async def tidy(todo: Todo, directory: Path, *, keep_csv: bool, offload: Threads) -> None:
@@ -277,8 +297,8 @@ def _first_owed(ticker: Ticker, held: Held, windows: _Windows) -> date:
 
 
 def counts(unit: Unit, standing: UnitRecord, *, run: int | None) -> bool:
-    """Whether the range was over when it was fetched; if not, it counts only for the run that fetched it."""
-    return standing.run == run or unit.end < standing.day
+    """Whether the range was over when it was fetched; if not, it counts for the run that fetched it, on that day."""
+    return unit.end < standing.day or (standing.run == run and standing.day == today())
 
 
 def ended_before(unit: Unit, standing: UnitRecord | None, *, run: int | None, upload: bool) -> Outcome | None:

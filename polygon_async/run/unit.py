@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
-from polygon_async.bars.history import bars_in, extended, holds
+from polygon_async.bars.history import bars_in, extended, holds, is_without_rows
 from polygon_async.bars.part import remove
 from polygon_async.bars.resume import recover_csv, resumption
 from polygon_async.errors import TickerError
@@ -241,7 +241,11 @@ class UnitSteps:
             TickerError: it would be.
         """
         before = local.history
-        if self.force or before is None:
+        if self.force or local.is_damaged:
+            return
+        if before is None:
+            if not await self._on_disk(partial(_is_free, self._whole(unit)), f"looking at {self._whole(unit)}"):
+                raise TickerError(f"{self._whole(unit)} has come while the run went on; move it away, or use --force")
             return
         same = replace(unit, start=before.first_day, end=before.last_day)
         bars = await self._on_disk(partial(bars_in, same, csv.path), f"reading {csv.path}", size=csv.size)
@@ -306,5 +310,17 @@ class UnitSteps:
 
     def _collected(self, csv: CsvFile, record: UnitRecord | None) -> datetime:
         """The time in the object's key: the run's, or that of an earlier run that may have already written it."""
-        begun = record is not None and record.csv is not None and record.csv.sha256 == csv.sha256
-        return (record.collected if begun and record else None) or self.recorder.run.collected
+        collected = self.recorder.run.collected
+        if record is None or record.collected is None:
+            return collected
+        if record.csv is not None and record.csv.sha256 == csv.sha256:
+            return record.collected
+        # What was stored by then has other content (the range was not over, or there was a split), and stays: a key
+        # has the minute.
+        following = record.collected.replace(second=0, microsecond=0) + timedelta(minutes=1)
+        return collected if following <= collected else max(datetime.now(UTC).replace(microsecond=0), following)
+
+
+def _is_free(path: Path) -> bool:
+    """Whether no bars stand under a name. Blocking."""
+    return not path.exists() or is_without_rows(path)

@@ -273,7 +273,9 @@ def _tickers(rows: Sequence[_Row], defaults: Defaults, choice: Choice) -> list[T
             continue
         twin = names.setdefault(safe_name(symbol), symbol)
         if twin != symbol:
-            raise ConfigError(f"{where}: {symbol} and {twin} would share {csv_name(symbol)}; run them separately")
+            raise ConfigError(
+                f"{where}: {symbol} and {twin} would share {csv_name(symbol)}; one needs another --output-dir"
+            )
         tickers.append(ticker)
     if wrong:
         more = f"; and {len(wrong) - _MOST_NAMED:,} more" if len(wrong) > _MOST_NAMED else ""

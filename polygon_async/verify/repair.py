@@ -173,9 +173,16 @@ class Repair:
                 counters=counters,
             )
             await do(work)
-        found = {
-            o.unit.ticker.symbol: o.csv for o in outcomes.all if o.state is OutcomeState.SAVED and o.csv is not None
-        }
+        found = {}
+        modified = recorder.run.collected.timestamp()
+        for outcome in outcomes.all:
+            if outcome.state is OutcomeState.SAVED and outcome.csv is not None:
+                # What a later run has saved may be part of a longer history, of which the object gets its own days.
+                recover = partial(recover_csv, outcome.unit, outcome.csv, modified=modified)
+                act = f"reading {outcome.csv.path}"
+                own = await self.offload.watched(recover, subject=act, size=outcome.csv.size)
+                if own is not None:
+                    found[outcome.unit.ticker.symbol] = own
         return {e.key: found[e.ticker.symbol] for e in absent if e.ticker.symbol in found}
 
     async def _upload_all(self, todo: Sequence[tuple[Expected, CsvFile]], recorder: Recorder) -> None:
