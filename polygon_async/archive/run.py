@@ -108,10 +108,8 @@ def _due(bars: TickerBars, splits: TickerSplits, adjusting: Adjusting | None) ->
     due = adjustments(splits.splits.get(bars.ticker.symbol, ()), as_of=adjusting.as_of)
     if bars.adjusted is not False:
         stored = "was stored with adjusted prices" if bars.adjusted else "comes from a file not in any ledger"
-        return Failure(
-            bars.ticker,
-            TickerError(f"it {stored}; only what was stored with --no-adjusted can be adjusted when it is read"),
-        )
+        advice = "only what was stored with --no-adjusted can be adjusted; without --adjusted, it is read as stored"
+        return Failure(bars.ticker, TickerError(f"it {stored}; {advice}"))
     return due
 
 

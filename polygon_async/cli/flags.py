@@ -85,7 +85,7 @@ _SHARED: Mapping[str, Mapping[str, Any]] = {
     },
     "--processes": {
         "metavar": "N",
-        "help": "the most processes that parse large pages, or upload; 0 uses threads"
+        "help": "the most processes for parsing large pages and for uploading; 0: threads only"
         f" (default: {DEFAULTS['processes']}, one for each usable core) [POLYGON_PROCESSES]",
     },
     "--patience": {

@@ -122,6 +122,10 @@ class Ledger:
         values = {"state": state, "ended": _now(), "id": run.id}
         self._do("UPDATE run SET state = :state, ended = :ended WHERE id = :id", values)
 
+    def forget(self, run: Run) -> None:
+        """Take a run away that was refused before it began anything."""
+        self._do("DELETE FROM run WHERE id = :id", {"id": run.id})
+
     def standings(self, units: Sequence[Unit], *, source: str, destination: str | None) -> dict[str, UnitRecord]:
         """The records of units that differ only in their ticker, by its symbol."""
         if not units:

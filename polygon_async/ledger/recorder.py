@@ -57,19 +57,19 @@ async def open_recorder(
         stack.push_async_callback(thread.surely, partial(opened.__exit__, None, None, None))
         run = await thread(ledger.begin, order, now=now, force=force)
         recorder = Recorder(ledger, thread, source=order.source, run=run, destination=destination)
-        ended = RunState.STOPPED
+        ended: RunState | None = RunState.STOPPED
         try:
             yield recorder
             ended = recorder.ended
         except ConfigError:
-            # Refused: nothing was begun, and nothing is left to resume.
-            ended = RunState.DONE
+            # Refused: nothing was begun.
+            ended = RunState.INTERRUPTED if run.resumed else None
             raise
         except Interrupted:
             ended = RunState.INTERRUPTED
             raise
         finally:
-            await thread.surely(partial(ledger.end, run, ended))
+            await thread.surely(partial(ledger.forget, run) if ended is None else partial(ledger.end, run, ended))
 
 
 class Recorder:

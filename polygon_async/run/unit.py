@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
-from polygon_async.bars.history import bars_in, extended, holds, is_without_rows
+from polygon_async.bars.history import bars_in, ends_of, extended, holds, is_without_rows
 from polygon_async.bars.part import remove
 from polygon_async.bars.resume import recover_csv, resumption
 from polygon_async.errors import TickerError
@@ -244,8 +244,9 @@ class UnitSteps:
         if self.force or local.is_damaged:
             return
         if before is None:
-            if not await self._on_disk(partial(_is_free, self._whole(unit)), f"looking at {self._whole(unit)}"):
-                raise TickerError(f"{self._whole(unit)} has come while the run went on; move it away, or use --force")
+            whole = self._whole(unit)
+            if not await self._on_disk(partial(_may_go, unit, whole), f"looking at {whole}"):
+                raise TickerError(f"{whole} has come while the run went on; move it away, or use --force")
             return
         same = replace(unit, start=before.first_day, end=before.last_day)
         bars = await self._on_disk(partial(bars_in, same, csv.path), f"reading {csv.path}", size=csv.size)
@@ -321,6 +322,10 @@ class UnitSteps:
         return collected if following <= collected else max(datetime.now(UTC).replace(microsecond=0), following)
 
 
-def _is_free(path: Path) -> bool:
-    """Whether no bars stand under a name. Blocking."""
-    return not path.exists() or is_without_rows(path)
+def _may_go(unit: Unit, path: Path) -> bool:
+    """Whether what stands under a name, if anything, has no bars but of the unit's range, as another worker's CSV of
+    it has. Blocking."""
+    if not path.exists() or is_without_rows(path):
+        return True
+    (first, last), found = unit.bounds(), ends_of(path)
+    return found is not None and first <= found.first and found.last <= last

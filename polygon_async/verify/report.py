@@ -69,13 +69,18 @@ class Verification:
 
     @property
     def exit_code(self) -> int:
-        """0 if all is well, else 1; a prefix under which nothing is stored was misspelt, or all of it is gone."""
-        return 1 if self.findings or self.found_nothing else 0
+        """0 if all is well, else 1; where no object is, the prefix or the bucket may be misspelt, or all is gone."""
+        return 1 if self.findings or self.found_nothing or self.is_elsewhere else 0
 
     @property
     def found_nothing(self) -> bool:
         """Whether objects were looked for by their prefix, and there are none."""
         return self.by_prefix and not self.checked
+
+    @property
+    def is_elsewhere(self) -> bool:
+        """Whether the ledger has objects, and none of them is where they were looked for."""
+        return self.where is not None and not self.checked and self.elsewhere > 0
 
     def as_text(self) -> str:
         """The result for a person: a line for each finding, then the totals."""
@@ -90,6 +95,9 @@ class Verification:
         took = f"in {duration(self.seconds)}"
         if self.found_nothing:
             lines.append(f"no object's key starts with {self.where}; check --prefix and --bucket")
+        elif self.is_elsewhere:
+            told = counted(self.elsewhere, "object")
+            lines.append(f"nothing was checked in {self.where}: {told} in other buckets or stores; check --bucket")
         elif self.where is None:
             lines.append(f"nothing was uploaded, so only local files were checked, {took}")
         else:
@@ -97,7 +105,7 @@ class Verification:
         lines += self._local()
         if self.mended:
             lines.append(f"  repaired  {counted(len({each.key for each in self.mended}), 'object')}")
-        if self.elsewhere:
+        if self.elsewhere and not self.is_elsewhere:
             lines.append(f"  elsewhere {counted(self.elsewhere, 'object')} in other buckets or stores, not checked")
         if self.pending:
             told = f", {self.abandoned:,} of them abandoned" if self.abandoned else ""

@@ -332,6 +332,7 @@ def test_what_cannot_be_read_is_not_taken_for_nothing(
         assert (ended.code, path.read_bytes()) == (2, before), ended.err
         assert "QQ" not in {request.ticker for request in box.requests}
         assert f"output/{NAME} cannot be read as this program's CSV of bars" in ended.error
+    assert len(program("status", "--json").summary["runs"]) == 1, "what was refused is no run"
     # Objects may be stored meanwhile, and what is fetched again as a whole loses nothing.
     assert program(*QQ, "--no-keep-csv", *days(WEDNESDAY, WEDNESDAY), box=box).code == 0
     assert path.read_bytes() == before

@@ -289,6 +289,7 @@ def test_a_repair_that_breaks_off_leaves_a_true_ledger_and_the_next_one_goes_on(
 CANNOT: list[tuple[list[str], dict[str, str], str]] = [
     (["--output-dir", "nowhere"], {}, "nowhere/ledger.sqlite does not exist; "),
     (["--tickers", "QQ", "ELSE"], {}, "--tickers: the ledger does not know ELSE"),
+    (["--tickers", "QQ", "--prefix", ""], {}, "--tickers chooses from the ledger, so it cannot be combined with --"),
     (["--repair", "--prefix", ""], {}, "--repair needs the ledger, so it cannot be combined with --prefix; "),
     ([], {"S3_BUCKET": "no-such-bucket-of-ours"}, "the bucket does not exist"),
     (["--prefix", ""], {"AWS_SECRET_ACCESS_KEY": "wrong"}, "the secret does not match the access key"),
@@ -312,8 +313,11 @@ def test_other_buckets_and_what_may_not_be_looked_at(
     box = sandbox()
     items = download(program, box, "QQ", "AAPL")
     item, other = items["QQ"], items["AAPL"]
-    ended = program("verify", "--json", box=box, env={"S3_BUCKET": store.create_bucket()})
-    assert (ended.code, ended.summary["objects"]["checked"], ended.summary["objects"]["elsewhere"]) == (0, 0, 2)
+    another = store.create_bucket()
+    ended = program("verify", "--json", box=box, env={"S3_BUCKET": another})
+    assert (ended.code, ended.summary["objects"]["checked"], ended.summary["objects"]["elsewhere"]) == (1, 0, 2)
+    text = program("verify", box=box, env={"S3_BUCKET": another}).out
+    assert f"nothing was checked in s3://{another}/: 2 objects in other buckets or stores; check --bucket" in text
 
     def rule(asked: Arrived, forward: Callable[[], Answered]) -> Answered:
         if asked.method == "HEAD" and item.key in asked.path:

@@ -33,7 +33,7 @@ exit codes:
 
 examples:
   polygon-async doctor
-  polygon-async doctor --bucket s3://research/minutes --no-upload
+  polygon-async doctor --bucket s3://research/minutes
 """
 _FAILED = 1
 
@@ -42,7 +42,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     """The flags of `doctor`."""
     what = parser.add_argument_group("what to check")
     add_shared(what, "--bucket", "--key-prefix", "--output-dir", "--rate")
-    what.add_argument("--no-upload", dest="upload", action="store_false", help="neither lzop nor the bucket")
+    what.add_argument("--no-upload", dest="upload", action="store_false", help="skip the checks of lzop and the bucket")
     add_shared(parser.add_argument_group("output"), "--json", *LOGGING)
 
 

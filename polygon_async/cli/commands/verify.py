@@ -26,7 +26,7 @@ are checked, without S3. Findings go to standard output, and to verify.csv in th
 EPILOG = """\
 exit codes:
   0  all objects and files are as they should be        2    could not check
-  1  some are not, or --prefix found none               130  interrupted
+  1  some are not, or none was there to check           130  interrupted
 
 examples:
   polygon-async verify                                  what the ledger in output/ lists as uploaded or saved
@@ -76,6 +76,8 @@ def run(call: Call) -> int:
         raise ConfigError(
             "--repair needs the ledger, so it cannot be combined with --prefix; download verify.csv's tickers instead"
         )
+    if call.flags.tickers is not None and call.flags.prefix is not None:
+        raise ConfigError("--tickers chooses from the ledger, so it cannot be combined with --prefix")
     settings = settings_from(vars(call.flags), call.environment, needs_key=False)
     log_to(logging.StreamHandler(), call.flags, call.redact)
 
