@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
-from polygon_async.bars.history import bars_in, ends_of, extended, holds, is_without_rows
+from polygon_async.bars.history import bars_in, ends_of, extended, holds, is_without_rows, look
 from polygon_async.bars.part import remove
 from polygon_async.bars.resume import recover_csv, resumption
 from polygon_async.errors import TickerError
@@ -325,7 +325,7 @@ class UnitSteps:
 def _may_go(unit: Unit, path: Path) -> bool:
     """Whether what stands under a name, if anything, has no bars but of the unit's range, as another worker's CSV of
     it has. Blocking."""
-    if not path.exists() or is_without_rows(path):
+    if look(path) is None or is_without_rows(path):
         return True
     (first, last), found = unit.bounds(), ends_of(path)
     return found is not None and first <= found.first and found.last <= last
