@@ -165,13 +165,17 @@ def ends_of(path: Path) -> Ends | None:
 
 
 def is_without_rows(path: Path) -> bool:
-    """Whether a file has no room for a row: it is empty, or little more than a header of any kind."""
+    """Whether a file can be read, and has no line beyond a header: whatever it holds is not bars."""
+    lines = 0
     try:
         with _opened(path) as file:
-            start = file.read(len(CSV_HEADER) + 1)
+            for chunk in _chunks(file, None):
+                lines += chunk.count(b"\n")
+                if lines > 1:
+                    return False
     except OSError:
         return False
-    return len(start) <= len(CSV_HEADER) and start.count(b"\n") <= 1
+    return True
 
 
 def extended(history: Path, csv: Path, target: Path, *, modified: float) -> Ends:
