@@ -8,6 +8,7 @@ import os
 import secrets
 import shlex
 import shutil
+import sqlite3
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -25,7 +26,7 @@ from polygon_async.sandbox import Sandbox
 from polygon_async.sandbox.s3 import EmbeddedS3
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from polygon_async.sandbox import Bar
 
@@ -130,6 +131,11 @@ class Program:
             stdin=subprocess.DEVNULL,
         )
         return Ended(ended.returncode, ended.stdout, ended.stderr)
+
+    def ledger(self, statement: str, values: Sequence[object] = ()) -> list[Any]:
+        """What the ledger in `output` answers; what it is told to change, it changes."""
+        with contextlib.closing(sqlite3.connect(self.directory / "output" / LEDGER)) as connection, connection:
+            return connection.execute(statement, values).fetchall()
 
     @contextlib.contextmanager
     def running(

@@ -106,6 +106,7 @@ class LocalHistory:
     last_day: date
     """The range that was requested, or if that is unknown, the days of its bars."""
     bars: int
+    """0 if the file cannot be read as bars."""
     size: int
     """Bytes."""
     modified: int | None

@@ -245,7 +245,7 @@ class Ledger:
             case Empty():
                 self._set_unit(event.unit, source, {"bars": 0} | _ended(FetchState.NO_DATA))
             case Failed():
-                nothing = dict.fromkeys((*FETCHED_COLUMNS, "coverage"))
+                nothing = dict.fromkeys(FETCHED_COLUMNS)
                 self._set_unit(event.unit, source, nothing | _ended(FetchState.FAILED, event.error))
             case Uploading():
                 self._begin_upload(event, source, run, destination)
@@ -338,7 +338,7 @@ class Ledger:
 
     def _begin_unit(self, event: Begun, source: str, run: Run) -> None:
         values = {"state": FetchState.FETCHING, "run": run.id, "day": event.day.isoformat(), "began": _now()}
-        anew = values | dict.fromkeys((*FETCHED_COLUMNS, "coverage", "error", "ended"))
+        anew = values | dict.fromkeys((*FETCHED_COLUMNS, "error", "ended"))
         self._do(
             "INSERT INTO unit (source, ticker, timeframe, first_day, last_day, adjusted, attempts,"
             f" {_names(values)}) VALUES (:source, :ticker, :timeframe, :from_day, :to_day, :as_adjusted, 1,"

@@ -36,8 +36,11 @@ __all__ = [
     "unit_identity",
 ]
 
-FETCHED_COLUMNS = ("size", "crc", "bars", "first", "last", "doubles", "resume_at", "days", "sha256", "remarks")
-"""Columns of `unit`: what has been fetched."""
+FETCHED_COLUMNS = (
+    *("size", "crc", "bars", "first", "last", "doubles", "resume_at", "days", "sha256", "remarks"),
+    "coverage",
+)
+"""Columns of `unit`: what has been fetched, and what is known by that."""
 RECEIPT_COLUMNS = ("bucket", "key", "size", "checksum", "confirmed_by")
 """Columns of `upload`: what was read back."""
 _REMARKS = ("is_promised", "odd", "notes")

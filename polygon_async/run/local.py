@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from polygon_async.bars.history import ends_of, holds, is_without_rows, look, recognised
@@ -21,21 +21,17 @@ from polygon_async.system.text import counted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from datetime import date
     from pathlib import Path
 
+    from polygon_async.bars.history import Look
     from polygon_async.model.tickers import Ticker
     from polygon_async.model.units import CsvFile, Unit
 
-__all__ = ["Act", "Local", "NotBars", "find_history", "is_there", "judge", "refusal"]
+__all__ = ["Act", "Local", "find_history", "is_there", "judge", "refusal"]
 
 _MOST_NAMED = 3
 _LONGEST_BREAK = timedelta(days=30)
 """Between two sessions; no exchange was ever closed for longer since 1970."""
-
-
-class NotBars(Exception):
-    """The file under a ticker's name cannot be read, or is no CSV of bars: it may be the only copy of something."""
 
 
 class Act(enum.Enum):
@@ -58,8 +54,6 @@ class Local:
     act: Act
     history: LocalHistory | None = None
     """The existing history; None if there are no bars."""
-    is_damaged: bool = False
-    """Whether a file without bars that can be read is there, which may go."""
 
 
 def judge(unit: Unit, history: LocalHistory | None, *, source: str, keep: bool, force: bool) -> Local:
@@ -89,12 +83,13 @@ def refusal(refused: Sequence[tuple[Unit, Local]], directory: Path, *, source: s
     for unit, local in refused[:_MOST_NAMED]:
         history = local.history
         assert history is not None  # noqa: S101 (for the type checker; nothing is lost where there is none)
+        path = directory / csv_name(unit.ticker.symbol)
+        if not history.bars:
+            named.append(f"{path} cannot be read as this program's CSV of bars")
+            continue
         why = "" if history.is_whole else ", and its end is cut"
         why = why or (", of other prices or another source" if _is_other(unit, history, source) else "")
-        named.append(
-            f"{directory / csv_name(unit.ticker.symbol)} holds {counted(history.bars, 'bar')} of"
-            f" {history.first_day} to {history.last_day}{why}"
-        )
+        named.append(f"{path} holds {counted(history.bars, 'bar')} of {history.first_day} to {history.last_day}{why}")
     more = f" (and {len(refused) - _MOST_NAMED:,} more)" if len(refused) > _MOST_NAMED else ""
     start, end = refused[0][0].start, refused[0][0].end
     return (
@@ -111,9 +106,6 @@ def find_history(ticker: Ticker, directory: Path, known: Sequence[LocalHistory])
         directory: Where it is.
         known: What the ledger knows of files of this name; that of the present file is believed, by size
             and date or else by its content. What it does not know is read.
-
-    Raises:
-        NotBars: what is there is none of this program's CSVs, or cannot be read.
     """
     path = directory / csv_name(ticker.symbol)
     seen = look(path)
@@ -123,12 +115,7 @@ def find_history(ticker: Ticker, directory: Path, known: Sequence[LocalHistory])
         return history
     found = ends_of(path)
     if found is None:
-        if is_without_rows(path):
-            return None
-        raise NotBars(
-            f"{path} cannot be read as this program's CSV of bars, and would be replaced; move it away, choose another"
-            " --output-dir, or replace it with --force"
-        )
+        return None if is_without_rows(path) else _unreadable(seen, known)
     first, last = (moment_day(moment, ticker.market) for moment in (found.first, found.last))
     return LocalHistory(
         source=None,
@@ -142,6 +129,24 @@ def find_history(ticker: Ticker, directory: Path, known: Sequence[LocalHistory])
         sha256=None,
         days=None,
         is_whole=found.is_whole,
+    )
+
+
+def _unreadable(seen: Look, known: Sequence[LocalHistory]) -> LocalHistory:
+    """A file that cannot be read as bars, and may be the only copy of them: of the days that it is known to have had,
+    or where nothing is known, of any."""
+    return LocalHistory(
+        source=None,
+        adjusted=None,
+        first_day=min((one.first_day for one in known), default=date.min),
+        last_day=max((one.last_day for one in known), default=date.max),
+        bars=0,
+        size=seen.size,
+        modified=seen.modified,
+        crc=None,
+        sha256=None,
+        days=None,
+        is_whole=False,
     )
 
 

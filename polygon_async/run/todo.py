@@ -19,7 +19,7 @@ from polygon_async.model.layout import csv_name, lzo_name, unit_csv_name
 from polygon_async.model.sessions import days_back, expected_from, sessions
 from polygon_async.model.states import FetchState, OutcomeState
 from polygon_async.model.units import Outcome, Unit, today
-from polygon_async.run.local import Act, Local, NotBars, find_history, is_there, judge, refusal
+from polygon_async.run.local import Act, Local, find_history, is_there, judge, refusal
 from polygon_async.run.splits import SplitSince, splits_since
 from polygon_async.store.lzop import link_folder
 
@@ -162,17 +162,8 @@ def _placed(
         local = Local(Act.LEAVE)
         at[0] = str(settings.output_dir / csv_name(unit.ticker.symbol))
         if joins:
-            known = histories.get(unit.ticker.symbol, ())
-            try:
-                history = find_history(unit.ticker, settings.output_dir, known)
-            except NotBars as error:
-                # A damaged history that is fetched again as a whole loses nothing.
-                covers = known and all(unit.start <= one.first_day and unit.end >= one.last_day for one in known)
-                if keep and not settings.force and not covers:
-                    raise ConfigError(str(error)) from None
-                local = Local(Act.REPLACE if keep else Act.LEAVE, is_damaged=True)
-            else:
-                local = judge(unit, history, source=settings.source, keep=keep, force=settings.force)
+            history = find_history(unit.ticker, settings.output_dir, histories.get(unit.ticker.symbol, ()))
+            local = judge(unit, history, source=settings.source, keep=keep, force=settings.force)
         if local.act is Act.REFUSE and _is_in_place(unit, record, run):
             local = replace(local, act=Act.LEAVE)
         if local.act is Act.REFUSE:

@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
-from polygon_async.bars.history import bars_in, ends_of, extended, holds, is_without_rows, look
+from polygon_async.bars.history import bars_in, extended, holds
 from polygon_async.bars.part import remove
 from polygon_async.bars.resume import recover_csv, resumption
 from polygon_async.errors import TickerError
@@ -22,7 +22,7 @@ from polygon_async.model.days import iso_dates_of
 from polygon_async.model.layout import csv_name, part_name, unit_csv_name
 from polygon_async.model.states import OutcomeState
 from polygon_async.model.units import NEW_YORK, CsvFile, Outcome, today
-from polygon_async.run.local import Act
+from polygon_async.run.local import Act, find_history, judge
 from polygon_async.run.todo import counts
 from polygon_async.system.files import disk_errors
 from polygon_async.system.text import counted
@@ -213,9 +213,11 @@ class UnitSteps:
         modified = csv.modified or (await self._look(csv.path)).st_mtime_ns
         history = self._history(unit, size=csv.size, modified=modified, bars=csv.bars, sha256=csv.sha256, days=csv.days)
         await self.recorder.apply(Fetched(unit=unit, csv=csv, history=history, before=local.history))
-        with disk_errors(self._whole(unit), name=TickerError):
-            await self._on_disk(partial(csv.path.replace, self._whole(unit)), f"renaming {csv.path}")
-        return replace(csv, path=self._whole(unit))
+        whole = self._whole(unit)
+        take_name = partial(_take_name, unit, csv.path, whole, was_free=local.history is None and not self.force)
+        with disk_errors(whole, name=TickerError):
+            await self._on_disk(take_name, f"renaming {csv.path}")
+        return replace(csv, path=whole)
 
     async def _extended(self, unit: Unit, csv: CsvFile, local: Local) -> CsvFile:
         before, whole = local.history, self._whole(unit)
@@ -241,12 +243,7 @@ class UnitSteps:
             TickerError: it would be.
         """
         before = local.history
-        if self.force or local.is_damaged:
-            return
-        if before is None:
-            whole = self._whole(unit)
-            if not await self._on_disk(partial(_may_go, unit, whole), f"looking at {whole}"):
-                raise TickerError(f"{whole} has come while the run went on; move it away, or use --force")
+        if self.force or before is None:
             return
         same = replace(unit, start=before.first_day, end=before.last_day)
         bars = await self._on_disk(partial(bars_in, same, csv.path), f"reading {csv.path}", size=csv.size)
@@ -322,10 +319,14 @@ class UnitSteps:
         return collected if following <= collected else max(datetime.now(UTC).replace(microsecond=0), following)
 
 
-def _may_go(unit: Unit, path: Path) -> bool:
-    """Whether what stands under a name, if anything, has no bars but of the unit's range, as another worker's CSV of
-    it has. Blocking."""
-    if look(path) is None or is_without_rows(path):
-        return True
-    (first, last), found = unit.bounds(), ends_of(path)
-    return found is not None and first <= found.first and found.last <= last
+def _take_name(unit: Unit, csv: Path, whole: Path, *, was_free: bool) -> None:
+    """Give a unit's CSV the ticker's name; if that was free, what has it by now is judged like any history. Blocking.
+
+    Raises:
+        TickerError: bars would be lost.
+    """
+    if was_free:
+        found = find_history(unit.ticker, whole.parent, ())
+        if judge(unit, found, source="", keep=True, force=False).act is not Act.REPLACE:
+            raise TickerError(f"{whole} has come while the run went on; move it away, or use --force")
+    csv.replace(whole)

@@ -135,10 +135,13 @@ class Repair:
         recorded = expected.recorded
         if recorded is None or recorded.sha256 is None or recorded.sha256 != expected.metadata[CSV_SHA256]:
             return None
-        csv = recorded.csv_in(self.settings.output_dir, recorded.sha256)
+        return await self._recovered(expected, recorded.csv_in(self.settings.output_dir, recorded.sha256))
+
+    async def _recovered(self, expected: Expected, known: CsvFile) -> CsvFile | None:
+        """A CSV of the object's range alone, be it out of a longer local history."""
         modified = expected.collected.replace(second=0).timestamp()
-        recover = partial(recover_csv, _unit(expected), csv, modified=modified)
-        return await self.offload.watched(recover, subject=f"reading {csv.path}", size=csv.size)
+        recover = partial(recover_csv, _unit(expected), known, modified=modified)
+        return await self.offload.watched(recover, subject=f"reading {known.path}", size=known.size)
 
     async def _fetch(self, settings: Settings, absent: Sequence[Expected], recorder: Recorder) -> dict[str, CsvFile]:
         """Fetch units again; returns the CSVs of those that succeeded, by their object's key."""
@@ -173,17 +176,12 @@ class Repair:
                 counters=counters,
             )
             await do(work)
-        found = {}
-        modified = recorder.run.collected.timestamp()
-        for outcome in outcomes.all:
-            if outcome.state is OutcomeState.SAVED and outcome.csv is not None:
-                # What a later run has saved may be part of a longer history, of which the object gets its own days.
-                recover = partial(recover_csv, outcome.unit, outcome.csv, modified=modified)
-                act = f"reading {outcome.csv.path}"
-                own = await self.offload.watched(recover, subject=act, size=outcome.csv.size)
-                if own is not None:
-                    found[outcome.unit.ticker.symbol] = own
-        return {e.key: found[e.ticker.symbol] for e in absent if e.ticker.symbol in found}
+        saved = {
+            o.unit.ticker.symbol: o.csv for o in outcomes.all if o.state is OutcomeState.SAVED and o.csv is not None
+        }
+        # What a later run had saved may be part of a longer history.
+        found = {e.key: await self._recovered(e, saved[e.ticker.symbol]) for e in absent if e.ticker.symbol in saved}
+        return {key: csv for key, csv in found.items() if csv is not None}
 
     async def _upload_all(self, todo: Sequence[tuple[Expected, CsvFile]], recorder: Recorder) -> None:
         slots = asyncio.Semaphore(self.settings.concurrency)

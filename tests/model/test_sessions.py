@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import datetime as dt
 import json
 import os
-import sqlite3
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -245,12 +243,10 @@ def test_a_run_tells_the_sessions_without_bars_and_status_knows_them(
     told = {unit["ticker"]: unit["sessions"] for unit in status.summary["tickers"]}
     assert told == {done["ticker"]: done["sessions"] for done in ended.summary["done"]}
     # As ledgers of before have it: the missing days one by one ...
-    with contextlib.closing(sqlite3.connect(program.directory / "output" / "ledger.sqlite")) as ledger, ledger:
-        for ticker, sessions_of in told.items():
-            ledger.execute("UPDATE unit SET coverage = ? WHERE ticker = ?", (json.dumps(sessions_of), ticker))
+    for ticker, sessions_of in told.items():
+        program.ledger("UPDATE unit SET coverage = ? WHERE ticker = ?", (json.dumps(sessions_of), ticker))
     assert {unit["ticker"]: unit["sessions"] for unit in program("status", "--json").summary["tickers"]} == told
     # ... or nothing is known of its days, and nothing is made up.
-    with contextlib.closing(sqlite3.connect(program.directory / "output" / "ledger.sqlite")) as ledger, ledger:
-        ledger.execute("UPDATE unit SET days = NULL, coverage = NULL")
+    program.ledger("UPDATE unit SET days = NULL, coverage = NULL")
     old = program(*flags, "--no-upload", "--json", box=box)
     assert (old.code, ["sessions" in done for done in old.summary["done"]]) == (0, [False, False])

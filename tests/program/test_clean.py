@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-import sqlite3
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -41,8 +39,7 @@ def killed(program: Program, box: Sandbox) -> None:
 
 def begun_yesterday(program: Program) -> None:
     """As if that run had been yesterday's."""
-    with contextlib.closing(sqlite3.connect(program.directory / "output" / LEDGER)) as ledger, ledger:
-        ledger.execute("UPDATE unit SET day = '2026-03-05' WHERE ticker = 'SLOW'")
+    program.ledger("UPDATE unit SET day = '2026-03-05' WHERE ticker = 'SLOW'")
 
 
 def test_a_part_stays_as_long_as_a_run_will_continue_it(program: Program, sandbox: Callable[..., Sandbox]) -> None:

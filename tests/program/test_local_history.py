@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import datetime as dt
 import json
 import os
-import sqlite3
 from typing import TYPE_CHECKING
 
 import pytest
@@ -15,7 +13,6 @@ from stored import decompressed, keys, stored
 from waiting import wait_until
 
 from polygon_async.ledger.ledger import open_ledger
-from polygon_async.model.layout import LEDGER
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -361,9 +358,8 @@ def test_a_day_that_was_not_over_is_not_built_upon(program: Program, sandbox: Ca
     # As if it had been fetched on Wednesday.
     wednesday = int(dt.datetime(2026, 3, 4, 18, tzinfo=dt.UTC).timestamp())
     os.utime(output / NAME, (wednesday, wednesday))
-    with contextlib.closing(sqlite3.connect(output / LEDGER)) as ledger, ledger:
-        ledger.execute("UPDATE history SET modified = ?", (wednesday * 10**9,))
-        ledger.execute("UPDATE unit SET day = '2026-03-04'")
+    program.ledger("UPDATE history SET modified = ?", (wednesday * 10**9,))
+    program.ledger("UPDATE unit SET day = '2026-03-04'")
     before = (output / NAME).read_text()
     ended = program(*QQ, "--no-upload", *days(THURSDAY, FRIDAY), box=box)
     assert (ended.code, (output / NAME).read_text()) == (2, before)

@@ -5,8 +5,7 @@ from __future__ import annotations
 import contextlib
 import datetime as dt
 import signal
-import sqlite3
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 from conftest import csv_of, names
@@ -31,12 +30,6 @@ UNPACED = ("--rate", "unlimited", "--json")
 CHAIN = ("--concurrency", "1")
 """One page after another: no windows."""
 SIZE = 100
-
-
-def ledger(program: Program, statement: str) -> list[Any]:
-    """What the ledger answers; what it is told to forget, it forgets."""
-    with contextlib.closing(sqlite3.connect(program.directory / "output" / LEDGER)) as connection, connection:
-        return connection.execute(statement).fetchall()
 
 
 def run(program: Program, box: Sandbox, *arguments: str) -> Ended:
@@ -155,7 +148,7 @@ def test_a_part_that_cannot_be_gone_on_with_is_begun_anew(
             part.unlink()
         case _:
             # Adjusted prices may have changed overnight.
-            ledger(program, "UPDATE unit SET day = '2026-03-04'")
+            program.ledger("UPDATE unit SET day = '2026-03-04'")
     run(program, box, "--tickers", "QQ", *DAYS)
     assert len(box.requests) - begun >= pages_of(box, "QQ")
     written = (program.directory / "output" / "QQ_historical.csv").read_text()
@@ -166,7 +159,7 @@ def test_unadjusted_prices_do_not_change_overnight(program: Program, sandbox: Ca
     box = sandbox("QQ 3 stall", page_size=SIZE)
     half_fetched(program, box, "--tickers", "QQ", *DAYS, *CHAIN, "--no-adjusted")
     begun = len(box.requests)
-    ledger(program, "UPDATE unit SET day = '2026-03-04'")
+    program.ledger("UPDATE unit SET day = '2026-03-04'")
     run(program, box, "--tickers", "QQ", *DAYS, "--no-adjusted")
     assert len(box.requests) - begun < pages_of(box, "QQ")
 
@@ -176,18 +169,18 @@ def test_a_resumed_run_keeps_its_collection_time(program: Program, sandbox: Call
     box = sandbox("STUCK 2 stall", page_size=SIZE)
     half_fetched(program, box, "--tickers", "QQ", "STUCK", *DAYS, page=2)
     # As if the first run had been hours ago.
-    ledger(program, "UPDATE run SET collected = 1772500000")
+    program.ledger("UPDATE run SET collected = 1772500000")
     run(program, box, "--tickers", "QQ", "STUCK", *DAYS)
     assert len(stored(box)) == 2
     assert any("202603030106" in key for key in keys(box))
-    assert ledger(program, "SELECT state FROM run") == [("done",)]
+    assert program.ledger("SELECT state FROM run") == [("done",)]
 
 
 def test_failed_tickers_are_tried_again(program: Program, sandbox: Callable[..., Sandbox]) -> None:
     box = sandbox("BAD * status=404")
     ended = program("--tickers", "QQ", "BAD", *DAYS, *UNPACED, box=box)
     assert ended.code == 1
-    assert ledger(program, "SELECT ticker FROM unit WHERE state = 'failed'") == [("BAD",)]
+    assert program.ledger("SELECT ticker FROM unit WHERE state = 'failed'") == [("BAD",)]
     box.set_troubles([])
     assert run(program, box, "--tickers", "QQ", "BAD", *DAYS).summary["tickers"]["earlier"] == 1
     assert sorted(item.tags["symbol"] for item in stored(box)) == ["BAD", "QQ"]
@@ -216,9 +209,9 @@ def test_without_days_an_unfinished_run_goes_on_with_those_that_it_had(
     box = sandbox("STUCK 2 stall", page_size=20_000)
     half_fetched(program, box, "--tickers", "STUCK", *CHAIN, page=2)
     # As if that had been a day earlier.
-    ledger(program, "UPDATE run SET first_day = date(first_day, '-1 day'), last_day = date(last_day, '-1 day')")
-    ledger(program, "UPDATE unit SET first_day = date(first_day, '-1 day'), last_day = date(last_day, '-1 day')")
-    ((first, last),) = ledger(program, "SELECT first_day, last_day FROM run")
+    program.ledger("UPDATE run SET first_day = date(first_day, '-1 day'), last_day = date(last_day, '-1 day')")
+    program.ledger("UPDATE unit SET first_day = date(first_day, '-1 day'), last_day = date(last_day, '-1 day')")
+    ((first, last),) = program.ledger("SELECT first_day, last_day FROM run")
     again = run(program, box, "--tickers", "STUCK")
     assert (again.summary["from"], again.summary["to"]) == (first, last)
     assert run(program, box, "--tickers", "STUCK").summary["from"] != first
@@ -229,9 +222,9 @@ def test_an_object_whose_entry_is_missing_is_recognised(program: Program, sandbo
     box = sandbox()
     run(program, box, "--tickers", "QQ", *DAYS)
     before = stored(box)
-    ledger(program, "UPDATE upload SET state = 'uploading'")
+    program.ledger("UPDATE upload SET state = 'uploading'")
     # Whichever run comes next: the entry names the key under which the object was begun.
-    ledger(program, "UPDATE run SET state = 'running', collected = collected - 7200")
+    program.ledger("UPDATE run SET state = 'running', collected = collected - 7200")
     again = run(program, box, "--tickers", "QQ", *DAYS)
     assert stored(box) == before
     assert [done["existed"] for done in again.summary["done"]] == [True]
@@ -242,7 +235,7 @@ def test_a_csv_whose_entry_is_missing_is_recognised(program: Program, sandbox: C
     box = sandbox()
     run(program, box, "--tickers", "QQ", *DAYS, "--no-upload")
     requests = len(box.requests)
-    ledger(program, "UPDATE unit SET state = 'fetching', sha256 = NULL")
+    program.ledger("UPDATE unit SET state = 'fetching', sha256 = NULL")
     run(program, box, "--tickers", "QQ", *DAYS)
     assert len(box.requests) == requests
     assert decompressed(stored(box)[0]).decode() == csv_of(box.market.days("QQ", DAY, DAY))
@@ -289,7 +282,7 @@ def test_a_day_that_was_not_over_is_fetched_again_when_the_run_is_resumed(
         interrupted(process, signal.SIGINT)
     box.set_troubles([])
     # As if it had been fetched on that day.
-    ledger(program, "UPDATE unit SET day = '2026-03-02'")
+    program.ledger("UPDATE unit SET day = '2026-03-02'")
     again = run(program, box, *command)
     assert again.summary["tickers"]["earlier"] == 0
     whole = csv_of(box.market.days("QQ", before, DAY))
@@ -312,5 +305,5 @@ def test_what_could_not_be_fetched_again_costs_nobody_else_anything(
     run(program, box, "--tickers", "AAPL", *DAYS)
     assert program("plan", "--offline", "--tickers", "QQ", *DAYS, box=box).code == 0
     # As a ledger of an older version has it.
-    ledger(program, "UPDATE unit SET coverage = '{\"with_bars\": 3}' WHERE ticker = 'QQ'")
+    program.ledger("UPDATE unit SET coverage = '{\"with_bars\": 3}' WHERE ticker = 'QQ'")
     run(program, box, "--tickers", "MSFT", *DAYS)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import datetime as dt
-import sqlite3
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,7 +10,6 @@ from conftest import csv_of, names
 from stored import decompressed, stored
 
 from polygon_async.ledger.held import Fetch
-from polygon_async.model.layout import LEDGER
 from polygon_async.model.splits import Split
 from polygon_async.model.units import today
 from polygon_async.run.splits import is_out_of_date
@@ -112,8 +109,7 @@ def test_what_was_split_is_fetched_anew_also_where_the_range_is_the_same(
 
 def forget_splits(program: Program) -> None:
     """As if the ledger's answer were of another day."""
-    with contextlib.closing(sqlite3.connect(program.directory / "output" / LEDGER)) as connection, connection:
-        connection.execute("DELETE FROM split_query")
+    program.ledger("DELETE FROM split_query")
 
 
 def test_a_list_that_cannot_be_had_fails_who_needs_it(program: Program, sandbox: Callable[..., Sandbox]) -> None:

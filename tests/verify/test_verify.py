@@ -9,7 +9,6 @@ import dataclasses
 import datetime as dt
 import hashlib
 import os
-import sqlite3
 import subprocess
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +19,7 @@ from stored import LZOP, Stored, decompressed, put, stored
 
 from polygon_async.bars.check import CsvCheck
 from polygon_async.errors import CompressionFailed
-from polygon_async.model.layout import LEDGER, parse_key, symbol_of
+from polygon_async.model.layout import parse_key, symbol_of
 from polygon_async.store.lzop import decompress
 
 if TYPE_CHECKING:
@@ -415,9 +414,8 @@ def test_an_object_gets_its_own_days_of_a_longer_history(program: Program, sandb
     range_ = ("--from", f"{first}", "--to", f"{last}")
     assert program(*flags, *range_, box=box).code == 0
     box.set_troubles([])
-    with contextlib.closing(sqlite3.connect(program.directory / "output" / LEDGER)) as ledger, ledger:
-        # As if it had been fetched on its last day.
-        ledger.execute("UPDATE unit SET day = '2026-03-03'")
+    # As if it had been fetched on its last day.
+    program.ledger("UPDATE unit SET day = '2026-03-03'")
     assert program(*flags, *range_, "--no-upload", box=box).code == 0
     assert program(*flags, "--no-upload", "--from", "2026-03-04", "--to", "2026-03-05", box=box).code == 0
     (item,) = stored(box)

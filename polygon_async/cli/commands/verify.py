@@ -26,7 +26,7 @@ are checked, without S3. Findings go to standard output, and to verify.csv in th
 EPILOG = """\
 exit codes:
   0  all objects and files are as they should be        2    could not check
-  1  some are not, or none was there to check           130  interrupted
+  1  some are not, or none is where it was looked for   130  interrupted
 
 examples:
   polygon-async verify                                  what the ledger in output/ lists as uploaded or saved
