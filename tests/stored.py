@@ -10,11 +10,13 @@ import subprocess
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from polygon_async.model.units import CsvFile
 from polygon_async.store.multipart import PartSizes
 from polygon_async.store.objects import ObjectDescription
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from pathlib import Path
 
     from polygon_async.sandbox import Sandbox
     from polygon_async.store.bucket import Bucket
@@ -52,6 +54,21 @@ class Stored:
     tags: dict[str, str]
     metadata: dict[str, str]
     body: bytes
+
+
+def csv_file(path: Path) -> CsvFile:
+    """What is known of a CSV, as far as compressing it needs that."""
+    found = path.stat()
+    return CsvFile(
+        path=path,
+        bars=1,
+        first=0,
+        last=0,
+        duplicates=0,
+        size=found.st_size,
+        sha256="",
+        modified=found.st_mtime_ns,
+    )
 
 
 def keys(box: Sandbox) -> list[str]:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from polygon_async.ledger.entries import LocalHistory
-    from polygon_async.ledger.inventory import RecordedUnit
+    from polygon_async.ledger.inventory import RecordedUnit, Upload
     from polygon_async.model.tickers import Ticker
     from polygon_async.store.bucket import Bucket
 
@@ -66,19 +66,30 @@ def in_ledger(
             continue
         for upload in unit.uploads:
             if upload.state in _CLAIMED and upload.key is not None and upload.destination == destination:
-                parts = parse_key(upload.key)
                 piece = Piece(
                     symbol=unit.symbol,
                     where=upload.key,
                     start=unit.first_day,
                     end=unit.last_day,
                     adjusted=unit.adjusted,
-                    collected=parts.collected if parts else upload.collected,
+                    collected=_collected(unit, upload),
                     sha256=upload.sha256,
                     size=upload.size or 0,
                 )
                 found.setdefault(unit.symbol, []).append(piece)
     return found
+
+
+def _collected(unit: RecordedUnit, upload: Upload) -> datetime:
+    """When an object's bars were fetched.
+
+    The time in its key is that of its run's start: one that was interrupted, and resumed days later, has bars that
+    are newer than that.
+    """
+    if unit.ended is not None and unit.sha256 == upload.sha256:
+        return datetime.fromtimestamp(unit.ended, UTC)
+    parts = parse_key(upload.key or "")
+    return parts.collected if parts else upload.collected
 
 
 async def listed(ticker: Ticker, bucket: Bucket, *, first: date | None, slots: asyncio.Semaphore) -> list[Piece]:

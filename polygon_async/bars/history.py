@@ -197,7 +197,7 @@ def extended(history: Path, csv: Path, target: Path, *, modified: float) -> Ends
         TickerError: one of the two is not a CSV of bars any more.
     """
     scan = _Scan()
-    with disk_errors(history, name=TickerError), _opened(history) as old, _opened(csv) as new:
+    with disk_errors(history, name=TickerError), _still_there(history) as old, _opened(csv) as new:
         start = _stamp_after(new, len(CSV_HEADER))
         if start is None:
             raise TickerError(f"{csv} is not a CSV of bars")
@@ -287,6 +287,13 @@ class _Scan:
 def _opened(path: Path | str) -> BufferedReader:
     """A regular file to read: a pipe of this name would keep its reader waiting for ever."""
     return open(path, "rb", opener=partial(open_regular, follow=True))
+
+
+def _still_there(history: Path) -> BufferedReader:
+    try:
+        return _opened(history)
+    except FileNotFoundError:
+        raise TickerError(f"{history} was moved away during the run; put it back, or start again") from None
 
 
 def _unusable(path: Path | str) -> TickerError:

@@ -31,6 +31,9 @@ _SYNONYMS = {
 }
 """What other programs call a flag."""
 
+_NO_VALUE = re.compile(r"^argument (\S+): expected (one argument|at least one argument)$")
+_VALUES = {"one argument": "a value", "at least one argument": "at least one value"}
+
 _SHARED: Mapping[str, Mapping[str, Any]] = {
     "--tickers": {
         "nargs": "+",
@@ -56,8 +59,9 @@ _SHARED: Mapping[str, Mapping[str, Any]] = {
     },
     "--from": {
         "metavar": "DATE",
-        "help": "first day, inclusive: YYYY-MM-DD, a month or year, yesterday, -30d, -2y; or last: each ticker starts"
-        " on the day after the last one that the ledger holds (default: two years ago plus a day) [POLYGON_FROM]",
+        "help": "first day, inclusive: YYYY-MM-DD, a month or year, today, yesterday, -30d (or w, m, y); or last: each"
+        " ticker starts on the day after the last one that the ledger holds (default: two years ago plus a day)"
+        " [POLYGON_FROM]",
     },
     "--to": {
         "metavar": "DATE",
@@ -75,7 +79,7 @@ _SHARED: Mapping[str, Mapping[str, Any]] = {
     },
     "--concurrency": {
         "metavar": "N",
-        "help": "how many tickers (and windows of one) are in flight at once"
+        "help": "how many tickers, and parts of a long one, are in flight at once"
         f" (default: {DEFAULTS['concurrency']}) [POLYGON_CONCURRENCY]",
     },
     "--rate": {
@@ -164,7 +168,15 @@ class _Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """One line, like every other error."""
-        self.exit(2, f"{self.prog}: error: {message} (--help lists the flags)\n")
+        said = _NO_VALUE.sub(lambda match: f"{match[1]}: needs {_VALUES[match[2]]}", message)
+        self.exit(2, f"{self.prog}: error: {said} (--help lists the flags)\n")
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        """As usual; a wrong word is refused as the settings refuse a value."""
+        if action.choices is not None and value not in action.choices:
+            name, words = "/".join(action.option_strings) or action.dest, [str(word) for word in action.choices]
+            told = f"{name} '{value}': must be {', '.join(words[:-1])} or {words[-1]}{meant(str(value), words)}"
+            raise argparse.ArgumentError(None, told)
 
     def _meant(self, word: str) -> str:
         known = [flag for action in self._actions for flag in action.option_strings if flag.startswith("--")]

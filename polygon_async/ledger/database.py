@@ -138,9 +138,24 @@ CREATE TABLE split_query (
 """
 # The splits that the API listed, each with when that was first seen (s UTC), and the newest question about a ticker, or
 # about all of them (''), that was answered completely: executed since a day until a day.
-_STEPS = (_RUNS_UNITS_UPLOADS, _LISTINGS, _COVERAGE_AND_REPORTS, _UNITS_IN_ORDER, _HISTORIES, _REMARKS, _SPLITS)
+_AGE_OF_HISTORIES = """
+ALTER TABLE history ADD COLUMN began REAL;
+UPDATE history SET began = coalesce(
+    (
+        SELECT min(unit.began) FROM unit
+        WHERE unit.ticker = history.ticker AND unit.source = history.source AND unit.adjusted = history.adjusted
+        AND unit.state = 'fetched' AND unit.first_day >= history.first_day AND unit.last_day <= history.last_day
+    ),
+    CAST(strftime('%s', first_day) AS REAL)
+)
+"""
+# When fetching the oldest of a history's bars began (s UTC): its prices are adjusted for splits up to then.
+_STEPS = (
+    *(_RUNS_UNITS_UPLOADS, _LISTINGS, _COVERAGE_AND_REPORTS, _UNITS_IN_ORDER, _HISTORIES, _REMARKS, _SPLITS),
+    _AGE_OF_HISTORIES,
+)
 """What makes each version of the tables out of the one before, from an empty file on; a step is never changed."""
-_READABLE = 6
+_READABLE = 8
 """From this version on, who only reads needs nothing that a later step adds, so that no copy is needed."""
 
 

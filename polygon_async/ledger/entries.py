@@ -117,5 +117,7 @@ class LocalHistory:
     """Hex digest of the whole file; None if `crc` is known."""
     days: int | None = field(repr=False)
     """The days that have bars (see `days`); None: unknown."""
+    began: float | None = None
+    """When fetching its oldest bars began, s UTC; None: unknown, or when its unit began."""
     is_whole: bool = True
     """False if somebody has cut off its end."""

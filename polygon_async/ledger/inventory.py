@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["RecordedUnit", "Upload", "recorded_histories", "recorded_units"]
 
-_AS_THEY_ARE = ("id", "source", "run", "bars", "first", "last", "size", "sha256", "error")
+_AS_THEY_ARE = ("id", "source", "run", "bars", "first", "last", "size", "sha256", "error", "ended")
 _UNIT = ", ".join((*_AS_THEY_ARE, "ticker", "doubles", "state", "first_day", "last_day", "adjusted", "days"))
 
 
@@ -71,6 +71,8 @@ class RecordedUnit:
     sha256: str | None
     """The digest of the complete CSV; None until there is one."""
     error: str | None
+    ended: float | None
+    """When fetching it ended, s UTC."""
     kept_days: str | None = field(repr=False)
     uploads: tuple[Upload, ...] = field(default=())
 

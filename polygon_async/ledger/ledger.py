@@ -31,6 +31,7 @@ from polygon_async.ledger.events import (
     Uploading,
 )
 from polygon_async.ledger.held import Fetch, HeldQuery, fetches_of, held_of
+from polygon_async.ledger.listings import keep_listings, listings
 from polygon_async.ledger.rows import (
     FETCHED_COLUMNS,
     RECEIPT_COLUMNS,
@@ -50,7 +51,6 @@ from polygon_async.ledger.splits import KnownSplits, keep_splits, known_splits
 from polygon_async.model.days import from_text
 from polygon_async.model.layout import LEDGER, TIMEFRAME
 from polygon_async.model.states import FetchState, RunState, UploadState
-from polygon_async.model.tickers import Listing
 
 if TYPE_CHECKING:
     import sqlite3
@@ -61,6 +61,7 @@ if TYPE_CHECKING:
     from polygon_async.ledger.events import Event
     from polygon_async.model.sessions import Coverage
     from polygon_async.model.splits import Split
+    from polygon_async.model.tickers import Listing
     from polygon_async.model.units import Unit
 
 __all__ = ["Ledger", "open_ledger"]
@@ -282,42 +283,34 @@ class Ledger:
 
     def listings(self, *, source: str, since: float) -> dict[str, Listing]:
         """What reference data has been looked up of tickers since a moment (s UTC)."""
-        rows = self._rows(
-            "SELECT ticker, exchange, currency FROM listing WHERE source = :source AND asked >= :since",
-            {"source": source, "since": since},
-        )
-        return {row["ticker"]: Listing(exchange=row["exchange"], currency=row["currency"]) for row in rows}
+        with said_of(self._path):
+            return listings(self._connection, source=source, since=since)
 
-    def listed(self, listings: Mapping[str, Listing], *, source: str) -> None:
+    def listed(self, found: Mapping[str, Listing], *, source: str) -> None:
         """Record what the reference data says of tickers."""
-        values = [
-            {"source": source, "ticker": ticker, "asked": _now(), **asdict(listing)}
-            for ticker, listing in listings.items()
-        ]
-        columns = ("source", "ticker", "exchange", "currency", "asked")
-        with said_of(self._path), self._connection:
-            self._connection.execute("BEGIN")
-            self._connection.executemany(
-                f"INSERT OR REPLACE INTO listing ({', '.join(columns)}) VALUES ({_places(dict.fromkeys(columns))})",
-                values,
-            )
+        with said_of(self._path):
+            keep_listings(self._connection, found, source=source)
 
     def _finish_unit(self, event: Fetched, source: str) -> None:
         # First the file that is to come: a unit that is known to be fetched is not looked at again.
         if event.history is not None:
-            self._expect_history(event.unit.ticker.symbol, event.history, event.before)
+            self._expect_history(event.unit, event.history, event.before, source)
         whole = {**csv_columns(event.csv), "resume_at": None, "coverage": None}
         self._set_unit(event.unit, source, whole | _ended(FetchState.FETCHED))
 
-    def _expect_history(self, ticker: str, history: LocalHistory, before: LocalHistory | None) -> None:
+    def _expect_history(self, unit: Unit, history: LocalHistory, before: LocalHistory | None, source: str) -> None:
         """Two files are known under a ticker's name at most: the one that is there, and the one that is next."""
         kept = {"size": before and before.size, "crc": before and before.crc, "sha256": before and before.sha256}
         self._do(
             "DELETE FROM history WHERE ticker = :ticker AND NOT (size IS :size AND crc IS :crc AND sha256 IS :sha256)",
-            {"ticker": ticker, **kept},
+            {"ticker": unit.ticker.symbol, **kept},
         )
-        values = {"ticker": ticker, **history_columns(history)}
-        self._do(f"INSERT INTO history ({_names(values)}) VALUES ({_places(values)})", values)
+        values = {"ticker": unit.ticker.symbol, **history_columns(history)}
+        began = f"coalesce(:began, (SELECT began FROM unit WHERE {SAME_UNIT}))"
+        self._do(
+            f"INSERT INTO history ({_names(values)}, began) VALUES ({_places(values)}, {began})",
+            {**values, "began": history.began, **unit_identity(unit, source)},
+        )
 
     def _unfinished(self, order: RunRequest) -> sqlite3.Row | None:
         """The newest run of this request, if it did not finish."""

@@ -204,7 +204,7 @@ def _receipt(row: sqlite3.Row) -> Receipt:
 
 
 def history_columns(history: LocalHistory) -> dict[str, object]:
-    """What a ticker's file holds, as columns of `history`."""
+    """What a ticker's file holds, as columns of `history`, but for when it began."""
     names = ("size", "modified", "crc", "sha256", "source", "adjusted", "bars")
     return {
         **{name: getattr(history, name) for name in names},
@@ -224,6 +224,7 @@ def history_in(row: sqlite3.Row) -> LocalHistory:
         bars=row["bars"],
         size=row["size"],
         modified=row["modified"],
+        began=row["began"],
         crc=row["crc"],
         sha256=row["sha256"],
         days=from_text(row["days"]),

@@ -31,6 +31,8 @@ __all__ = ["Summary"]
 
 _MOST_LINES = 10
 _MOST_DAYS = 3
+_ROOM = 8
+"""Of the titles at the lines' start."""
 _SESSIONS_OF_A_WEEK = 5
 _DONE = (OutcomeState.UPLOADED, OutcomeState.SAVED)
 
@@ -177,18 +179,18 @@ class Summary:
     def as_text(self) -> str:
         """The summary for a person: a few lines, however many tickers there were."""
         summed = self.totals()
-        lines = [f"{_counted(summed['tickers'])}, in {duration(self.seconds)} ({self._first_day} to {self.end})"]
+        head = f"{_counted(summed['tickers'])}, in {duration(self.seconds)} ({self._first_day} to {self.end})"
         stored = f", {size(summed['stored_bytes'])} in S3" if summed["stored_bytes"] else ""
-        lines.append(f"  bars      {summed['bars']:,}, {size(summed['csv_bytes'])} of CSV{stored}")
+        lines = [("bars", f"{summed['bars']:,}, {size(summed['csv_bytes'])} of CSV{stored}")]
         retries = ", ".join(f"{count} x {reason}" for reason, count in summed["retries"].items())
         told = f", including retries: {retries}" if retries else ""
-        lines.append(f"  requests  {summed['requests']:,}{told}{self._expected}")
+        lines.append(("requests", f"{summed['requests']:,}{told}{self._expected}"))
         if summed["workers"]:
             lost = sum(each["lost"] for each in summed["workers"])
-            lines.append(f"  workers   {len(summed['workers']):,}{f', {lost:,} of them lost' if lost else ''}")
+            lines.append(("workers", f"{len(summed['workers']):,}{f', {lost:,} of them lost' if lost else ''}"))
         if summed["doubles"]:
             repeated = "1 bar was" if summed["doubles"] == 1 else f"{summed['doubles']:,} bars were"
-            lines.append(f"  repeated  {repeated} sent twice, identically, and kept once")
+            lines.append(("repeated", f"{repeated} sent twice, identically, and kept once"))
         lines += _titled("split", self.anew, lambda symbol: f"{symbol}, since it was last fetched: refetched in full")
         lines += _titled("odd bars", list(self.counters.odd.items()), _odd)
         lines += _titled("in doubt", self._notes(), lambda each: f"{each[0]}: {each[1]}")
@@ -198,10 +200,10 @@ class Summary:
         nothing = [with_likely(each.unit.ticker.symbol) for each in self.no_data]
         lines += _titled("no data", nothing, str, str(self.directory / NO_DATA_CSV))
         lines += _titled("failed", causes(self.failed), str, str(self.directory / FAILED_CSV))
-        lines.append(f"  files     {self._files}")
-        if again := self.again:
-            lines.append(f"  again     {again}")
-        return "\n".join(lines)
+        lines.append(("files", self._files))
+        lines += [("again", again)] if (again := self.again) else []
+        room = max(_ROOM, *(len(title) for title, _ in lines))
+        return "\n".join([head, *(f"  {title:<{room}}  {line}" for title, line in lines)])
 
     @property
     def _files(self) -> str:
@@ -319,7 +321,9 @@ def _done_json(outcome: Outcome, coverage: Coverage | None, csv: Path | None) ->
     return facts
 
 
-def _titled(title: str, told: Sequence[_T], line: Callable[[_T], str], everything: str = "--json") -> list[str]:
+def _titled(
+    title: str, told: Sequence[_T], line: Callable[[_T], str], everything: str = "--json"
+) -> list[tuple[str, str]]:
     """A line for each of the first items under a title, and where all of them are."""
     shown = first_lines(map(line, told), len(told), most=_MOST_LINES, rest=f"see {everything}")
-    return [f"  {title if index == 0 else '':<9} {line}" for index, line in enumerate(shown)]
+    return [("" if number else title, text) for number, text in enumerate(shown)]

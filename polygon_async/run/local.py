@@ -20,14 +20,14 @@ from polygon_async.model.units import NEW_YORK
 from polygon_async.system.text import counted
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
     from polygon_async.bars.history import Look
     from polygon_async.model.tickers import Ticker
     from polygon_async.model.units import CsvFile, Unit
 
-__all__ = ["Act", "Local", "find_history", "is_there", "judge", "refusal"]
+__all__ = ["Act", "Local", "LocalHistories", "find_history", "first_to_continue", "is_there", "judge", "refusal"]
 
 _MOST_NAMED = 3
 _LONGEST_BREAK = timedelta(days=30)
@@ -54,6 +54,39 @@ class Local:
     act: Act
     history: LocalHistory | None = None
     """The existing history; None if there are no bars."""
+
+
+class LocalHistories:
+    """The local histories of tickers; each file is looked at once, when it is asked for. Blocking."""
+
+    def __init__(self, directory: Path, known: Mapping[str, Sequence[LocalHistory]]) -> None:
+        """
+        Args:
+            directory: Where the files are.
+            known: What the ledger knows of them, by symbol.
+        """
+        self._directory = directory
+        self.known = known
+        self._found: dict[str, LocalHistory | None] = {}
+        self.at = directory
+        """The file that is looked at now."""
+
+    @property
+    def largest(self) -> int:
+        """Bytes of the largest file that is known."""
+        return max((history.size for several in self.known.values() for history in several), default=0)
+
+    def of(self, ticker: Ticker) -> LocalHistory | None:
+        """What `find_history` says of a ticker."""
+        symbol = ticker.symbol
+        if symbol not in self._found:
+            self.at = self._directory / csv_name(symbol)
+            self._found[symbol] = find_history(ticker, self._directory, self.known.get(symbol, ()))
+        return self._found[symbol]
+
+    def by_symbol(self, tickers: Iterable[Ticker]) -> dict[str, LocalHistory]:
+        """Those of some tickers that have one."""
+        return {ticker.symbol: history for ticker in tickers if (history := self.of(ticker)) is not None}
 
 
 def judge(unit: Unit, history: LocalHistory | None, *, source: str, keep: bool, force: bool) -> Local:
@@ -181,6 +214,22 @@ def _continues(unit: Unit, history: LocalHistory) -> bool:
         return not sessions(unit.ticker.market, *between).days
     except ValueError:  # the calendar does not reach there
         return False
+
+
+def first_to_continue(unit: Unit, history: LocalHistory, *, source: str) -> date:
+    """The day from which on to fetch a unit's bars, so that they continue the history: its first, or if the history
+    ends before that, an earlier one.
+
+    Args:
+        unit: What is wanted.
+        history: What is there.
+        source: Where the unit's bars come from.
+    """
+    if not history.is_whole or _is_other(unit, history, source) or not history.first_day < unit.start:
+        return unit.start
+    if unit.end < history.last_day or _continues(unit, history):
+        return unit.start
+    return min(unit.start, _last_complete(history) + timedelta(days=1))
 
 
 def _last_complete(history: LocalHistory) -> date:

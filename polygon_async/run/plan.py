@@ -24,18 +24,20 @@ from polygon_async.polygon.pace.memory import RateMemory, cache_file
 from polygon_async.polygon.session import open_polygon
 from polygon_async.report.estimate import Density, Span, estimate
 from polygon_async.report.words import counted, duration, size
-from polygon_async.run.splits import SplitSince, splits_since
+from polygon_async.run.local import LocalHistories
+from polygon_async.run.splits import SplitSince, fetches_with, splits_since
 from polygon_async.run.tags import most_lookups
 from polygon_async.run.todo import by_start, counts, ended_before, there_by, units_of
 from polygon_async.system.threads import Threads
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from datetime import date
     from pathlib import Path
 
-    from polygon_async.ledger.entries import Held, UnitRecord
+    from polygon_async.ledger.entries import Held, LocalHistory, UnitRecord
     from polygon_async.ledger.held import Fetch
+    from polygon_async.ledger.ledger import Ledger
     from polygon_async.model.tickers import AssetType, Ticker
     from polygon_async.model.units import Unit
     from polygon_async.report.estimate import Estimate
@@ -206,7 +208,7 @@ async def make_plan(settings: Settings, tickers: Sequence[Ticker], *, offline: b
 
 async def _split(settings: Settings, tickers: Sequence[Ticker], offload: Threads) -> SplitSince:
     """Which tickers were split since they were fetched; the API is asked, once in a day."""
-    fetches = await offload(_fetches, settings)
+    fetches = await offload(_fetches, settings, tickers)
     if not fetches:
         return SplitSince()
     keeper = LedgerKeeper(settings.output_dir, source=settings.source, offload=offload)
@@ -214,12 +216,20 @@ async def _split(settings: Settings, tickers: Sequence[Ticker], offload: Threads
         return await splits_since(tickers, fetches, client=client, keeper=keeper)
 
 
-def _fetches(settings: Settings) -> dict[str, list[Fetch]]:
+def _fetches(settings: Settings, tickers: Sequence[Ticker]) -> dict[str, list[Fetch]]:
     if not (settings.output_dir / LEDGER).is_file():
         return {}
     with open_ledger(settings.output_dir, read_only=True) as ledger:
         destination = ledger.destination_of(settings.bucket, settings.key_prefix) if settings.upload else None
-        return ledger.fetches(source=settings.source, destination=destination, adjusted=True)
+        fetches = ledger.fetches(source=settings.source, destination=destination, adjusted=True)
+        return fetches_with(fetches, _histories(ledger, settings, tickers), source=settings.source)
+
+
+def _histories(ledger: Ledger, settings: Settings, tickers: Sequence[Ticker]) -> Mapping[str, LocalHistory]:
+    """The local histories that a run from the last day on would extend, by symbol."""
+    if not settings.since_last or (settings.upload and not settings.keep_csv):
+        return {}
+    return LocalHistories(settings.output_dir, ledger.histories()).by_symbol(tickers)
 
 
 def _known(
@@ -227,7 +237,7 @@ def _known(
 ) -> tuple[list[Unit], int, dict[str, Density]]:
     """What is to be fetched, how many tickers are done, and the densities that the ledger knows."""
     if not (settings.output_dir / LEDGER).is_file():
-        units, _ = units_of(tickers, settings, {}, there_by({}, settings, upload=settings.upload), {})
+        units, _ = units_of(tickers, settings, {}, there_by({}, settings, upload=settings.upload), {}, {})
         return units, 0, {}
     with open_ledger(settings.output_dir, read_only=True) as ledger:
         source = settings.source
@@ -241,7 +251,8 @@ def _known(
                 back=days_back(settings.look_back),
             )
         there = there_by(ledger.histories(), settings, upload=settings.upload)
-        units, done = units_of(tickers, settings, held, there, split.first_days)
+        histories = {} if settings.upload else _histories(ledger, settings, tickers)
+        units, done = units_of(tickers, settings, held, there, split.first_days, histories)
         standings: dict[str, UnitRecord] = {}
         if not settings.force:
             for alike in by_start(units):

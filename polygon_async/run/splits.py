@@ -6,12 +6,13 @@ not go together, so that a ticker that was split since is fetched anew, over all
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from polygon_async.archive.splits import all_splits
-from polygon_async.model.units import today
+from polygon_async.ledger.held import Fetch
+from polygon_async.model.units import NEW_YORK, today
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -19,14 +20,12 @@ if TYPE_CHECKING:
 
     from polygon_async.archive.splits import Keeper
     from polygon_async.errors import TickerError
-    from polygon_async.ledger.held import Fetch
+    from polygon_async.ledger.entries import LocalHistory
     from polygon_async.model.splits import Split
     from polygon_async.model.tickers import Ticker
     from polygon_async.polygon.client import Client
 
-__all__ = ["SplitSince", "is_out_of_date", "splits_since"]
-
-log = logging.getLogger(__name__)
+__all__ = ["SplitSince", "fetches_with", "is_out_of_date", "splits_since"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +34,8 @@ class SplitSince:
 
     first_days: Mapping[str, date] = field(default_factory=dict)
     """From which day on each of them is fetched anew."""
+    due: Mapping[str, Sequence[Split]] = field(default_factory=dict)
+    """The splits that have made what is held of it out of date, by symbol."""
     errors: Mapping[str, TickerError] = field(default_factory=dict)
     """Why it is not known whether a ticker was split."""
 
@@ -59,15 +60,33 @@ async def splits_since(
     this_day = today()
     oldest = min(fetch.day for ticker in known for fetch in fetches[ticker.symbol])
     found = await all_splits(known, since=oldest, until=this_day, client=client, keeper=keeper)
-    first_days = {}
+    first_days, out_of_date = {}, {}
     for symbol, splits in found.splits.items():
         held = fetches[symbol]
         due = [split for split in splits if is_out_of_date(held, split, learned=found.learned[split], today=this_day)]
         if due:
-            first_days[symbol] = min(fetch.first_day for fetch in held)
-            told = "%s was split since it was fetched (%s): refetching all of it, from %s"
-            log.info(told, symbol, ", ".join(map(str, due)), first_days[symbol])
-    return SplitSince(first_days, found.errors)
+            first_days[symbol], out_of_date[symbol] = min(fetch.first_day for fetch in held), due
+    return SplitSince(first_days, out_of_date, found.errors)
+
+
+def fetches_with(
+    fetches: Mapping[str, Sequence[Fetch]], histories: Mapping[str, LocalHistory], *, source: str
+) -> dict[str, list[Fetch]]:
+    """When bars with adjusted prices were fetched, with those of local histories that are from the same source.
+
+    A history may have bars of which no object was ever wanted.
+
+    Args:
+        fetches: Those of what is held, by symbol.
+        histories: By symbol.
+        source: Where the bars come from.
+    """
+    found = {symbol: list(several) for symbol, several in fetches.items()}
+    for symbol, history in histories.items():
+        if history.began is not None and history.adjusted and history.source == source:
+            day = datetime.fromtimestamp(history.began, NEW_YORK).date()
+            found.setdefault(symbol, []).append(Fetch(history.first_day, history.last_day, day, history.began))
+    return found
 
 
 def is_out_of_date(held: Sequence[Fetch], split: Split, *, learned: float, today: date) -> bool:

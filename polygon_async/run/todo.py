@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import shutil
 from collections import defaultdict
 from dataclasses import dataclass, replace
@@ -19,15 +20,17 @@ from polygon_async.model.layout import csv_name, lzo_name, unit_csv_name
 from polygon_async.model.sessions import days_back, expected_from, sessions
 from polygon_async.model.states import FetchState, OutcomeState
 from polygon_async.model.units import Outcome, Unit, today
-from polygon_async.run.local import Act, Local, find_history, is_there, judge, refusal
-from polygon_async.run.splits import SplitSince, splits_since
+from polygon_async.run.local import Act, Local, LocalHistories, first_to_continue, is_there, judge, refusal
+from polygon_async.run.splits import SplitSince, fetches_with, splits_since
 from polygon_async.store.lzop import link_folder
+from polygon_async.system.text import counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
     from datetime import date
     from pathlib import Path
 
+    from polygon_async.archive.splits import Keeper
     from polygon_async.errors import TickerError
     from polygon_async.ledger.entries import Held, LocalHistory, UnitRecord
     from polygon_async.ledger.recorder import Recorder
@@ -38,6 +41,10 @@ if TYPE_CHECKING:
     from polygon_async.system.threads import Threads
 
 __all__ = ["Pending", "Todo", "by_start", "counts", "ended_before", "tidy", "units_of", "what_is_left"]
+
+log = logging.getLogger(__name__)
+
+_MOST_NAMED = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,17 +99,25 @@ async def what_is_left(
         ConfigError: a unit would lose bars of a local history.
         RunError: the API cannot be asked at all.
     """
+    keep = settings.keep_csv or not upload
+    files = LocalHistories(settings.output_dir, await recorder.histories())
+    on_disk = partial(offload.watched, subject=lambda: f"reading {files.at}", size=files.largest)
     held: Mapping[str, Held] = {}
+    histories: Mapping[str, LocalHistory] = {}
+    split = SplitSince()
     if settings.since_last:
         held = await recorder.held(adjusted=settings.adjusted, back=days_back(settings.look_back))
-    split = SplitSince()
+        if joins and keep:
+            histories = await on_disk(partial(files.by_symbol, tickers))
+        if joins and not upload:
+            _tell_missing([ticker for ticker in tickers if ticker.symbol not in histories], held, settings)
     if settings.since_last and settings.adjusted:
-        fetches = await recorder.fetches(adjusted=True)
+        fetches = fetches_with(await recorder.fetches(adjusted=True), histories, source=settings.source)
         split = await splits_since(tickers, fetches, client=client, keeper=recorder)
-    histories = await recorder.histories()
-    there = there_by(histories, settings, upload=upload)
-    known = [ticker for ticker in tickers if ticker.symbol not in split.errors]
-    units, done = await offload(units_of, known, settings, held, there, split.first_days)
+        _tell_split(split)
+    wanted = [ticker for ticker in tickers if ticker.symbol not in split.errors]
+    there = there_by(files.known, settings, upload=upload)
+    units, done = await offload(units_of, wanted, settings, held, there, split.first_days, {} if upload else histories)
     records: dict[str, UnitRecord] = {}
     for alike in by_start(units) if not settings.force else ():
         records |= await recorder.standings(alike)
@@ -117,42 +132,83 @@ async def what_is_left(
             left.append((unit, record))
         else:
             done.append(before)
-    keep = settings.keep_csv or not upload
-    at = [""]
-    place = partial(_placed, left, settings, histories, run=recorder.run.id, joins=joins, keep=keep, at=at)
-    largest = max((history.size for known in histories.values() for history in known), default=0)
-    pending = await offload.watched(place, subject=lambda: f"reading {at[0]}", size=largest)
+    place = partial(_placed, left, settings, files if joins else None, run=recorder.run.id, keep=keep)
+    pending = await on_disk(place)
+    errors = {symbol: _unknown(error) for symbol, error in split.errors.items()}
+    if settings.adjusted and not settings.since_last:
+        errors = await _seams(pending, settings, client=client, keeper=recorder)
     return Todo(
-        pending=pending,
+        pending=[each for each in pending if each.unit.ticker.symbol not in errors],
         done=done,
         has_earlier=any(ticker.symbol in held for ticker in tickers),
-        failed=[
-            _failed(ticker, settings, split.errors[ticker.symbol])
-            for ticker in tickers
-            if ticker.symbol in split.errors
-        ],
+        failed=[_failed(ticker, settings, errors[ticker.symbol]) for ticker in tickers if ticker.symbol in errors],
         anew=sorted(split.first_days),
     )
 
 
-def _failed(ticker: Ticker, settings: Settings, error: TickerError) -> Outcome:
+async def _seams(pending: Sequence[Pending], settings: Settings, *, client: Client, keeper: Keeper) -> dict[str, str]:
+    """Why units cannot be joined to the local histories that they continue, by symbol.
+
+    Prices from before a split, and from after it, would stand side by side in one file.
+
+    Raises:
+        RunError: as `Client.get`.
+    """
+    growing = [each for each in pending if each.local.act is Act.EXTEND]
+    before = {each.unit.ticker.symbol: each.local.history for each in growing if each.local.history is not None}
+    fetches = fetches_with({}, before, source=settings.source)
+    split = await splits_since([each.unit.ticker for each in growing], fetches, client=client, keeper=keeper)
+    errors = {symbol: _unknown(error) for symbol, error in split.errors.items()}
+    for symbol, due in split.due.items():
+        path, first = settings.output_dir / csv_name(symbol), before[symbol].first_day
+        errors[symbol] = (
+            f"it was split ({', '.join(map(str, due))}) after the bars in {path} were fetched, so that their adjusted"
+            f" prices do not match the new ones; --from {first} fetches them all again, another --output-dir keeps both"
+        )
+    return errors
+
+
+def _unknown(error: TickerError) -> str:
+    return f"{error}; prices from before and after a split might mix (--no-adjusted needs no list)"
+
+
+def _failed(ticker: Ticker, settings: Settings, error: str) -> Outcome:
     """Nothing of the ticker is fetched, as prices from before a split and from after it would stand side by side."""
     unit = Unit(ticker=ticker, start=settings.start, end=settings.end, adjusted=True)
-    text = f"{error}; prices from before and after a split might mix (--no-adjusted needs no list)"
-    return Outcome(unit=unit, state=OutcomeState.FAILED, error=text)
+    return Outcome(unit=unit, state=OutcomeState.FAILED, error=error)
+
+
+def _tell_split(split: SplitSince) -> None:
+    for symbol, due in split.due.items():
+        told = "%s was split since it was fetched (%s): refetching all of it, from %s"
+        log.info(told, symbol, ", ".join(map(str, due)), split.first_days[symbol])
+
+
+def _tell_missing(tickers: Sequence[Ticker], held: Mapping[str, Held], settings: Settings) -> None:
+    """What is held is in local histories alone, and these are not there: their bars do not come back by themselves."""
+    missing = [ticker.symbol for ticker in tickers if ticker.symbol in held]
+    if not missing:
+        return
+    first = min(held[symbol].asked for symbol in missing)
+    some = ", ".join(missing[:_MOST_NAMED]) + (" ..." if len(missing) > _MOST_NAMED else "")
+    log.warning(
+        "%s in %s has no file any more (%s), and gets one of its newest bars only; --from %s fetches all of them again",
+        counted(len(missing), "ticker"),
+        settings.output_dir,
+        some,
+        first,
+    )
 
 
 def _placed(
     left: Sequence[tuple[Unit, UnitRecord | None]],
     settings: Settings,
-    histories: Mapping[str, Sequence[LocalHistory]],
+    files: LocalHistories | None,
     *,
     run: int,
-    joins: bool,
     keep: bool,
-    at: list[str],
 ) -> list[Pending]:
-    """The units with what their bars do to the local histories; `at` tells which one is looked at.
+    """The units with what their bars do to the local histories; nothing where these are not at hand.
 
     Raises:
         ConfigError: a unit would lose bars of one; nothing is fetched then.
@@ -160,10 +216,8 @@ def _placed(
     placed, refused = [], []
     for unit, record in left:
         local = Local(Act.LEAVE)
-        at[0] = str(settings.output_dir / csv_name(unit.ticker.symbol))
-        if joins:
-            history = find_history(unit.ticker, settings.output_dir, histories.get(unit.ticker.symbol, ()))
-            local = judge(unit, history, source=settings.source, keep=keep, force=settings.force)
+        if files is not None:
+            local = judge(unit, files.of(unit.ticker), source=settings.source, keep=keep, force=settings.force)
         if local.act is Act.REFUSE and _is_in_place(unit, record, run):
             local = replace(local, act=Act.LEAVE)
         if local.act is Act.REFUSE:
@@ -224,6 +278,7 @@ def units_of(
     held: Mapping[str, Held],
     there: Callable[[Unit, CsvFile], bool],
     anew: Mapping[str, date],
+    histories: Mapping[str, LocalHistory],
 ) -> tuple[list[Unit], list[Outcome]]:
     """One unit for each ticker, and the outcomes of those that already have everything.
 
@@ -233,22 +288,25 @@ def units_of(
         held: If only what is new is wanted, what is held of each ticker, by its symbol.
         there: Whether what is held is where it is to be; if not, it is to be done again. May look at files.
         anew: From which day on what is held of a ticker is out of date, by its symbol.
+        histories: The local histories, if it is they that are to have all that is held, by symbol.
     """
     units, done = [], []
     windows = _Windows(settings.look_back)
     for ticker in tickers:
-        before = held.get(ticker.symbol)
-        start = settings.start if before is None else _first_owed(ticker, before, windows)
-        start = anew.get(ticker.symbol, start)
-        if before is None or start <= settings.end:
-            units.append(Unit(ticker=ticker, start=start, end=settings.end, adjusted=settings.adjusted))
+        newest = held.get(ticker.symbol)
+        start = settings.start if newest is None else _first_owed(ticker, newest, windows)
+        unit = Unit(ticker=ticker, start=anew.get(ticker.symbol, start), end=settings.end, adjusted=settings.adjusted)
+        if newest is not None and (history := histories.get(ticker.symbol)) is not None:
+            unit = replace(unit, start=first_to_continue(unit, history, source=settings.source))
+        if newest is None or unit.start <= settings.end:
+            units.append(unit)
             continue
-        unit = Unit(ticker=ticker, start=before.first_day, end=before.last_day, adjusted=settings.adjusted)
-        if not there(unit, before.csv):
+        unit = replace(unit, start=newest.first_day, end=newest.last_day)
+        if not there(unit, newest.csv):
             units.append(unit)
             continue
         state = OutcomeState.UPLOADED if settings.upload else OutcomeState.SAVED
-        done.append(Outcome(unit=unit, state=state, csv=before.csv, receipt=before.receipt, earlier=True))
+        done.append(Outcome(unit=unit, state=state, csv=newest.csv, receipt=newest.receipt, earlier=True))
     return units, done
 
 

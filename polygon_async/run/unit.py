@@ -230,7 +230,7 @@ class UnitSteps:
         history = self._history(
             unit, size=found.st_size, modified=found.st_mtime_ns, bars=ends.bars, crc=ends.crc, days=days
         )
-        history = replace(history, first_day=before.first_day)
+        history = replace(history, first_day=before.first_day, began=before.began)
         await self.recorder.apply(Fetched(unit=unit, csv=csv, history=history, before=before))
         with disk_errors(whole, name=TickerError):
             await self._on_disk(partial(new.replace, whole), f"renaming {new}")

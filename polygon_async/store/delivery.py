@@ -18,7 +18,7 @@ from polygon_async.store.lzop import Compression
 from polygon_async.store.objects import ObjectDescription
 from polygon_async.store.packing import MOST_BYTES, Packer
 from polygon_async.store.upload import KeyTaken
-from polygon_async.system.files import disk_errors
+from polygon_async.system.files import disk_errors, is_as_written
 from polygon_async.system.limits import seconds_for
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ class Delivery:
             with self.pack.delivering():
                 on_stage("lzop")
                 with self._spent_on("lzop"):
-                    content = await self.pack(csv.path.absolute(), target.absolute())
+                    content = await self.pack(csv, target.absolute())
                 if content is not None:
                     on_stage("uploading")
                     with self._spent_on("upload"):
@@ -93,6 +93,11 @@ class Delivery:
             on_stage("lzop")
             with self._spent_on("lzop"):
                 await self.offload.until_done(compression.compress, hurry=compression.stop)
+                is_unchanged = partial(is_as_written, csv.path, size=csv.size, modified=csv.modified)
+                if not await self.offload(is_unchanged):
+                    raise UploadFailed(
+                        f"{csv.path} was changed while it was being compressed; start again, and it is fetched anew"
+                    )
             on_stage("uploading")
             with self._spent_on("upload"):
                 async with self._tested(compression) as verified:

@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING
 
 from polygon_async.errors import CompressionFailed, DiskUnusable
 from polygon_async.store.lzop import Lzop, check_magic, check_written, linked
-from polygon_async.system.files import disk_errors
+from polygon_async.system.files import disk_errors, is_as_written
 from polygon_async.system.threads import ended
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterator, Mapping
     from pathlib import Path
 
+    from polygon_async.model.units import CsvFile
     from polygon_async.system.threads import Threads
 
 __all__ = ["MOST_BYTES", "Packer"]
@@ -62,17 +63,17 @@ class Packer:
             self._under_way -= 1
             self._look()
 
-    async def __call__(self, source: Path, target: Path) -> bytes | None:
-        """The content of `source`, compressed, as lzop would write it to `target`, of which nothing is left.
+    async def __call__(self, csv: CsvFile, target: Path) -> bytes | None:
+        """The content of a CSV, compressed, as lzop would write it to `target`, of which nothing is left.
 
-        None if it was compressed together with others and one of them failed. Whoever gets None compresses the file
-        by itself, and learns whether it was that one.
+        None if somebody has changed the CSV, or if it was compressed together with others and one of them failed.
+        Whoever gets None compresses the file by itself, and learns what is wrong with it, if anything is.
 
         Raises:
             CompressionFailed, DiskUnusable: as `Compression`.
         """
         while True:
-            batch = self._joined(source, target)
+            batch = self._joined(csv, target)
             try:
                 await asyncio.shield(batch.running)
             except asyncio.CancelledError:
@@ -84,11 +85,11 @@ class Packer:
             if not batch.is_stopped:
                 return batch.packed.get(target)
 
-    def _joined(self, source: Path, target: Path) -> _Batch:
+    def _joined(self, csv: CsvFile, target: Path) -> _Batch:
         batch = self._next
         if batch is None:
             batch = self._next = _Batch(self._lzop, self._run)
-        batch.files[target] = source
+        batch.files[target] = csv
         self._look()
         if len(batch.files) == _MOST_FILES:
             self._next = None
@@ -115,8 +116,8 @@ class _Batch:
 
     def __init__(self, lzop: str, run: Callable[[_Batch], Coroutine[None, None, None]]) -> None:
         self._lzop = Lzop(lzop)
-        self.files: dict[Path, Path] = {}
-        """Sources by target."""
+        self.files: dict[Path, CsvFile] = {}
+        """By target."""
         self.packed: dict[Path, bytes] = {}
         """Contents by target; nothing of those that failed."""
         self.has_enough = asyncio.Event()
@@ -152,8 +153,8 @@ class _Batch:
         with contextlib.ExitStack() as stack, disk_errors(target):
             is_alone = len(self.files) == 1
             sources = [
-                stack.enter_context(_in_place(source, target, has_place=is_alone))
-                for target, source in self.files.items()
+                stack.enter_context(_in_place(csv.path.absolute(), target, has_place=is_alone))
+                for target, csv in self.files.items()
             ]
             size = sum(source.stat().st_size for source in sources if source.is_file())
             run = partial(self._lzop.run, size=size, target=target, attempts=attempts)
@@ -165,14 +166,19 @@ class _Batch:
             run("-t", "--", *map(str, self.files), act=f"testing {name}")
             if read != [_marks(target) for target in self.files]:
                 raise CompressionFailed(f"another process has written a compressed {name}")
+            changed = {
+                target
+                for target, csv in self.files.items()
+                if not is_as_written(csv.path, size=csv.size, modified=csv.modified)
+            }
         for target, content in contents.items():
             check_magic(target, content)
-        self.packed = contents
+        self.packed = {target: content for target, content in contents.items() if target not in changed}
 
 
-def _name(files: Mapping[Path, Path]) -> str:
-    """The files (sources by target), in a few words."""
-    return next(iter(files.values())).name + " and others" * (len(files) > 1)
+def _name(files: Mapping[Path, CsvFile]) -> str:
+    """The files (by target), in a few words."""
+    return next(iter(files.values())).path.name + " and others" * (len(files) > 1)
 
 
 def _marks(file: Path) -> tuple[int, int, int]:

@@ -21,6 +21,7 @@ __all__ = [
     "check_replaceable",
     "date_file",
     "disk_errors",
+    "is_as_written",
     "open_regular",
     "replace_file",
     "sync_file",
@@ -106,6 +107,15 @@ def open_regular(path: str | Path, flags: int = os.O_RDONLY, *, follow: bool = F
         return number
     os.close(number)
     raise OSError(errno.ENXIO, "not a regular file", str(path))
+
+
+def is_as_written(path: Path, *, size: int, modified: int | None) -> bool:
+    """Whether a file is there, with this size in bytes and, if that is known, this date (ns since 1970). Blocking."""
+    try:
+        found = path.stat()
+    except OSError:
+        return False
+    return found.st_size == size and modified in {None, found.st_mtime_ns}
 
 
 def check_replaceable(path: Path) -> None:

@@ -238,6 +238,28 @@ def test_the_bar_collected_last_counts_and_what_differs_is_told(
     assert f"{len(bars)} minutes differ between downloads; the bars collected last count" in ended.err
 
 
+def test_what_a_late_resumed_run_has_fetched_is_newer_than_its_key(
+    program: Program, sandbox: Callable[..., Sandbox]
+) -> None:
+    box = sandbox()
+    flags = ("--tickers", "GAPPY", "--rate", "unlimited", "--no-reference", "--no-keep-csv", "--to", f"{FIRST}")
+    interrupted = (*flags, "--from", f"{FIRST}")
+    box.set_troubles(["GAPPY * status=401"])
+    assert program(*interrupted, box=box).code == 2
+    program.ledger("UPDATE run SET collected = collected - 86400")
+    box.set_troubles([])
+    assert program(*flags, "--from", "2025-06-04", box=box).code == 0
+    box.split("GAPPY", LAST, after=2)
+    assert program(*interrupted, box=box).code == 0
+
+    days = ("--from", f"{FIRST}", "--to", f"{FIRST}")
+    ended = program(*READ, "--tickers", "GAPPY", *days, "--output", "-", box=box)
+    assert ended.code == 0, ended.err
+    assert [row.split(",")[4] for row in ended.out.splitlines()[1:]] == [
+        bar.c for bar in box.market.days("GAPPY", FIRST, FIRST)
+    ]
+
+
 def test_damage_and_holes_are_told_by_name(program: Program, sandbox: Callable[..., Sandbox]) -> None:
     box = sandbox()
     nightly(program, box, *TICKERS)

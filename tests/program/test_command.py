@@ -290,9 +290,11 @@ def test_the_console_script_is_the_module() -> None:
     ("arguments", "said"),
     [
         (["--nonsense"], "unrecognized arguments: --nonsense"),
-        (["--tickers"], "argument --tickers: expected at least one argument"),
+        (["--tickers"], "--tickers: needs at least one value"),
         (["--ticker", "AAPL"], "unrecognized arguments: --ticker AAPL"),
-        (["--log-level", "loud"], "argument --log-level: invalid choice: 'loud'"),
+        (["--rate"], "--rate: needs a value"),
+        (["--log-level", "loud"], "--log-level 'loud': must be debug, info, warning or error"),
+        (["--log-format", "jsn"], "--log-format 'jsn': must be text or json; did you mean json?"),
         (["--no-upload=1"], "argument --no-upload: ignored explicit argument '1'"),
     ],
 )

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from conftest import csv_of
-from stored import LZOP, decompressed, stored
+from stored import LZOP, csv_file, decompressed, stored
 from trouble_cases import download
 
-from polygon_async.run import fetch, todo, unit
+from polygon_async.run import fetch, local, unit
 from polygon_async.settings.environment import Environment
 from polygon_async.settings.settings import settings_from
 from polygon_async.store import delivery, digests
@@ -149,11 +149,12 @@ async def test_an_lzop_that_hangs_over_many_files_holds_up_none_of_them(
     sources = {name: tmp_path / f"{name}_historical.csv" for name in ("A", "B", "C")}
     for name, source in sources.items():
         source.write_text(f"{name}\n" * 1000)
+    csvs = [csv_file(source) for source in sources.values()]
     async with Threads(4) as offload:
         pack = Packer(str(tmp_path / "bin" / "lzop"), offload=offload)
-        targets = {name: source.with_name(f"{source.name}.lzo") for name, source in sources.items()}
-        both = await asyncio.gather(*(pack(sources[name], targets[name]) for name in sources))
-        again = await asyncio.gather(*(pack(sources[name], targets[name]) for name in sources))
+        targets = [source.with_name(f"{source.name}.lzo") for source in sources.values()]
+        both = await asyncio.gather(*map(pack, csvs, targets))
+        again = await asyncio.gather(*map(pack, csvs, targets))
     assert both == [None, None, None]
     killed = "lzop took longer than 3 s while compressing A_historical.csv and others, and was killed"
     assert [message for message in caplog.messages if message.startswith("lzop took")] == [killed]
@@ -186,7 +187,7 @@ async def test_an_lzop_that_hangs_over_an_object_is_a_finding(
 @pytest.mark.parametrize(
     ("module", "step", "told"),
     [
-        (todo, "find_history", "reading {}/QQ_historical.csv has taken"),
+        (local, "find_history", "reading {}/QQ_historical.csv has taken"),
         (fetch, "finish", "finishing {}/QQ_2026-03-04_2026-03-04_adjusted.csv.part has taken"),
         (unit, "extended", "extending {}/QQ_historical.csv has taken"),
         (digests, "_digests_of", "hashing {}/QQ_historical.csv.lzo has taken"),

@@ -366,3 +366,39 @@ def test_a_day_that_was_not_over_is_not_built_upon(program: Program, sandbox: Ca
     assert f"{THURSDAY} to {FRIDAY} neither covers nor continues that" in ended.error
     assert program(*QQ, "--no-upload", *days(WEDNESDAY, FRIDAY), box=box).code == 0
     assert (output / NAME).read_text() == truth(box, MONDAY, FRIDAY)
+
+
+def test_a_nightly_run_says_whose_history_is_gone(program: Program, sandbox: Callable[..., Sandbox]) -> None:
+    box, output = sandbox(), program.directory / "output"
+    flags = ("--tickers", "QQ", "AAPL", *QQ[2:], "--no-upload")
+    assert program(*flags, *days(MONDAY, TUESDAY), box=box).code == 0
+    (output / NAME).rename(program.directory / NAME)
+    ended = program(*flags, "--from", "last", "--to", f"{WEDNESDAY}", box=box)
+    assert ended.code == 0
+    told = (
+        f"1 ticker in output has no file any more (QQ), and gets one of its newest bars only; --from {MONDAY} fetches"
+        " all of them again"
+    )
+    assert next(line for line in ended.err.splitlines() if "no file any more" in line).endswith(told)
+    assert (output / NAME).read_text() == truth(box, WEDNESDAY, WEDNESDAY)
+    assert "no file any more" not in program(*flags, "--from", "last", "--to", f"{THURSDAY}", box=box).err
+    # As the line says.
+    assert program(*flags, *days(MONDAY, THURSDAY), box=box).code == 0
+    assert (output / NAME).read_text() == truth(box, MONDAY, THURSDAY)
+
+
+@pytest.mark.parametrize("last", [TUESDAY, WEDNESDAY])
+def test_a_file_that_lacks_what_the_ledger_holds_gets_it_from_a_later_night(
+    last: dt.date, program: Program, sandbox: Callable[..., Sandbox]
+) -> None:
+    """As after a kill between the ledger's entry and the file's new name, and then for other tickers."""
+    box, path = sandbox(), program.directory / "output" / NAME
+    assert program(*QQ, "--no-upload", *days(MONDAY, MONDAY), box=box).code == 0
+    before = path.read_bytes(), path.stat().st_mtime_ns
+    assert program(*QQ, "--no-upload", "--from", "last", "--to", f"{TUESDAY}", box=box).code == 0
+    path.write_bytes(before[0])
+    os.utime(path, ns=(before[1],) * 2)
+    nightly = ("--tickers", "QQ", "AAPL", *QQ[2:], "--no-upload", "--from", "last", "--to", f"{last}")
+    ended = program(*nightly, box=box)
+    assert ended.code == 0, ended.err
+    assert path.read_text() == truth(box, MONDAY, last)

@@ -132,3 +132,83 @@ def test_a_list_that_cannot_be_had_fails_who_needs_it(program: Program, sandbox:
         )
         assert raw.code == 0, raw.err
     assert "splits" not in {request.ticker for request in box.requests}
+
+
+def test_a_local_history_is_fetched_anew_with_all_of_its_days(
+    program: Program, sandbox: Callable[..., Sandbox]
+) -> None:
+    """No object was wanted of its first days: what the store has says nothing of them."""
+    box, output = sandbox(), program.directory / "output"
+    flags = ("--tickers", "AAPL", *PACE)
+    assert program(*flags, "--no-upload", "--from", f"{MONDAY}", "--to", f"{MONDAY}", box=box).code == 0
+    assert program(*flags, "--from", f"{NIGHTS[1]}", "--to", f"{NIGHTS[1]}", box=box).code == 0
+    # The night's object was fetched after the split, the days before it were not.
+    box.split("AAPL", today() - dt.timedelta(days=1), after=2)
+    forget_splits(program)
+    program.ledger("UPDATE history SET began = began - 3 * 86400")
+    nightly = (*flags, "--from", "last", "--to", f"{NIGHTS[2]}")
+    assert "refetched in full: AAPL" in program("plan", *nightly, box=box).out
+    ended = program(*nightly, "--json", box=box)
+    assert (ended.code, ended.summary["fetched_anew"]) == (0, ["AAPL"]), ended.err
+    truth = csv_of(box.market.days("AAPL", MONDAY, NIGHTS[2]))
+    assert (output / "AAPL_historical.csv").read_text() == truth
+    assert truth in [decompressed(item).decode() for item in stored(box)]
+    assert program(*flags, "--from", "last", "--to", f"{NIGHTS[3]}", "--json", box=box).summary["fetched_anew"] == []
+
+
+@pytest.mark.parametrize("upload", [(), ("--no-upload",)], ids=["uploaded", "saved"])
+def test_a_range_from_after_a_split_does_not_extend_a_history_from_before_it(
+    upload: tuple[str, ...], program: Program, sandbox: Callable[..., Sandbox]
+) -> None:
+    box, output = sandbox(), program.directory / "output"
+    flags = ("--tickers", "AAPL", "MSFT", *PACE, *upload)
+    assert program(*flags, "--from", f"{MONDAY}", "--to", f"{MONDAY}", box=box).code == 0
+    before = (output / "AAPL_historical.csv").read_bytes()
+    box.split("AAPL", today(), after=4)
+
+    ended = program(*flags, "--from", f"{NIGHTS[1]}", "--to", f"{NIGHTS[1]}", "--json", box=box)
+
+    assert ended.code == 1, ended.err
+    (failed,) = ended.summary["failed"]
+    assert failed["ticker"] == "AAPL"
+    assert failed["error"] == (
+        f"it was split (4-for-1 of {today()}) after the bars in output/AAPL_historical.csv were fetched, so that their"
+        f" adjusted prices do not match the new ones; --from {MONDAY} fetches them all again, another --output-dir"
+        " keeps both"
+    )
+    assert (output / "AAPL_historical.csv").read_bytes() == before
+    assert (output / "MSFT_historical.csv").read_text() == csv_of(box.market.days("MSFT", MONDAY, NIGHTS[1]))
+    # As the line says.
+    again = ("--universe", "output/failed.csv", *PACE, *upload, "--from", f"{MONDAY}", "--to", f"{NIGHTS[1]}")
+    assert program(*again, box=box).code == 0
+    assert (output / "AAPL_historical.csv").read_text() == csv_of(box.market.days("AAPL", MONDAY, NIGHTS[1]))
+    assert program(*flags, "--from", f"{NIGHTS[2]}", "--to", f"{NIGHTS[2]}", box=box).code == 0
+
+
+def test_a_range_does_not_extend_a_history_if_nobody_knows_of_splits(
+    program: Program, sandbox: Callable[..., Sandbox]
+) -> None:
+    box = sandbox("splits * plan403")
+    flags = ("--tickers", "AAPL", "X:BTCUSD", *PACE, "--no-upload")
+    assert program(*flags, "--from", f"{MONDAY}", "--to", f"{MONDAY}", box=box).code == 0
+    ended = program(*flags, "--from", f"{NIGHTS[1]}", "--to", f"{NIGHTS[1]}", "--json", box=box)
+    assert ended.code == 1
+    (failed,) = ended.summary["failed"]
+    assert (failed["ticker"], failed["error"][:36]) == ("AAPL", "its splits are not known: HTTP 403: ")
+
+
+def test_a_ledger_that_knew_no_age_of_histories_finds_it_in_its_units(
+    program: Program, sandbox: Callable[..., Sandbox]
+) -> None:
+    box = sandbox()
+    flags = ("--tickers", "QQ", *PACE, "--no-upload")
+    for night in NIGHTS[:2]:
+        assert program(*flags, "--from", f"{night}", "--to", f"{night}", box=box).code == 0
+    ((oldest,),) = program.ledger("SELECT min(began) FROM unit")
+    known = program.ledger("SELECT began FROM history")
+    program.ledger("ALTER TABLE history DROP COLUMN began")
+    program.ledger("PRAGMA user_version = 7")
+    # A newer version reads it as it is, and a run brings it up to date.
+    assert program("status", "--json").summary["files"]["there"] == 2
+    assert program(*flags, "--from", "last", "--to", f"{NIGHTS[1]}", box=box).code == 0
+    assert program.ledger("SELECT began FROM history") == known == [(oldest,)] * 2

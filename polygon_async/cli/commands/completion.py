@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from polygon_async.cli.terminal import COULD_NOT, say_file
+from polygon_async.errors import ConfigError
 
 if TYPE_CHECKING:
     from polygon_async.cli.commands import Call
@@ -29,7 +30,7 @@ _DIRECTORIES = frozenset({"output_dir"})
 def add_flags(parser: argparse.ArgumentParser) -> None:
     """The shell's name."""
     usual = Path(os.environ.get("SHELL", "")).name
-    default = usual if usual in _SHELLS else _SHELLS[0]
+    default = usual if usual in _SHELLS else None
     parser.add_argument(
         "shell", nargs="?", choices=_SHELLS, default=default, help="bash or zsh (default: the one in SHELL)"
     )
@@ -39,6 +40,9 @@ def run(call: Call) -> int:
     """Print the script."""
     import shtab
 
+    if call.flags.shell is None:
+        usual = Path(os.environ.get("SHELL", "")).name
+        raise ConfigError(f"{f'SHELL is {usual}' if usual else 'SHELL is not set'}; name the shell: bash or zsh")
     return 0 if say_file(shtab.complete(_whole(), shell=call.flags.shell)) else COULD_NOT
 
 
