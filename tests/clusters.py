@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import threading
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import pytest
@@ -17,38 +18,46 @@ from stored import csvs
 from waiting import wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from conftest import Program
+    from tls import Authority
 
     from polygon_async.sandbox import Sandbox
 
 OnOneMachine: TypeAlias = "Callable[[Sequence[str]], list[tuple[str, bytes]]]"
 
-__all__ = ["RANGE", "TICKERS", "Cluster", "OnOneMachine", "Wire", "asked", "cluster", "most_within"]
+__all__ = ["RANGE", "TICKERS", "Cluster", "OnOneMachine", "Wire", "asked", "cluster", "encrypted_by", "most_within"]
 
 RANGE = ("--from", "2026-03-02", "--to", "2026-03-06")
 TICKERS = tuple(f"T{number:03}" for number in range(40))
 
 
+NOT_ENCRYPTED: Mapping[str, str] = MappingProxyType({})
+
+
 class Cluster:
     """A scheduler and workers."""
 
-    def __init__(self, directory: Path, box: Sandbox, stack: contextlib.ExitStack) -> None:
+    def __init__(
+        self, directory: Path, box: Sandbox, stack: contextlib.ExitStack, encryption: Mapping[str, str]
+    ) -> None:
         self._port = _free_port()
         self._stack = stack
         self._rest: dict[str, Any] = {
-            "env": {**os.environ, **box.environment, "PYTHONWARNINGS": "ignore"},
+            "env": {**os.environ, **box.environment, **encryption, "PYTHONWARNINGS": "ignore"},
             "cwd": directory,
             "stdout": subprocess.DEVNULL,
             "stderr": subprocess.DEVNULL,
         }
-        self.address = f"tcp://127.0.0.1:{self._port}"
+        self._protocol = "tls" if encryption else "tcp"
+        self.address = f"{self._protocol}://127.0.0.1:{self._port}"
 
     def scheduler(self) -> subprocess.Popen[str]:
         """Start the scheduler; it always has the same address."""
-        process = self._started("scheduler", "--host", "127.0.0.1", "--port", str(self._port))
+        place = ("--protocol", self._protocol, "--host", "127.0.0.1", "--port", str(self._port))
+        process = self._started("scheduler", *place)
         wait_until(self._answers, process)
         return process
 
@@ -101,10 +110,21 @@ class Cluster:
 
 
 @contextlib.contextmanager
-def cluster(directory: Path, box: Sandbox) -> Iterator[Cluster]:
-    """Nothing is started yet; all that will be is killed at the end."""
+def cluster(directory: Path, box: Sandbox, encryption: Mapping[str, str] = NOT_ENCRYPTED) -> Iterator[Cluster]:
+    """Nothing is started yet; all that will be is killed at the end. `encryption`: Dask's own variables for TLS."""
     with contextlib.ExitStack() as stack:
-        yield Cluster(directory, box, stack)
+        yield Cluster(directory, box, stack, encryption)
+
+
+def encrypted_by(authority: Authority) -> dict[str, str]:
+    """Dask's own variables, with which everybody shows, and asks for, a certificate of this authority."""
+    authority.server("127.0.0.1")
+    own = str(authority.bundle.with_name("127.0.0.1.pem"))
+    start = "DASK_DISTRIBUTED__COMM__"
+    variables = {f"{start}REQUIRE_ENCRYPTION": "true", f"{start}TLS__CA_FILE": str(authority.bundle)}
+    for who in ("SCHEDULER", "WORKER", "CLIENT"):
+        variables |= {f"{start}TLS__{who}__CERT": own, f"{start}TLS__{who}__KEY": own}
+    return variables
 
 
 class Wire:

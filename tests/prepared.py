@@ -28,9 +28,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Prepared", "prepared"]
 
-_AT_START = ("PYTHON", "LC_", "LANG", "LD_", "TZ", "HOME", "SSL_CERT_")
+_AT_START = ("PYTHON", "LC_", "LANG", "LD_", "TZ", "HOME", "SSL_CERT_", "DASK_")
 """Variables that count when an interpreter starts or modules are imported (aiohttp's trust in certificates, botocore's
-cache of logins): with others than here, a program is started anew."""
+cache of logins, Dask's settings): with others than here, a program is started anew."""
 _LATE = (
     "aioboto3",
     "aiofiles",

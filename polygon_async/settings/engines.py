@@ -43,6 +43,10 @@ def engine_from(flags: Mapping[str, Any], environment: Environment) -> tuple[str
         raise ConfigError("--engine dask needs --workers N, for processes on this machine, or --scheduler ADDRESS")
     if find_spec("distributed") is None:
         raise ConfigError("--engine dask needs Dask: pip install 'polygon-async[dask]'")
+    try:
+        import dask.config  # noqa: F401 (it reads its files when it is imported)
+    except (ValueError, OSError) as error:
+        raise ConfigError(f"Dask cannot read its own configuration: {one_line(error)}") from error
     return engine, None if workers else scheduler, workers
 
 

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 import clusters
 import psutil
 import pytest
-from clusters import RANGE, asked, cluster, most_within
+from clusters import RANGE, asked, cluster, encrypted_by, most_within
 from conftest import names
 from stored import csvs
+from tls import Authority
 from waiting import wait_until
 
 from polygon_async.model.layout import LEDGER
@@ -164,19 +165,28 @@ def test_an_interrupt_ends_all_of_it(program: Program, sandbox: Callable[..., Sa
     assert not alive
 
 
-def test_an_existing_cluster_is_used_and_left_clean(program: Program, sandbox: Callable[..., Sandbox]) -> None:
-    from distributed import Client
+@pytest.mark.parametrize("protocol", ["tcp", "tls"])
+def test_an_existing_cluster_is_used_and_left_clean(
+    protocol: str, program: Program, sandbox: Callable[..., Sandbox], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    from distributed import Client, Security
 
-    box = sandbox()
-    with cluster(program.directory, box) as dask:
+    box, encryption, security = sandbox(), {}, Security()
+    if protocol == "tls":
+        encryption = encrypted_by(Authority(tmp_path_factory.mktemp("certificates")))
+        own = encryption["DASK_DISTRIBUTED__COMM__TLS__CLIENT__CERT"]
+        bundle = encryption["DASK_DISTRIBUTED__COMM__TLS__CA_FILE"]
+        security = Security(require_encryption=True, tls_ca_file=bundle, tls_client_cert=own, tls_client_key=own)
+    with cluster(program.directory, box, encryption) as dask:
         dask.scheduler()
         dask.worker()
         address = dask.address
+        assert address.startswith(f"{protocol}://")
         command = ("--tickers", *TICKERS[:4], *RANGE, "--rate", "unlimited", "--scheduler", address)
-        ended = program(*command, "--json", box=box)
+        ended = program(*command, "--json", box=box, env=encryption)
         assert ended.code == 0, ended.err
         assert len(ended.summary["workers"]) == 1
-        with Client(address, timeout=10) as client:
+        with Client(address, timeout=10, security=security) as client:
             assert not client.run_on_scheduler(lambda dask_scheduler: dict(dask_scheduler.tasks))
             # No secret is anywhere in the scheduler.
             state = client.run_on_scheduler(lambda dask_scheduler: repr(vars(dask_scheduler)))
@@ -243,3 +253,35 @@ def test_what_cannot_be_an_engine_is_one_line(
     ended = program("--tickers", "A", *RANGE, *flags, box=sandbox(), timeout=100)
     assert (ended.code, ended.out, ended.err.count("\n")) == (2, "", 1), ended.err
     assert said in ended.err
+
+
+@pytest.mark.parametrize(
+    ("variables", "address", "said"),
+    [
+        ({}, "tls://127.0.0.1:9", "check --scheduler, and Dask's settings for TLS"),
+        (
+            dict.fromkeys(("TLS__CA_FILE", "TLS__CLIENT__CERT", "TLS__CLIENT__KEY"), "/nowhere.pem"),
+            "tls://127.0.0.1:9",
+            "No such file or directory); check --scheduler, and Dask's",
+        ),
+        ({"REQUIRE_ENCRYPTION": "true"}, "tcp://127.0.0.1:9", "and Dask's settings for TLS (DASK_DISTRIBUTED__COMM__"),
+    ],
+)
+def test_a_scheduler_that_wants_certificates_is_one_line(
+    variables: dict[str, str], address: str, said: str, program: Program, sandbox: Callable[..., Sandbox]
+) -> None:
+    env = {f"DASK_DISTRIBUTED__COMM__{name}": value for name, value in variables.items()}
+    box = sandbox()
+    ended = program("--tickers", "A", *RANGE, "--scheduler", address, "--no-upload", box=box, env=env)
+    assert (ended.code, ended.out, ended.err.count("\n")) == (2, "", 1), ended.err
+    assert f"no Dask scheduler answers at {address} (" in ended.err
+    assert said in ended.err
+
+
+def test_a_configuration_that_dask_cannot_read_is_one_line(program: Program, sandbox: Callable[..., Sandbox]) -> None:
+    broken = program.directory / "dask.yaml"
+    broken.write_text("distributed: [\n")
+    env = {"DASK_CONFIG": str(broken)}
+    ended = program("--tickers", "A", *RANGE, "--workers", "1", box=sandbox(), env=env)
+    assert (ended.code, ended.out, ended.err.count("\n")) == (2, "", 1), ended.err
+    assert "Dask cannot read its own configuration: " in ended.error

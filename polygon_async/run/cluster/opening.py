@@ -59,12 +59,15 @@ async def connected(settings: Settings) -> AsyncIterator[Client]:
             except (OSError, TimeoutError, RuntimeError) as error:
                 raise RunError(f"the local workers cannot be started ({one_line(error)})") from error
             stack.push_async_callback(where.close, timeout=_SECONDS_TO_CLOSE)
+        client: Client | None = None
         try:
-            client = await Client(where, asynchronous=True, timeout=_SECONDS_TO_CONNECT, set_as_default=False)
-        except (OSError, TimeoutError, ValueError) as error:
-            raise RunError(
-                f"no Dask scheduler answers at {settings.scheduler} ({one_line(error)}); check --scheduler"
-            ) from error
+            client = Client(where, asynchronous=True, timeout=_SECONDS_TO_CONNECT, set_as_default=False)
+            await client
+        except (OSError, TimeoutError, ValueError, TypeError, RuntimeError, ImportError) as error:
+            if client is not None:
+                with contextlib.suppress(Exception):
+                    await client.close(timeout=_SECONDS_TO_CLOSE)
+            raise RunError(_unreachable(settings.scheduler or "", error)) from error
         stack.push_async_callback(client.close, timeout=_SECONDS_TO_CLOSE)
         try:
             await client.wait_for_workers(1, timeout=_SECONDS_TO_FIND_WORKERS)
@@ -73,6 +76,14 @@ async def connected(settings: Settings) -> AsyncIterator[Client]:
                 f"the Dask scheduler at {settings.scheduler} has no workers; start some: dask worker ADDRESS"
             ) from error
         yield client
+
+
+def _unreachable(address: str, error: Exception) -> str:
+    """One line about a scheduler that does not answer; Dask has many kinds of error for what is wrong with TLS."""
+    is_encrypted = address.startswith("tls:") or isinstance(error, RuntimeError)
+    advice = ", and Dask's settings for TLS (DASK_DISTRIBUTED__COMM__...)" if is_encrypted else ""
+    said = one_line(error) or type(error).__name__
+    return f"no Dask scheduler answers at {address} ({said}); check --scheduler{advice}"
 
 
 async def check_alike(client: Client) -> None:
