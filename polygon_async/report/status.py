@@ -93,7 +93,7 @@ def status_text(overview: Overview, path: Path, *, most: int | None = None, widt
     sizes = f"{size(disk.csv_bytes)} of CSV on disk, {size(_whole(overview, 'stored_bytes'))} in S3"
     lines = [
         f"{path}: {counted(units, 'unit')}: {told}" if units else f"{path}: no units",
-        f"  bars      {_whole(overview, 'bars'):,}, {sizes}",
+        f"  bars      {_whole(overview, 'bars'):,}, {sizes}{_so_far(overview)}",
     ]
     if lost := ", ".join(f"{file} for {counted(disk.files[file], 'unit')}" for file in _LOST if disk.files[file]):
         lines.append(f"  files     {lost}")
@@ -116,6 +116,12 @@ def _units(overview: Overview, *states: OutcomeState | None) -> int:
 def _whole(overview: Overview, name: str) -> int:
     """What the units come to that have ended with all their bars."""
     return sum(getattr(total, name) for state, total in overview.totals.items() if state in _WHOLE)
+
+
+def _so_far(overview: Overview) -> str:
+    """The bars of units that have not ended, at the end of the line of those that have."""
+    pending = overview.totals.get(None)
+    return f"; {counted(pending.bars, 'bar')} so far of what is pending" if pending and pending.bars else ""
 
 
 @dataclass(slots=True)

@@ -227,18 +227,18 @@ async def do(work: Work, engine: Engine = here) -> None:
 
 async def _summed_up(run: _Run, done: _Done, densities: Awaitable[Mapping[str, float]], stop: asyncio.Event) -> Summary:
     """The summary of a run whose work has ended; it is also written to lists, report and ledger."""
-    settings, units = run.settings, [pending.unit for pending in done.todo.pending]
+    settings, pending = run.settings, done.todo.pending
     findings = await no_look(offload=run.offload)
     tell_other_lives(done.outcomes, run.counters)
     interrupted, error = done.interrupted, done.error
     if not interrupted:
-        lookups = most_lookups(unit.ticker for unit in units) if settings.upload and settings.reference else 0
+        tagged = [each.unit.ticker for each in pending] if settings.upload and settings.reference else []
         look = look_over(
             done.outcomes,
-            units,
+            [each.unit for each in pending if not each.is_fetched(run.recorder.run.id)],
             adjusted=settings.adjusted,
             look_back=settings.look_back,
-            lookups=lookups,
+            lookups=most_lookups(tagged),
             densities=densities,
             recorder=run.recorder,
             offload=run.offload,

@@ -57,6 +57,10 @@ class Pending:
     local: Local
     """What its bars do to the ticker's local history."""
 
+    def is_fetched(self, run: int) -> bool:
+        """Whether all of its bars were fetched before, and need no request if they are still there."""
+        return self.record is not None and self.record.csv is not None and counts(self.unit, self.record, run=run)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Todo:

@@ -103,7 +103,7 @@ def of(settings: Settings) -> list[Ticker]:
     else:
         tickers = from_csvs(settings.universe, defaults, choice)
     if doubts := told(ticker.symbol for ticker in tickers):
-        log.warning("%s; nothing is changed", doubts)
+        log.warning("%s; using them as given", doubts)
     return tickers
 
 

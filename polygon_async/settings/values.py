@@ -245,6 +245,8 @@ def parse_place(text: str) -> tuple[str, str]:
     if not name:
         raise ValueError("names no bucket")
     if prefix and not is_address:
+        if name.lower() == "s3:":
+            raise ValueError(f"an address begins with two slashes: s3://{prefix.lstrip('/')}")
         raise ValueError(f"a bucket's name has no slash; write s3://{name}/{prefix}, or add --key-prefix {prefix}")
     return name, parse_prefix(prefix)
 

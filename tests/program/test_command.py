@@ -100,6 +100,15 @@ def test_two_tickers_become_two_csvs_and_two_tagged_objects(program: Program, sa
     assert "AAPL uploaded" in ended.err
 
 
+def test_what_is_only_uploaded_is_expected_to_cost_nothing(program: Program, sandbox: Callable[..., Sandbox]) -> None:
+    box = sandbox()
+    flags = ("--tickers", "AAPL", "QQ", *RANGE, "--no-reference")
+    assert program(*flags, "--no-upload", box=box).code == 0
+    ended = program(*flags, box=box)
+    assert ended.code == 0, ended.err
+    assert "  requests  0" in ended.out.splitlines()
+
+
 def test_every_kind_of_ticker_has_its_names_tags_and_bytes(program: Program, sandbox: Callable[..., Sandbox]) -> None:
     box = sandbox(page_size=700)
     ended = program("--tickers", *ASSETS, "--exchange", "XNAS", "--concurrency", "1", *RANGE, box=box)

@@ -21,7 +21,7 @@ __all__ = ["DESCRIPTION", "EPILOG", "add_flags", "run"]
 
 DESCRIPTION = """\
 Rewrite the report of a run, as an HTML page and as JSON, from the ledger of an output directory. Every run
-writes report.html and report.json when it ends; those of an earlier run get its number into their names."""
+writes report.html and report.json when it ends."""
 EPILOG = """\
 exit codes:
   0  written                                            2    there is no such run, or it left no report
