@@ -140,7 +140,8 @@ async def what_is_left(
     pending = await on_disk(place)
     errors = {symbol: _unknown(error) for symbol, error in split.errors.items()}
     if settings.adjusted and not settings.since_last:
-        errors = await _seams(pending, settings, client=client, keeper=recorder)
+        fresh = [each for each in pending if not each.is_fetched(recorder.run.id)]
+        errors = await _seams(fresh, settings, client=client, keeper=recorder)
     return Todo(
         pending=[each for each in pending if each.unit.ticker.symbol not in errors],
         done=done,
@@ -151,7 +152,7 @@ async def what_is_left(
 
 
 async def _seams(pending: Sequence[Pending], settings: Settings, *, client: Client, keeper: Keeper) -> dict[str, str]:
-    """Why units cannot be joined to the local histories that they continue, by symbol.
+    """Why units that are to be fetched cannot be joined to the local histories that they continue, by symbol.
 
     Prices from before a split, and from after it, would stand side by side in one file.
 

@@ -185,6 +185,25 @@ def test_a_range_from_after_a_split_does_not_extend_a_history_from_before_it(
     assert program(*flags, "--from", f"{NIGHTS[2]}", "--to", f"{NIGHTS[2]}", box=box).code == 0
 
 
+def test_what_was_fetched_before_a_split_is_uploaded_as_it_is(
+    program: Program, sandbox: Callable[..., Sandbox]
+) -> None:
+    box = sandbox()
+    flags = ("--tickers", "AAPL", *PACE)
+    nights = [("--from", f"{night}", "--to", f"{night}") for night in NIGHTS[:2]]
+    truth = [csv_of(box.market.days("AAPL", night, night)) for night in NIGHTS[:2]]
+    for night in nights:
+        assert program(*flags, "--no-upload", *night, box=box).code == 0
+    box.split("AAPL", today(), after=4)
+    forget_splits(program)
+    box.forget_requests()
+    for night in nights:
+        ended = program(*flags, *night, box=box)
+        assert ended.code == 0, ended.err
+    assert not box.requests
+    assert sorted(decompressed(item).decode() for item in stored(box)) == sorted(truth)
+
+
 def test_a_range_does_not_extend_a_history_if_nobody_knows_of_splits(
     program: Program, sandbox: Callable[..., Sandbox]
 ) -> None:
