@@ -71,7 +71,7 @@ def found_in_letters(
         cells = _cells(letters, starts[:, _TRADES_AT], lengths[:, _TRADES_AT])
         trades = sum(not cell.lstrip(b"-").isdigit() for cell in cells if cell)
     else:
-        trades = int(np.count_nonzero(_points(_word(letters, starts[:, _TRADES_AT], lengths[:, _TRADES_AT]))))
+        trades = _count_with_point(letters, starts[:, _TRADES_AT], lengths[:, _TRADES_AT])
     as_spelt = not (has_exponents or has_signs)
     found = {
         _STARTS: int(np.count_nonzero(stamps % MINUTE_MS)),
@@ -111,6 +111,14 @@ def found_in_bars(bars: Sequence[Bar], stamps: NDArray[np.int64], *, has_signs: 
 def _is_negative(bar: Bar) -> bool:
     amounts = map(bytes, (bar.o, bar.h, bar.l, bar.c, bar.v))
     return any(float(amount) < 0 for amount in amounts if amount not in _ABSENT)
+
+
+def _count_with_point(letters: NDArray[np.uint8], starts: NDArray[np.int32], lengths: NDArray[np.int32]) -> int:
+    """The number of numbers that are spelt with a decimal point."""
+    found = np.zeros(len(starts), dtype=bool)
+    for offset in range(0, int(lengths.max(initial=0)), _WORD):
+        found |= _points(_word(letters, starts + offset, np.maximum(lengths - offset, 0))) > 0
+    return int(np.count_nonzero(found))
 
 
 def _count_less(letters: NDArray[np.uint8], starts: NDArray[np.int32], lengths: NDArray[np.int32]) -> int:

@@ -36,7 +36,7 @@ DAYS = [
 ]
 NO_DAYS = [
     (pd.NaT, "it is NaT"),
-    (np.datetime64("NaT"), "it is NaT"),
+    (np.datetime64("NaT", "D"), "it is NaT"),
     (20260302, "it is of type int"),
     (10**5000, "it is of type int"),
     (1.5, "it is of type float"),

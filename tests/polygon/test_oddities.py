@@ -52,6 +52,10 @@ def test_a_high_below_its_low_is_counted_however_the_two_are_spelt(bars: list[tu
     [
         (page([("2", "1")] * 3, n="1.2e+1"), {"number of trades that is not whole": 3}),
         (page([("2", "1")] * 3, n="12.5"), {"number of trades that is not whole": 3}),
+        # The point is behind the eighth letter, or the sixteenth.
+        (page([("2", "1")] * 3, n="-1000000.0"), {"number of trades that is not whole": 3}),
+        (page([("2", "1")] * 3, n="1234567890123456.5"), {"number of trades that is not whole": 3}),
+        (page([("2", "1")] * 3, n="1234567890123456"), {}),
         (page([("2", "1")] * 3, v="-4"), {"negative price or volume": 3}),
         (page([("2", "-1"), ("-2", "-1")]), {"negative price or volume": 2, "high below low": 1}),
         (page([("2e0", "1e0"), ("1e0", "2")]), {"high below low": 1}),
