@@ -27,7 +27,17 @@ if TYPE_CHECKING:
     from polygon_async.model.tickers import Ticker
     from polygon_async.model.units import CsvFile, Unit
 
-__all__ = ["Act", "Local", "LocalHistories", "find_history", "first_to_continue", "is_there", "judge", "refusal"]
+__all__ = [
+    "Act",
+    "Local",
+    "LocalHistories",
+    "find_history",
+    "first_to_continue",
+    "is_there",
+    "judge",
+    "last_complete",
+    "refusal",
+]
 
 _MOST_NAMED = 3
 _LONGEST_BREAK = timedelta(days=30)
@@ -89,7 +99,9 @@ class LocalHistories:
         return {ticker.symbol: history for ticker in tickers if (history := self.of(ticker)) is not None}
 
 
-def judge(unit: Unit, history: LocalHistory | None, *, source: str, keep: bool, force: bool) -> Local:
+def judge(
+    unit: Unit, history: LocalHistory | None, *, source: str, keep: bool, force: bool, fills: bool = False
+) -> Local:
     """What the unit's bars do to the history.
 
     Args:
@@ -98,6 +110,7 @@ def judge(unit: Unit, history: LocalHistory | None, *, source: str, keep: bool, 
         source: Where the unit's bars come from.
         keep: Whether CSVs stay. If not, a unit's bars have the ticker's name only where it is free.
         force: Whether bars may be lost.
+        fills: Whether the unit is what a ticker lacks: then its bars may also be older than the history's last ones.
     """
     if history is None:
         return Local(Act.REPLACE)
@@ -105,7 +118,8 @@ def judge(unit: Unit, history: LocalHistory | None, *, source: str, keep: bool, 
         return Local(Act.LEAVE, history)
     if unit.start <= history.first_day and unit.end >= history.last_day:
         return Local(Act.REPLACE, history)
-    if history.is_whole and not _is_other(unit, history, source) and _continues(unit, history):
+    joins = _meets if fills else _continues
+    if history.is_whole and not _is_other(unit, history, source) and joins(unit, history):
         return Local(Act.EXTEND, history)
     return Local(Act.REPLACE if force else Act.REFUSE, history)
 
@@ -202,10 +216,16 @@ def is_there(unit: Unit, csv: CsvFile, known: Sequence[LocalHistory], *, source:
 
 
 def _continues(unit: Unit, history: LocalHistory) -> bool:
-    """Whether the unit starts where the history ends, without a session in between."""
-    if not history.first_day < unit.start or unit.end < history.last_day:
-        return False
-    between = _last_complete(history) + timedelta(days=1), unit.start - timedelta(days=1)
+    """Whether the unit starts where the history ends, without a session in between, and ends no earlier."""
+    return history.first_day < unit.start and history.last_day <= unit.end and _meets(unit, history)
+
+
+def _meets(unit: Unit, history: LocalHistory) -> bool:
+    """Whether there is no session between the two."""
+    if unit.start <= history.first_day:
+        between = unit.end + timedelta(days=1), history.first_day - timedelta(days=1)
+    else:
+        between = last_complete(history) + timedelta(days=1), unit.start - timedelta(days=1)
     if between[0] > between[1]:
         return True
     if between[1] - between[0] > _LONGEST_BREAK:
@@ -229,10 +249,10 @@ def first_to_continue(unit: Unit, history: LocalHistory, *, source: str) -> date
         return unit.start
     if unit.end < history.last_day or _continues(unit, history):
         return unit.start
-    return min(unit.start, _last_complete(history) + timedelta(days=1))
+    return min(unit.start, last_complete(history) + timedelta(days=1))
 
 
-def _last_complete(history: LocalHistory) -> date:
+def last_complete(history: LocalHistory) -> date:
     """The last day of a history that was over when it was fetched: its file has the date of the run."""
     if history.modified is None:
         return history.last_day

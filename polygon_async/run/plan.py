@@ -201,7 +201,7 @@ async def make_plan(settings: Settings, tickers: Sequence[Ticker], *, offline: b
         is_known=bool(rates),
         sampled=sampled,
         free=free,
-        anew=sorted(split.first_days),
+        anew=sorted(split.ranges),
         unknown=sorted(split.errors),
     )
 
@@ -252,7 +252,7 @@ def _known(
             )
         there = there_by(ledger.histories(), settings, upload=settings.upload)
         histories = {} if settings.upload else _histories(ledger, settings, tickers)
-        units, done = units_of(tickers, settings, held, there, split.first_days, histories)
+        units, done = units_of(tickers, settings, held, there, split.ranges, histories)
         standings: dict[str, UnitRecord] = {}
         if not settings.force:
             for alike in by_start(units):

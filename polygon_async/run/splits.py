@@ -32,8 +32,8 @@ __all__ = ["SplitSince", "fetches_with", "is_out_of_date", "splits_since"]
 class SplitSince:
     """The tickers that were split since they were fetched."""
 
-    first_days: Mapping[str, date] = field(default_factory=dict)
-    """From which day on each of them is fetched anew."""
+    ranges: Mapping[str, tuple[date, date]] = field(default_factory=dict)
+    """First and last day of all that is held of each of them: it is fetched anew."""
     due: Mapping[str, Sequence[Split]] = field(default_factory=dict)
     """The splits that have made what is held of it out of date, by symbol."""
     errors: Mapping[str, TickerError] = field(default_factory=dict)
@@ -60,13 +60,14 @@ async def splits_since(
     this_day = today()
     oldest = min(fetch.day for ticker in known for fetch in fetches[ticker.symbol])
     found = await all_splits(known, since=oldest, until=this_day, client=client, keeper=keeper)
-    first_days, out_of_date = {}, {}
+    ranges, out_of_date = {}, {}
     for symbol, splits in found.splits.items():
         held = fetches[symbol]
         due = [split for split in splits if is_out_of_date(held, split, learned=found.learned[split], today=this_day)]
         if due:
-            first_days[symbol], out_of_date[symbol] = min(fetch.first_day for fetch in held), due
-    return SplitSince(first_days, out_of_date, found.errors)
+            ranges[symbol] = min(fetch.first_day for fetch in held), max(fetch.last_day for fetch in held)
+            out_of_date[symbol] = due
+    return SplitSince(ranges, out_of_date, found.errors)
 
 
 def fetches_with(

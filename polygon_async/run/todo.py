@@ -121,7 +121,7 @@ async def what_is_left(
         _tell_split(split)
     wanted = [ticker for ticker in tickers if ticker.symbol not in split.errors]
     there = there_by(files.known, settings, upload=upload)
-    units, done = await offload(units_of, wanted, settings, held, there, split.first_days, {} if upload else histories)
+    units, done = await offload(units_of, wanted, settings, held, there, split.ranges, {} if upload else histories)
     records: dict[str, UnitRecord] = {}
     for alike in by_start(units) if not settings.force else ():
         records |= await recorder.standings(alike)
@@ -129,7 +129,7 @@ async def what_is_left(
     for unit in units:
         record = records.get(unit.ticker.symbol)
         before = ended_before(unit, record, run=recorder.run.id, upload=upload)
-        if unit.ticker.symbol in split.first_days:
+        if unit.ticker.symbol in split.ranges:
             # What was fetched before the split is no use, be it of the same range.
             record, before = record and replace(record, csv=None, progress=None), None
         if before is None:
@@ -147,7 +147,7 @@ async def what_is_left(
         done=done,
         has_earlier=any(ticker.symbol in held for ticker in tickers),
         failed=[_failed(ticker, settings, errors[ticker.symbol]) for ticker in tickers if ticker.symbol in errors],
-        anew=sorted(split.first_days),
+        anew=sorted(split.ranges),
     )
 
 
@@ -186,7 +186,7 @@ def _failed(ticker: Ticker, settings: Settings, error: str) -> Outcome:
 def _tell_split(split: SplitSince) -> None:
     for symbol, due in split.due.items():
         told = "%s was split since it was fetched (%s): refetching all of it, from %s"
-        log.info(told, symbol, ", ".join(map(str, due)), split.first_days[symbol])
+        log.info(told, symbol, ", ".join(map(str, due)), split.ranges[symbol][0])
 
 
 def _tell_missing(tickers: Sequence[Ticker], held: Mapping[str, Held], settings: Settings) -> None:
@@ -222,7 +222,14 @@ def _placed(
     for unit, record in left:
         local = Local(Act.LEAVE)
         if files is not None:
-            local = judge(unit, files.of(unit.ticker), source=settings.source, keep=keep, force=settings.force)
+            local = judge(
+                unit,
+                files.of(unit.ticker),
+                source=settings.source,
+                keep=keep,
+                force=settings.force,
+                fills=settings.since_last,
+            )
         if local.act is Act.REFUSE and _is_in_place(unit, record, run):
             local = replace(local, act=Act.LEAVE)
         if local.act is Act.REFUSE:
@@ -282,7 +289,7 @@ def units_of(
     settings: Settings,
     held: Mapping[str, Held],
     there: Callable[[Unit, CsvFile], bool],
-    anew: Mapping[str, date],
+    anew: Mapping[str, tuple[date, date]],
     histories: Mapping[str, LocalHistory],
 ) -> tuple[list[Unit], list[Outcome]]:
     """One unit for each ticker, and the outcomes of those that already have everything.
@@ -292,7 +299,7 @@ def units_of(
         settings: What the run is asked to do.
         held: If only what is new is wanted, what is held of each ticker, by its symbol.
         there: Whether what is held is where it is to be; if not, it is to be done again. May look at files.
-        anew: From which day on what is held of a ticker is out of date, by its symbol.
+        anew: First and last day of what is held of tickers and is out of date, by symbol.
         histories: The local histories, if it is they that are to have all that is held, by symbol.
     """
     units, done = [], []
@@ -300,7 +307,10 @@ def units_of(
     for ticker in tickers:
         newest = held.get(ticker.symbol)
         start = settings.start if newest is None else _first_owed(ticker, newest, windows)
-        unit = Unit(ticker=ticker, start=anew.get(ticker.symbol, start), end=settings.end, adjusted=settings.adjusted)
+        unit = Unit(ticker=ticker, start=start, end=settings.end, adjusted=settings.adjusted)
+        if ticker.symbol in anew:
+            first, last = anew[ticker.symbol]
+            unit = replace(unit, start=first, end=max(unit.end, last))
         if newest is not None and (history := histories.get(ticker.symbol)) is not None:
             unit = replace(unit, start=first_to_continue(unit, history, source=settings.source))
         if newest is None or unit.start <= settings.end:

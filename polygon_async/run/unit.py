@@ -22,7 +22,7 @@ from polygon_async.model.days import iso_dates_of
 from polygon_async.model.layout import csv_name, part_name, unit_csv_name
 from polygon_async.model.states import OutcomeState
 from polygon_async.model.units import NEW_YORK, CsvFile, Outcome, today
-from polygon_async.run.local import Act, find_history, judge
+from polygon_async.run.local import Act, find_history, judge, last_complete
 from polygon_async.run.todo import counts
 from polygon_async.system.files import disk_errors
 from polygon_async.system.text import counted
@@ -223,14 +223,19 @@ class UnitSteps:
         before, whole = local.history, self._whole(unit)
         assert before is not None  # noqa: S101 (for the type checker; nothing is extended where nothing is)
         new = whole.with_name(f".{whole.name}.new")
-        extend = partial(extended, whole, csv.path, new, modified=self.modified)
+        # The file's date says which of its days were over: that of the newer bars.
+        complete, modified = last_complete(before), self.modified
+        if unit.end <= complete and before.modified is not None:
+            modified = max(modified, before.modified / 10**9)
+        extend = partial(extended, whole, csv.path, new, modified=modified)
         ends = await self._on_disk(extend, f"extending {whole}", size=before.size + csv.size)
         days = None if before.days is None or csv.days is None else before.days | csv.days
         found = await self._look(new)
         history = self._history(
             unit, size=found.st_size, modified=found.st_mtime_ns, bars=ends.bars, crc=ends.crc, days=days
         )
-        history = replace(history, first_day=before.first_day, began=before.began)
+        first, last = min(unit.start, before.first_day), max(unit.end, complete)
+        history = replace(history, first_day=first, last_day=last, began=before.began)
         await self.recorder.apply(Fetched(unit=unit, csv=csv, history=history, before=before))
         with disk_errors(whole, name=TickerError):
             await self._on_disk(partial(new.replace, whole), f"renaming {new}")

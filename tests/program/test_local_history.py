@@ -13,6 +13,8 @@ from stored import decompressed, keys, stored
 from waiting import wait_until
 
 from polygon_async.ledger.ledger import open_ledger
+from polygon_async.model.units import today
+from polygon_async.settings.values import default_range
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -402,3 +404,49 @@ def test_a_file_that_lacks_what_the_ledger_holds_gets_it_from_a_later_night(
     ended = program(*nightly, box=box)
     assert ended.code == 0, ended.err
     assert path.read_text() == truth(box, MONDAY, last)
+
+
+def test_what_a_night_still_lacks_is_put_between_the_bars_of_later_nights(
+    program: Program, sandbox: Callable[..., Sandbox]
+) -> None:
+    """A night that was killed goes on with its own days, when its file has those of later nights already."""
+    box, path = sandbox(), program.directory / "output" / NAME
+    nightly = (*QQ, "--no-upload", "--from", "last")
+    assert program(*QQ, "--no-upload", *days(MONDAY, MONDAY), box=box).code == 0
+    box.set_troubles([f"QQ * late={TUESDAY}"])
+    assert program(*nightly, "--to", f"{THURSDAY}", box=box).code == 0
+    box.set_troubles([])
+    ended = program(*nightly, "--to", f"{WEDNESDAY}", box=box)
+    assert ended.code == 0, ended.err
+    assert path.read_text() == truth(box, MONDAY, THURSDAY)
+    assert names(path.parent) == [NAME]
+    box.forget_requests()
+    assert program(*nightly, "--to", f"{FRIDAY}", box=box).code == 0
+    assert path.read_text() == truth(box, MONDAY, FRIDAY)
+    assert all(f"/{FRIDAY}/{FRIDAY}" in request.path_qs for request in box.requests)
+
+
+def test_days_before_a_history_are_put_before_it_by_a_night_for_the_store(
+    program: Program, sandbox: Callable[..., Sandbox]
+) -> None:
+    """Nothing is stored yet, and the night that is resumed ends before the file does."""
+    box, path = sandbox(), program.directory / "output" / NAME
+    assert program(*QQ, "--no-upload", *days(WEDNESDAY, FRIDAY), box=box).code == 0
+    first, _ = default_range(today())
+    ended = program(*QQ, "--from", "last", "--to", f"{THURSDAY}", box=box)
+    assert ended.code == 0, ended.err
+    assert path.read_text() == truth(box, first, FRIDAY)
+    (item,) = stored(box)
+    assert decompressed(item).decode() == truth(box, first, THURSDAY)
+
+
+def test_a_split_is_refetched_to_the_end_of_what_is_held(program: Program, sandbox: Callable[..., Sandbox]) -> None:
+    box, path = sandbox(), program.directory / "output" / "AAPL_historical.csv"
+    flags = ("--tickers", "AAPL", *QQ[2:], "--no-upload")
+    assert program(*flags, *days(MONDAY, THURSDAY), box=box).code == 0
+    box.split("AAPL", FRIDAY, after=2)
+    program.ledger("UPDATE history SET began = began - 300 * 86400")
+    program.ledger("UPDATE unit SET began = began - 300 * 86400, day = date(day, '-300 days')")
+    ended = program(*flags, "--from", "last", "--to", f"{TUESDAY}", "--json", box=box)
+    assert (ended.code, ended.summary["fetched_anew"]) == (0, ["AAPL"]), ended.err
+    assert path.read_text() == csv_of(box.market.days("AAPL", MONDAY, THURSDAY))
