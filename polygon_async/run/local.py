@@ -1,7 +1,7 @@
 """What a unit's bars do to the ticker's local history, or why they must not.
 
-The file under a ticker's name is its local history. A unit that continues it extends it, one whose range covers it
-replaces it, and any other is refused before a request is spent. Blocking where it looks at files.
+The file under a ticker's name is its local history. A unit that continues it, or is what it lacks, extends it, one
+whose range covers it replaces it, and any other is refused before a request is spent. Blocking where it looks at files.
 """
 
 from __future__ import annotations
@@ -67,14 +67,14 @@ class Local:
 
 
 class LocalHistories:
-    """The local histories of tickers; each file is looked at once, when it is asked for. Blocking."""
+    """The local histories of tickers; each file is looked at once, when it is asked for. Blocking.
+
+    Args:
+        directory: Where the files are.
+        known: What the ledger knows of them, by symbol.
+    """
 
     def __init__(self, directory: Path, known: Mapping[str, Sequence[LocalHistory]]) -> None:
-        """
-        Args:
-            directory: Where the files are.
-            known: What the ledger knows of them, by symbol.
-        """
         self._directory = directory
         self.known = known
         self._found: dict[str, LocalHistory | None] = {}
