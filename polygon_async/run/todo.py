@@ -6,7 +6,7 @@ import contextlib
 import logging
 import shutil
 from collections import defaultdict
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING
@@ -106,36 +106,32 @@ async def what_is_left(
     keep = settings.keep_csv or not upload
     files = LocalHistories(settings.output_dir, await recorder.histories())
     on_disk = partial(offload.watched, subject=lambda: f"reading {files.at}", size=files.largest)
-    held: Mapping[str, Held] = {}
-    histories: Mapping[str, LocalHistory] = {}
-    split = SplitSince()
+    before = _Before()
     if settings.since_last:
-        held = await recorder.held(adjusted=settings.adjusted, back=days_back(settings.look_back))
-        if joins and keep:
-            histories = await on_disk(partial(files.by_symbol, tickers))
+        histories = await on_disk(partial(files.by_symbol, tickers)) if joins and keep else {}
+        before = await _before(tickers, settings, histories, recorder=recorder, client=client)
         if joins and not upload:
-            _tell_missing([ticker for ticker in tickers if ticker.symbol not in histories], held, settings)
-    if settings.since_last and settings.adjusted:
-        fetches = fetches_with(await recorder.fetches(adjusted=True), histories, source=settings.source)
-        split = await splits_since(tickers, fetches, client=client, keeper=recorder)
-        _tell_split(split)
+            _tell_missing(tickers, before, settings)
+    held, split = before.held, before.split
     wanted = [ticker for ticker in tickers if ticker.symbol not in split.errors]
     there = there_by(files.known, settings, upload=upload)
-    units, done = await offload(units_of, wanted, settings, held, there, split.ranges, {} if upload else histories)
+    # What is held is in a store, or else in the histories: then these are to have all of it.
+    growing = {} if upload else before.histories
+    units, done = await offload(units_of, wanted, settings, held, there, split.ranges, growing)
     records: dict[str, UnitRecord] = {}
     for alike in by_start(units) if not settings.force else ():
         records |= await recorder.standings(alike)
     left: list[tuple[Unit, UnitRecord | None]] = []
     for unit in units:
         record = records.get(unit.ticker.symbol)
-        before = ended_before(unit, record, run=recorder.run.id, upload=upload)
+        ended = ended_before(unit, record, run=recorder.run.id, upload=upload)
         if unit.ticker.symbol in split.ranges:
             # What was fetched before the split is no use, be it of the same range.
-            record, before = record and replace(record, csv=None, progress=None), None
-        if before is None:
+            record, ended = record and replace(record, csv=None, progress=None), None
+        if ended is None:
             left.append((unit, record))
         else:
-            done.append(before)
+            done.append(ended)
     place = partial(_placed, left, settings, files if joins else None, run=recorder.run.id, keep=keep)
     pending = await on_disk(place)
     errors = {symbol: _unknown(error) for symbol, error in split.errors.items()}
@@ -149,6 +145,39 @@ async def what_is_left(
         failed=[_failed(ticker, settings, errors[ticker.symbol]) for ticker in tickers if ticker.symbol in errors],
         anew=sorted(split.ranges),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Before:
+    """What earlier runs have left, as far as a run from the last day on goes by it; by symbol."""
+
+    held: Mapping[str, Held] = field(default_factory=dict)
+    histories: Mapping[str, LocalHistory] = field(default_factory=dict)
+    split: SplitSince = field(default_factory=SplitSince)
+
+
+async def _before(
+    tickers: Sequence[Ticker],
+    settings: Settings,
+    histories: Mapping[str, LocalHistory],
+    *,
+    recorder: Recorder,
+    client: Client,
+) -> _Before:
+    """What is held of the tickers, and which of it was split since.
+
+    Raises:
+        RunError: as `Client.get`.
+    """
+    held = await recorder.held(adjusted=settings.adjusted, back=days_back(settings.look_back))
+    if not settings.adjusted:
+        return _Before(held, histories)
+    fetches = fetches_with(await recorder.fetches(adjusted=True), histories, source=settings.source)
+    split = await splits_since(tickers, fetches, client=client, keeper=recorder)
+    for symbol, due in split.due.items():
+        told = "%s was split since it was fetched (%s): refetching all of it, from %s"
+        log.info(told, symbol, ", ".join(map(str, due)), split.ranges[symbol][0])
+    return _Before(held, histories, split)
 
 
 async def _seams(pending: Sequence[Pending], settings: Settings, *, client: Client, keeper: Keeper) -> dict[str, str]:
@@ -183,18 +212,14 @@ def _failed(ticker: Ticker, settings: Settings, error: str) -> Outcome:
     return Outcome(unit=unit, state=OutcomeState.FAILED, error=error)
 
 
-def _tell_split(split: SplitSince) -> None:
-    for symbol, due in split.due.items():
-        told = "%s was split since it was fetched (%s): refetching all of it, from %s"
-        log.info(told, symbol, ", ".join(map(str, due)), split.ranges[symbol][0])
-
-
-def _tell_missing(tickers: Sequence[Ticker], held: Mapping[str, Held], settings: Settings) -> None:
+def _tell_missing(tickers: Sequence[Ticker], before: _Before, settings: Settings) -> None:
     """What is held is in local histories alone, and these are not there: their bars do not come back by themselves."""
-    missing = [ticker.symbol for ticker in tickers if ticker.symbol in held]
+    missing = [
+        ticker.symbol for ticker in tickers if ticker.symbol in before.held and ticker.symbol not in before.histories
+    ]
     if not missing:
         return
-    first = min(held[symbol].asked for symbol in missing)
+    first = min(before.held[symbol].asked for symbol in missing)
     some = ", ".join(missing[:_MOST_NAMED]) + (" ..." if len(missing) > _MOST_NAMED else "")
     log.warning(
         "%s in %s has no file any more (%s), and gets one of its newest bars only; --from %s fetches all of them again",
