@@ -25,9 +25,10 @@ from polygon_async.polygon.session import open_polygon
 from polygon_async.report.estimate import Density, Span, estimate
 from polygon_async.report.words import counted, duration, size
 from polygon_async.run.local import LocalHistories
+from polygon_async.run.nights import there_by, units_of
 from polygon_async.run.splits import SplitSince, fetches_with, splits_since
 from polygon_async.run.tags import most_lookups
-from polygon_async.run.todo import by_start, counts, ended_before, there_by, units_of
+from polygon_async.run.todo import by_start, counts, ended_before
 from polygon_async.system.threads import Threads
 
 if TYPE_CHECKING:

@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING
 
 from polygon_async.archive.splits import all_splits
 from polygon_async.ledger.held import Fetch
+from polygon_async.model.layout import csv_name
 from polygon_async.model.units import NEW_YORK, today
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from datetime import date
+    from pathlib import Path
 
     from polygon_async.archive.splits import Keeper
     from polygon_async.errors import TickerError
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
     from polygon_async.model.tickers import Ticker
     from polygon_async.polygon.client import Client
 
-__all__ = ["SplitSince", "fetches_with", "is_out_of_date", "splits_since"]
+__all__ = ["SplitSince", "fetches_with", "is_out_of_date", "seams", "splits_since", "unknown_splits"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,3 +113,38 @@ def is_out_of_date(held: Sequence[Fetch], split: Split, *, learned: float, today
 
 def _covers(one: Fetch, other: Fetch) -> bool:
     return one.first_day <= other.first_day and other.last_day <= one.last_day
+
+
+async def seams(
+    growing: Sequence[tuple[Ticker, LocalHistory]], directory: Path, *, source: str, client: Client, keeper: Keeper
+) -> dict[str, str]:
+    """Why bars that are fetched now cannot be joined to the local histories that they continue, by symbol.
+
+    Prices from before a split, and from after it, would stand side by side in one file.
+
+    Args:
+        growing: The tickers, with adjusted prices, and their histories.
+        directory: Where the files are.
+        source: Where the bars come from.
+        client: The API.
+        keeper: Knows the answers of the last day.
+
+    Raises:
+        RunError: as `Client.get`.
+    """
+    before = {ticker.symbol: history for ticker, history in growing}
+    fetches = fetches_with({}, before, source=source)
+    split = await splits_since([ticker for ticker, _ in growing], fetches, client=client, keeper=keeper)
+    errors = {symbol: unknown_splits(error) for symbol, error in split.errors.items()}
+    for symbol, due in split.due.items():
+        path, first = directory / csv_name(symbol), before[symbol].first_day
+        errors[symbol] = (
+            f"it was split ({', '.join(map(str, due))}) after the bars in {path} were fetched, so that their adjusted"
+            f" prices do not match the new ones; --from {first} fetches them all again, another --output-dir keeps both"
+        )
+    return errors
+
+
+def unknown_splits(error: TickerError) -> str:
+    """Why a ticker fails of which nobody can say whether it was split."""
+    return f"{error}; prices from before and after a split might mix (--no-adjusted needs no list)"

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
-import logging
 import shutil
 from collections import defaultdict
-from dataclasses import dataclass, field, replace
-from datetime import timedelta
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -15,36 +12,26 @@ from polygon_async.bars.history import holds
 from polygon_async.bars.part import remove
 from polygon_async.bars.resume import remove_csv
 from polygon_async.errors import ConfigError
-from polygon_async.model.days import ends_of, plausible_day, since, up_to
-from polygon_async.model.layout import csv_name, lzo_name, unit_csv_name
-from polygon_async.model.sessions import days_back, expected_from, sessions
+from polygon_async.model.layout import lzo_name, unit_csv_name
 from polygon_async.model.states import FetchState, OutcomeState
 from polygon_async.model.units import Outcome, Unit, today
-from polygon_async.run.local import Act, Local, LocalHistories, first_to_continue, is_there, judge, refusal
-from polygon_async.run.splits import SplitSince, fetches_with, splits_since
+from polygon_async.run.local import Act, Local, LocalHistories, judge, refusal
+from polygon_async.run.nights import Before, tell_missing, there_by, units_of, what_is_held
+from polygon_async.run.splits import seams, unknown_splits
 from polygon_async.store.lzop import link_folder
-from polygon_async.system.text import counted
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
-    from datetime import date
+    from collections.abc import Iterable, Sequence
     from pathlib import Path
 
-    from polygon_async.archive.splits import Keeper
-    from polygon_async.errors import TickerError
-    from polygon_async.ledger.entries import Held, LocalHistory, UnitRecord
+    from polygon_async.ledger.entries import UnitRecord
     from polygon_async.ledger.recorder import Recorder
-    from polygon_async.model.tickers import AssetType, Ticker
-    from polygon_async.model.units import CsvFile
+    from polygon_async.model.tickers import Ticker
     from polygon_async.polygon.client import Client
     from polygon_async.settings.settings import Settings
     from polygon_async.system.threads import Threads
 
-__all__ = ["Pending", "Todo", "by_start", "counts", "ended_before", "tidy", "units_of", "what_is_left"]
-
-log = logging.getLogger(__name__)
-
-_MOST_NAMED = 3
+__all__ = ["Pending", "Todo", "by_start", "counts", "ended_before", "tidy", "what_is_left"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,12 +93,12 @@ async def what_is_left(
     keep = settings.keep_csv or not upload
     files = LocalHistories(settings.output_dir, await recorder.histories())
     on_disk = partial(offload.watched, subject=lambda: f"reading {files.at}", size=files.largest)
-    before = _Before()
+    before = Before()
     if settings.since_last:
         histories = await on_disk(partial(files.by_symbol, tickers)) if joins and keep else {}
-        before = await _before(tickers, settings, histories, recorder=recorder, client=client)
+        before = await what_is_held(tickers, settings, histories, recorder=recorder, client=client)
         if joins and not upload:
-            _tell_missing(tickers, before, settings)
+            tell_missing(tickers, before, settings)
     held, split = before.held, before.split
     wanted = [ticker for ticker in tickers if ticker.symbol not in split.errors]
     there = there_by(files.known, settings, upload=upload)
@@ -134,10 +121,14 @@ async def what_is_left(
             done.append(ended)
     place = partial(_placed, left, settings, files if joins else None, run=recorder.run.id, keep=keep)
     pending = await on_disk(place)
-    errors = {symbol: _unknown(error) for symbol, error in split.errors.items()}
+    errors = {symbol: unknown_splits(error) for symbol, error in split.errors.items()}
     if settings.adjusted and not settings.since_last:
-        fresh = [each for each in pending if not each.is_fetched(recorder.run.id)]
-        errors = await _seams(fresh, settings, client=client, keeper=recorder)
+        extended = [
+            (each.unit.ticker, each.local.history)
+            for each in pending
+            if each.local.act is Act.EXTEND and each.local.history and not each.is_fetched(recorder.run.id)
+        ]
+        errors = await seams(extended, settings.output_dir, source=settings.source, client=client, keeper=recorder)
     return Todo(
         pending=[each for each in pending if each.unit.ticker.symbol not in errors],
         done=done,
@@ -147,87 +138,10 @@ async def what_is_left(
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _Before:
-    """What earlier runs have left, as far as a run from the last day on goes by it; by symbol."""
-
-    held: Mapping[str, Held] = field(default_factory=dict)
-    histories: Mapping[str, LocalHistory] = field(default_factory=dict)
-    split: SplitSince = field(default_factory=SplitSince)
-
-
-async def _before(
-    tickers: Sequence[Ticker],
-    settings: Settings,
-    histories: Mapping[str, LocalHistory],
-    *,
-    recorder: Recorder,
-    client: Client,
-) -> _Before:
-    """What is held of the tickers, and which of it was split since.
-
-    Raises:
-        RunError: as `Client.get`.
-    """
-    held = await recorder.held(adjusted=settings.adjusted, back=days_back(settings.look_back))
-    if not settings.adjusted:
-        return _Before(held, histories)
-    fetches = fetches_with(await recorder.fetches(adjusted=True), histories, source=settings.source)
-    split = await splits_since(tickers, fetches, client=client, keeper=recorder)
-    for symbol, due in split.due.items():
-        told = "%s was split since it was fetched (%s): refetching all of it, from %s"
-        log.info(told, symbol, ", ".join(map(str, due)), split.ranges[symbol][0])
-    return _Before(held, histories, split)
-
-
-async def _seams(pending: Sequence[Pending], settings: Settings, *, client: Client, keeper: Keeper) -> dict[str, str]:
-    """Why units that are to be fetched cannot be joined to the local histories that they continue, by symbol.
-
-    Prices from before a split, and from after it, would stand side by side in one file.
-
-    Raises:
-        RunError: as `Client.get`.
-    """
-    growing = [each for each in pending if each.local.act is Act.EXTEND]
-    before = {each.unit.ticker.symbol: each.local.history for each in growing if each.local.history is not None}
-    fetches = fetches_with({}, before, source=settings.source)
-    split = await splits_since([each.unit.ticker for each in growing], fetches, client=client, keeper=keeper)
-    errors = {symbol: _unknown(error) for symbol, error in split.errors.items()}
-    for symbol, due in split.due.items():
-        path, first = settings.output_dir / csv_name(symbol), before[symbol].first_day
-        errors[symbol] = (
-            f"it was split ({', '.join(map(str, due))}) after the bars in {path} were fetched, so that their adjusted"
-            f" prices do not match the new ones; --from {first} fetches them all again, another --output-dir keeps both"
-        )
-    return errors
-
-
-def _unknown(error: TickerError) -> str:
-    return f"{error}; prices from before and after a split might mix (--no-adjusted needs no list)"
-
-
 def _failed(ticker: Ticker, settings: Settings, error: str) -> Outcome:
     """Nothing of the ticker is fetched, as prices from before a split and from after it would stand side by side."""
     unit = Unit(ticker=ticker, start=settings.start, end=settings.end, adjusted=True)
     return Outcome(unit=unit, state=OutcomeState.FAILED, error=error)
-
-
-def _tell_missing(tickers: Sequence[Ticker], before: _Before, settings: Settings) -> None:
-    """What is held is in local histories alone, and these are not there: their bars do not come back by themselves."""
-    missing = [
-        ticker.symbol for ticker in tickers if ticker.symbol in before.held and ticker.symbol not in before.histories
-    ]
-    if not missing:
-        return
-    first = min(before.held[symbol].asked for symbol in missing)
-    some = ", ".join(missing[:_MOST_NAMED]) + (" ..." if len(missing) > _MOST_NAMED else "")
-    log.warning(
-        "%s in %s has no file any more (%s), and gets one of its newest bars only; --from %s fetches all of them again",
-        counted(len(missing), "ticker"),
-        settings.output_dir,
-        some,
-        first,
-    )
 
 
 def _placed(
@@ -296,93 +210,6 @@ def by_start(units: Iterable[Unit]) -> Iterable[Sequence[Unit]]:
     for unit in units:
         groups[unit.start, unit.end].append(unit)
     return groups.values()
-
-
-def there_by(
-    histories: Mapping[str, Sequence[LocalHistory]], settings: Settings, *, upload: bool
-) -> Callable[[Unit, CsvFile], bool]:
-    """Whether what is held of a ticker is where it is to be: its CSV, where CSVs are all that is wanted."""
-
-    def there(unit: Unit, csv: CsvFile) -> bool:
-        return upload or is_there(unit, csv, histories.get(unit.ticker.symbol, ()), source=settings.source)
-
-    return there
-
-
-def units_of(
-    tickers: Iterable[Ticker],
-    settings: Settings,
-    held: Mapping[str, Held],
-    there: Callable[[Unit, CsvFile], bool],
-    anew: Mapping[str, tuple[date, date]],
-    histories: Mapping[str, LocalHistory],
-) -> tuple[list[Unit], list[Outcome]]:
-    """One unit for each ticker, and the outcomes of those that already have everything.
-
-    Args:
-        tickers: The universe.
-        settings: What the run is asked to do.
-        held: If only what is new is wanted, what is held of each ticker, by its symbol.
-        there: Whether what is held is where it is to be; if not, it is to be done again. May look at files.
-        anew: First and last day of what is held of tickers and is out of date, by symbol.
-        histories: The local histories, if it is they that are to have all that is held, by symbol.
-    """
-    units, done = [], []
-    windows = _Windows(settings.look_back)
-    for ticker in tickers:
-        newest = held.get(ticker.symbol)
-        start = settings.start if newest is None else _first_owed(ticker, newest, windows)
-        unit = Unit(ticker=ticker, start=start, end=settings.end, adjusted=settings.adjusted)
-        if ticker.symbol in anew:
-            first, last = anew[ticker.symbol]
-            unit = replace(unit, start=first, end=max(unit.end, last))
-        if newest is not None and (history := histories.get(ticker.symbol)) is not None:
-            unit = replace(unit, start=first_to_continue(unit, history, source=settings.source))
-        if newest is None or unit.start <= settings.end:
-            units.append(unit)
-            continue
-        unit = replace(unit, start=newest.first_day, end=newest.last_day)
-        if not there(unit, newest.csv):
-            units.append(unit)
-            continue
-        state = OutcomeState.UPLOADED if settings.upload else OutcomeState.SAVED
-        done.append(Outcome(unit=unit, state=state, csv=newest.csv, receipt=newest.receipt, earlier=True))
-    return units, done
-
-
-class _Windows:
-    """The last sessions up to a day, worked out once for all tickers that ask."""
-
-    def __init__(self, look_back: int) -> None:
-        self.look_back = look_back
-        self._known: dict[tuple[AssetType, date], int] = {}
-
-    def until(self, market: AssetType, day: date) -> int:
-        """As many sessions as are looked back at, `day` the last of them or after it, as a set of days (see `days`)."""
-        if (market, day) not in self._known:
-            found = 0
-            # Where the calendar does not reach, nobody knows what is owed.
-            with contextlib.suppress(ValueError):
-                found = sessions(market, day - timedelta(days=days_back(self.look_back)), day).days
-            while found.bit_count() > self.look_back:
-                found &= found - 1
-            self._known[market, day] = found
-        return self._known[market, day]
-
-
-def _first_owed(ticker: Ticker, held: Held, windows: _Windows) -> date:
-    """The first day to ask for: the day after what is held, or a session before that which brought no bar.
-
-    The API gets some sessions days late. What never came is asked for, and told, as long as it is among the
-    last sessions up to what is held; so each is asked for at least twice.
-    """
-    listed, delisted = (plausible_day(ticker.own(column)) for column in ("list_date", "delist_date"))
-    first = expected_from(ticker.market, held.asked, held.born, look_back=windows.look_back)
-    owed = since(windows.until(ticker.market, held.until), first if listed is None else min(held.born, listed))
-    if delisted is not None:
-        owed = up_to(owed, delisted - timedelta(days=1))
-    missing = ends_of(owed & ~held.days)
-    return held.until + timedelta(days=1) if missing is None else missing[0]
 
 
 def counts(unit: Unit, standing: UnitRecord, *, run: int | None) -> bool:
