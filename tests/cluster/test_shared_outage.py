@@ -6,46 +6,30 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from near import Near, registered
 from virtual_time import in_virtual_time, now
 
 from polygon_async.errors import OutOfPatience, Retryable
 from polygon_async.model.counters import Counters
 from polygon_async.polygon.pace.gate import Gate
 from polygon_async.polygon.pace.lease import LeasePacer
-from polygon_async.run.cluster.calls import OwnerCalls
-from polygon_async.run.cluster.owner import Owner
-from polygon_async.system.redaction import Redactor
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from polygon_async.run.cluster.owner import Owner
 
 SECRET = "a-key-that-nobody-may-see"
 DOWN, UP = 10.0, 200.0
 
 
-class Near(OwnerCalls):
-    """Calls of an owner that is in the same process."""
-
-    def __init__(self, owner: Owner) -> None:
-        super().__init__("run", Redactor([SECRET]))
-        self._owner = owner
-
-    async def _reach(self, operation: str, **values: Any) -> Any:
-        await asyncio.sleep(0.001)
-        return await getattr(self._owner, operation.removeprefix("polygon_"))(**values)
-
-
 async def opened(patience: float) -> Owner:
-    owner = Owner()
-    await owner.register(
-        "run", "us", b"", {}, per_second=20, auto=False, learned=None, outage_patience=patience, host="api.example"
-    )
-    return owner
+    return await registered(per_second=20, outage_patience=patience)
 
 
 async def worker(owner: Owner, tickers: str, answer: Callable[[], None], *, patience: float = 60) -> None:
     """Ask for its tickers again and again, as long as the story lasts."""
-    counters, pacer = Counters(), LeasePacer(Near(owner))
+    counters, pacer = Counters(), LeasePacer(Near(owner, secret=SECRET))
     gate = Gate(tokens=pacer, outage=pacer.outage, counters=counters, patience=patience)
 
     async def attempt() -> None:

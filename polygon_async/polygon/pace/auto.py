@@ -203,12 +203,6 @@ class AutoPacer(Pacer):
         self._search = search
         self._on_lesson = on_lesson
 
-    async def acquire(self) -> float:
-        """Wait for a token and take it; returns the seconds waited."""
-        waited = await super().acquire()
-        self._search.sent(self._last_token, waited=waited)
-        return waited
-
     def refused(self, *, sent: float, retry_after: float | None, said: str = "") -> None:
         """As in any pacer; in addition the rate falls to what a 429 with the message `said` teaches.
 
@@ -229,6 +223,11 @@ class AutoPacer(Pacer):
         super().succeeded(sent=sent)
         with self._following():
             self._search.answered(self._now(), sent=sent)
+
+    def _note_taken(self, first: float, *, waited: float, taken: int) -> None:
+        apart = 1 / self._search.per_second
+        for number in range(taken):
+            self._search.sent(first + number * apart, waited=waited + number * apart)
 
     @contextlib.contextmanager
     def _following(self) -> Iterator[None]:

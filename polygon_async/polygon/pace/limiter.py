@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import math
 from typing import TYPE_CHECKING
 
 from aiolimiter import AsyncLimiter
@@ -17,6 +16,8 @@ _LONGEST_UNTOLD_PAUSE = 60.0
 # Rounding must not make a bucket that has just leaked empty look full by a hair.
 _CAPACITY = 1.000001
 _LAST_STRETCH = 0.0015
+_AHEAD = 0.1
+"""Seconds within which the tokens lie that somebody may take together."""
 
 
 async def fine_sleep(seconds: float) -> None:
@@ -77,15 +78,33 @@ class Pacer:
 
     async def acquire(self) -> float:
         """Wait for a token and take it; returns the seconds waited."""
+        waited, _ = await self.acquire_some(1)
+        return waited
+
+    async def acquire_some(self, most: int) -> tuple[float, int]:
+        """Wait for a token, and take with it those that follow within a tenth of a second: for who asks from afar.
+
+        Args:
+            most: So many tokens can be used.
+
+        Returns:
+            The seconds waited for the first, which is for now, and the number of tokens, which are as far apart as
+            the rate says.
+        """
         asked = self._now()
         async with self._turn:
             while (wait := await self._next_wait()) > 0:
                 await self._sleep(wait)
             if self._bucket is not None:
                 await self._bucket.acquire()
-            self._last_token = self._now()
+            first = self._now()
+            taken = min(most, max(1, round(_AHEAD / self._interval))) if self._interval else most
+            self._last_token = first + (taken - 1) * self._interval
             self._next_token = self._last_token + self._interval
-        return self._last_token - asked
+            if taken > 1:
+                self._bucket = None
+            self._note_taken(first, waited=first - asked, taken=taken)
+        return first - asked, taken
 
     def change(self, per_second: float) -> None:
         """Change the rate, which already applies to the spacing of the next token.
@@ -95,8 +114,8 @@ class Pacer:
         """
         now, interval = self._now(), 1 / per_second
         owed = (self._next_token - now) / self._interval
-        slower = self._last_token + interval if interval > self._interval else -math.inf
-        self._next_token = max(now + owed * interval, slower)
+        # The last token may be one that is still to be used.
+        self._next_token = max(now + owed * interval, self._last_token + interval)
         self._interval = interval
         self._bucket = None
 
@@ -131,12 +150,17 @@ class Pacer:
         if sent >= self._pause_began:
             self._untold_pauses = 0
 
+    def _note_taken(self, first: float, *, waited: float, taken: int) -> None:
+        """Learn that so many tokens were taken, of which the first was waited for."""
+
     async def _next_wait(self) -> float:
         """Seconds until a token may be taken, as far as is known now; 0 if one may."""
         if (pause := self.paused_for) > 0:
             return pause
         if not self._interval:
             return 0.0
+        if (used_later := self._next_token - self._interval - self._now()) > 0:
+            return used_later
         if self._bucket is None:
             self._bucket = await self._new_bucket()
         if self._bucket.has_capacity():

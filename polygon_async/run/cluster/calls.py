@@ -26,12 +26,15 @@ def dask_errors() -> Iterator[None]:
 
 
 class OwnerCalls(ABC):
-    """The calls that everybody makes; it is how a `LeasePacer` asks for tokens.
+    """The calls that everybody makes; it is how a `LeasePacer` asks for slots.
 
     Args:
         key: The run's name on the cluster.
         redact: Removes secrets from what the API has said, before it travels.
     """
+
+    holder: str | None = None
+    """The worker that is given slots, and is told when those become void; None: the coordinator, which polls."""
 
     def __init__(self, key: str, redact: Redactor) -> None:
         self.key = key
@@ -50,18 +53,20 @@ class OwnerCalls(ABC):
         with dask_errors():
             return await self._reach(f"polygon_{name}", run=self.key, **values)
 
-    async def lease(self, succeeded: list[float], *, answered: bool) -> Mapping[str, Any] | None:
-        """The next token (see `polygon.pace.lease`)."""
-        token: Mapping[str, Any] | None = await self.called("lease", succeeded=succeeded, answered=answered)
-        return token
+    async def lease(self, want: int, succeeded: list[float], *, answered: bool) -> Mapping[str, Any] | None:
+        """Slots to send in (see `polygon.pace.lease`)."""
+        found: Mapping[str, Any] | None = await self.called(
+            "lease", holder=self.holder, want=want, succeeded=succeeded, answered=answered
+        )
+        return found
 
     async def failing(self, ticker: str, words: str, unreachable: bool) -> None:
         """A request that failed."""
         await self.called("failing", ticker=ticker, words=self._redact(words), unreachable=unreachable)
 
-    async def answered(self) -> None:
-        """An answer, for which others wait."""
-        await self.called("answered")
+    async def news(self, succeeded: list[float], *, answered: bool) -> None:
+        """Answers, for which others may wait."""
+        await self.called("news", succeeded=succeeded, answered=answered)
 
     async def refused(self, sent: float, retry_after: float | None, said: str) -> None:
         """A 429."""

@@ -35,6 +35,7 @@ class Link(OwnerCalls):
 
     def __init__(self, worker: Worker, key: str, redact: Redactor) -> None:
         super().__init__(key, redact)
+        self.holder = worker.address
         self._worker = worker
         self._outbox: list[tuple[Message, asyncio.Future[Any]]] = []
         self._sending: asyncio.Task[None] | None = None

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "LOST",
+    "PACE",
     "Assignment",
     "Begin",
     "Counts",
@@ -150,6 +151,8 @@ class Superseded:
 
 LOST = b""
 """What the scheduler itself says in a worker's place: it is gone."""
+PACE = "polygon_pace"
+"""The name under which a worker is told the pace, when what it was given is void."""
 
 
 def batch_prefix(run_key: str) -> str:

@@ -1,6 +1,8 @@
 """In the scheduler: the owner of a run's budget of requests, and the post office between workers and coordinator.
 
-A run's tokens come from one pacer, first come, first served, for as long as its coordinator asks for its messages.
+A run's tokens come from one pacer, first come, first served, for as long as its coordinator asks for its messages. They
+are given as slots to send in, a few at a time, and of a generation: what pauses everybody begins a new one, and the
+workers that hold slots are told that those are void.
 What a worker sends waits here until the coordinator has answered it. Only plain values and bytes pass; no secret does.
 """
 
@@ -9,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import pickle
 import time
+import uuid
 from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -20,7 +23,7 @@ from polygon_async.polygon.pace.auto import AutoPacer, Search
 from polygon_async.polygon.pace.limiter import Pacer
 from polygon_async.polygon.pace.memory import LearnedRate
 from polygon_async.polygon.pace.outage import Outage
-from polygon_async.run.cluster.messages import LOST, Unfit, batch_prefix
+from polygon_async.run.cluster.messages import LOST, PACE, Unfit, batch_prefix
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -42,7 +45,7 @@ _OFFERED = (
     "knows",
     "lease",
     "failing",
-    "answered",
+    "news",
     "refused",
     "pause",
     "send",
@@ -79,6 +82,12 @@ class _Run:
     news: asyncio.Event = field(default_factory=asyncio.Event)
     waiting: dict[int, asyncio.Future[bytes]] = field(default_factory=dict)
     number: int = 0
+    budget: str = field(default_factory=lambda: uuid.uuid4().hex)
+    """Its name: a run that is registered again has another one, whose generations begin anew."""
+    generation: int = 0
+    """Of the slots that are given."""
+    holders: set[str] = field(default_factory=set)
+    """Workers that have been given slots."""
     over: str | None = None
     """Why the run must end."""
 
@@ -97,6 +106,8 @@ class _Run:
         outage = self.outage
         return {
             "outage": {"down": outage.down, "reached": outage.was_reached, "ended_ago": outage.ended_ago},
+            "budget": self.budget,
+            "generation": self.generation,
             "per_second": self.pacer.per_second,
             "paused_for": self.pacer.paused_for,
             "next_in": self.pacer.next_in,
@@ -111,12 +122,14 @@ class Owner(SchedulerPlugin):  # type: ignore[misc] # distributed is untyped
 
     def __init__(self) -> None:
         self._runs: dict[str, _Run] = {}
+        self._scheduler: Scheduler | None = None
         self._workers: Mapping[str, Any] = {}
         self._changes = 0
         """How often a worker came or went."""
 
     async def start(self, scheduler: Scheduler) -> None:
         """Offer what workers and coordinators call."""
+        self._scheduler = scheduler
         self._workers = scheduler.workers
         for name in _OFFERED:
             scheduler.handlers[f"polygon_{name}"] = getattr(self, name)
@@ -131,6 +144,7 @@ class Owner(SchedulerPlugin):  # type: ignore[misc] # distributed is untyped
         """Tell all coordinators that a worker is gone."""
         self._changes += 1
         for run in self._runs.values():
+            run.holders.discard(worker)
             run.inbox.append((-1, worker, LOST))
             run.news.set()
 
@@ -184,48 +198,54 @@ class Owner(SchedulerPlugin):  # type: ignore[misc] # distributed is untyped
         """Whether the run is there, and its coordinator: each worker asks now and then."""
         return self._alive(run) is not None
 
-    async def lease(self, run: str, succeeded: list[float], answered: bool) -> Mapping[str, Any] | None:
-        """The next token, when it is due; during an outage, for its probes only."""
+    async def lease(
+        self, run: str, holder: str | None, want: int, succeeded: list[float], answered: bool
+    ) -> Mapping[str, Any] | None:
+        """Slots for at most `want` requests, when the first is due; during an outage, for its probes only."""
         found = self._alive(run)
         if found is None:
             return None
-        now = asyncio.get_running_loop().time()
-        for ago in succeeded:
-            found.pacer.succeeded(sent=now - ago)
-        if answered:
-            found.outage.answered()
+        self._note_answers(found, succeeded, answered=answered)
         try:
             waited = await found.outage.admit()
         except RunError as error:
             found.end(error)
             return None
-        waited += await found.pacer.acquire()
+        first, slots = await found.pacer.acquire_some(1 if found.outage.is_on else want)
         if self._alive(run) is not found:
             return None
-        return {"waited": waited, **found.pace()}
+        if holder is not None:
+            found.holders.add(holder)
+        rate = found.pacer.per_second
+        return {"waited": waited + first, "slots": slots, "every": 1 / rate if rate else 0.0, **found.pace()}
 
     async def failing(self, run: str, ticker: str, words: str, unreachable: bool) -> None:
         """A request that failed, and may be retried."""
         if (found := self._runs.get(run)) is not None:
+            was_on = found.outage.is_on
             try:
                 found.outage.failing(ticker, words, unreachable=unreachable)
             except RunError as error:
                 found.end(error)
+            if found.outage.is_on and not was_on:
+                self._begin_generation(run, found)
 
-    async def answered(self, run: str) -> None:
-        """An answer, for which others wait."""
+    async def news(self, run: str, succeeded: list[float], answered: bool) -> None:
+        """Answers, for which others may wait."""
         if (found := self._runs.get(run)) is not None:
-            found.outage.answered()
+            self._note_answers(found, succeeded, answered=answered)
 
     async def refused(self, run: str, sent: float, retry_after: float | None, said: str) -> None:
         """A 429, which pauses everybody."""
         if (found := self._runs.get(run)) is not None:
             found.pacer.refused(sent=asyncio.get_running_loop().time() - sent, retry_after=retry_after, said=said)
+            self._begin_generation(run, found)
 
     async def pause(self, run: str, seconds: float) -> None:
         """A pause that the API asked for."""
         if (found := self._runs.get(run)) is not None:
             found.pacer.pause(seconds)
+            self._begin_generation(run, found)
 
     async def send(self, run: str, worker: str, payload: bytes) -> bytes | None:
         """A worker's messages; the coordinator's replies. None: there is no such run any more."""
@@ -286,6 +306,23 @@ class Owner(SchedulerPlugin):  # type: ignore[misc] # distributed is untyped
     async def end(self, run: str) -> None:
         """The run is over: nothing waits any longer, and no token is given."""
         self._end(run)
+
+    @staticmethod
+    def _note_answers(found: _Run, succeeded: list[float], *, answered: bool) -> None:
+        now = asyncio.get_running_loop().time()
+        for ago in succeeded:
+            found.pacer.succeeded(sent=now - ago)
+        if answered:
+            found.outage.answered()
+
+    def _begin_generation(self, run: str, found: _Run) -> None:
+        """What was given before is void: all who hold some of it are told at once."""
+        found.generation += 1
+        found.news.set()
+        if (scheduler := self._scheduler) is not None:
+            for holder in found.holders & scheduler.stream_comms.keys():
+                scheduler.worker_send(holder, {"op": PACE, "run": run, "pace": found.pace()})
+        found.holders.clear()
 
     def _alive(self, run: str) -> _Run | None:
         """The run, if its coordinator is there; one that is gone cannot end its run itself."""

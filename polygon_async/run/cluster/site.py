@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Any
 from polygon_async.errors import ConfigError, PolygonAsyncError, RunError, first_of
 from polygon_async.run.cluster.calls import dask_errors
 from polygon_async.run.cluster.link import to_scheduler
-from polygon_async.run.cluster.messages import Unfit
+from polygon_async.run.cluster.messages import PACE, Unfit
 from polygon_async.run.cluster.versions import difference, versions
 from polygon_async.run.cluster.worker_pipeline import open_pipeline
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from distributed import Worker
 
@@ -74,6 +74,12 @@ def run_batch(run_key: str, batch: str, orders: bytes) -> None:
         site.run(batch, pickle.loads(orders))  # noqa: S301 (the coordinator's own)
 
 
+def _hear(run: str, pace: Mapping[str, Any]) -> None:
+    """The owner of the tokens says that what it gave is void."""
+    if (site := _sites.get(run)) is not None:
+        site.hear(pace)
+
+
 def _joined(worker: Worker, run_key: str) -> _Site | None:
     """The pipeline of a worker that was not there when the run began; None: the run is over.
 
@@ -98,6 +104,7 @@ def _called(worker: Worker, name: str, /, **values: Any) -> Any:
 
 def _site(assignment: Assignment, worker: Worker) -> _Site:
     """The worker's pipeline for a run, opened by whoever is first."""
+    worker.stream_handlers[PACE] = _hear
     with _lock:
         site = _sites.get(assignment.run_key)
         if site is not None and site.is_closing:
@@ -137,6 +144,12 @@ class _Site:
         except (CancelledError, RuntimeError):
             # It is closing, or its loop has been closed.
             doing.close()
+
+    def hear(self, pace: Mapping[str, Any]) -> None:
+        """Learn of the pace, from any thread."""
+        if self._pipeline is not None:
+            with contextlib.suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(self._pipeline.pacer.learn, pace)
 
     @property
     def is_closing(self) -> bool:

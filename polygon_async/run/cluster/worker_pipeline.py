@@ -65,8 +65,9 @@ async def open_pipeline(assignment: Assignment, worker: Worker) -> AsyncIterator
             stack.callback(shutil.rmtree, own, ignore_errors=True)
         lines = stack.enter_context(logged(redact))
         offload = await stack.enter_async_context(Threads())
+        pacer = LeasePacer(link)
         client = await stack.enter_async_context(
-            open_client_at(LeasePacer(link), settings.access, offload=offload, counters=counters)
+            open_client_at(pacer, settings.access, offload=offload, counters=counters)
         )
         deliver = None
         if settings.upload:
@@ -88,7 +89,7 @@ async def open_pipeline(assignment: Assignment, worker: Worker) -> AsyncIterator
             counters=counters,
             is_shared=assignment.directory is not None,
         )
-        pipeline = Pipeline(steps, recorder, link, redact, settings.concurrency, lines)
+        pipeline = Pipeline(steps, recorder, link, redact, settings.concurrency, lines, pacer)
         pipeline.start()
         try:
             yield pipeline
@@ -107,6 +108,7 @@ class Pipeline:
     concurrency: int
     lines: Lines
     """What is logged here, and told there."""
+    pacer: LeasePacer
     _room: asyncio.Semaphore = field(init=False)
     _batches: set[asyncio.Task[Any]] = field(default_factory=set)
     _telling: asyncio.Task[None] | None = None
