@@ -58,9 +58,9 @@ def test_workers_wait_as_one_and_go_on_as_one() -> None:
         owner = await opened(600)
         running = [asyncio.create_task(worker(owner, tickers, answer)) for tickers in ("ab", "c", "d")]
         await asyncio.sleep(100)
-        during = await owner.poll("run", 0)
+        during = await owner.poll("run", 0, [])
         await asyncio.sleep(150)
-        after = await owner.poll("run", 0)
+        after = await owner.poll("run", 0, [])
         assert not [task for task in running if task.done()]
         for task in running:
             task.cancel()
@@ -86,7 +86,7 @@ def test_an_outage_without_end_ends_the_run_where_the_coordinator_is() -> None:
     async def story() -> tuple[str, float]:
         owner = await opened(100)
         running = [asyncio.create_task(worker(owner, tickers, answer)) for tickers in ("ab", "c")]
-        while (found := await owner.poll("run", 0)) is not None and found["over"] is None:
+        while (found := await owner.poll("run", 0, [])) is not None and found["over"] is None:
             pass
         for task in running:
             task.cancel()
@@ -111,7 +111,7 @@ def test_one_tickers_trouble_is_its_own() -> None:
         healthy.cancel()
         await asyncio.wait([healthy])
         assert found.value.subgroup(OutOfPatience) is not None
-        return await owner.poll("run", 0)
+        return await owner.poll("run", 0, [])
 
     told = in_virtual_time(story(), turn=1e-5)
     assert told["outage"]["down"] is None

@@ -253,9 +253,9 @@ def test_the_owner_learns_of_answers_though_nobody_asks_for_slots() -> None:
         await asyncio.sleep(1)
         pacer.succeeded(sent=now())
         pacer.outage.answered()
-        before = (await owner.poll("run", -1))["outage"]["reached"]  # type: ignore[index]
+        before = (await owner.poll("run", -1, []))["outage"]["reached"]  # type: ignore[index]
         await asyncio.sleep(1)
-        after = (await owner.poll("run", -1))["outage"]["reached"]  # type: ignore[index]
+        after = (await owner.poll("run", -1, []))["outage"]["reached"]  # type: ignore[index]
         waiting.cancel()
         return before, after
 

@@ -25,10 +25,12 @@ from polygon_async.run.cluster.counts import absorb
 from polygon_async.run.cluster.messages import (
     LOST,
     Begin,
+    Collect,
     Counts,
     Describe,
     Ended,
     Happened,
+    Later,
     Order,
     Said,
     Stop,
@@ -54,6 +56,8 @@ __all__ = ["Coordination", "Post"]
 log = logging.getLogger(__name__)
 
 _BATCHES_A_WORKER = 2
+_SECONDS_TO_REPLY = 0.05
+"""To messages that came together; whose reply takes longer is told to ask again."""
 _SECONDS_TO_STOP = 5.0
 """A worker that was cut off writes nothing more by then."""
 _MOST_ATTEMPTS = 6
@@ -63,11 +67,11 @@ _MOST_ATTEMPTS = 6
 class Post(Protocol):
     """How the coordinator reaches the workers."""
 
-    async def poll(self) -> Mapping[str, Any]:
-        """What has come from them."""
+    async def poll(self, replies: Sequence[tuple[int, bytes]]) -> Mapping[str, Any]:
+        """What has come from them; with the replies to what came before, by its numbers."""
 
     async def reply(self, replies: Sequence[tuple[int, bytes]]) -> None:
-        """Answer what has come."""
+        """Answer what took long, while a call for more is under way."""
 
     def submit(self, batch: str, orders: bytes, *, workers: Sequence[str] | None) -> Any:
         """Send a batch to one of these workers, None: of all; returns Dask's future."""
@@ -150,6 +154,8 @@ class Coordination:
         self._batches: dict[str, _Sent] = {}
         """By the name of its task."""
         self._sent = self._batch = 0
+        self._late: list[asyncio.Task[Any]] = []
+        """Replies that took long: whoever waits for one comes again, and if the answer is lost, once more."""
         self._presence = Presence(asyncio.get_running_loop().time())
         self._changed = asyncio.Event()
         tagged = [pending.unit.ticker for pending in self._pending] if work.deliver and settings.reference else []
@@ -163,7 +169,7 @@ class Coordination:
         """
         try:
             async with asyncio.TaskGroup() as tasks:
-                listening = tasks.create_task(self._listen(tasks))
+                tasks.create_task(self._listen(tasks))
                 while self._open:
                     self._take_back()
                     self._send_more()
@@ -171,7 +177,6 @@ class Coordination:
                     with contextlib.suppress(TimeoutError):
                         async with asyncio.timeout(1.0):
                             await self._changed.wait()
-                listening.cancel()
         except* RunError as group:
             raise first_of(group) from None
         finally:
@@ -232,9 +237,10 @@ class Coordination:
         future.add_done_callback(lambda _: self._changed.set())
 
     async def _listen(self, tasks: asyncio.TaskGroup) -> None:
-        """Take what the workers say; each message is answered by itself, so that no long one holds up another."""
-        while True:
-            found = await self._cluster.poll()
+        """Take what the workers say, and answer it; what takes long holds up nothing else."""
+        replies: list[tuple[int, bytes]] = []
+        while self._open:
+            found = await self._cluster.poll(replies)
             if found.get("joined"):
                 # The scheduler has forgotten everything: all that has not ended is sent again.
                 self._forget_all()
@@ -242,16 +248,38 @@ class Coordination:
                 self._meet(there)
             if "outage" in found:
                 self._see_outage(found["outage"]["down"])
+            answers = []
             for number, worker, payload in found["items"]:
                 if payload == LOST:
                     self._lose(worker)
                     continue
-                tasks.create_task(self._answer(number, worker, payload))
+                said: list[Message | Collect] = pickle.loads(payload)  # noqa: S301 (from this run's own workers)
+                for late in said:
+                    if isinstance(late, Collect):
+                        tasks.create_task(self._collect(number, late))
+                if messages := [each for each in said if not isinstance(each, Collect)]:
+                    answers.append(self._answer(number, worker, messages, tasks))
+            # They travel together, with the call for more.
+            replies = await asyncio.gather(*answers)
+        await self._cluster.reply(replies)
 
-    async def _answer(self, number: int, worker: str, payload: bytes) -> None:
-        messages: list[Message] = pickle.loads(payload)  # noqa: S301 (from this run's own workers)
-        replies = await asyncio.gather(*(self._reply(message, worker) for message in messages))
-        await self._cluster.reply([(number, pickle.dumps(replies))])
+    async def _answer(
+        self, number: int, worker: str, messages: Sequence[Message], tasks: asyncio.TaskGroup
+    ) -> tuple[int, bytes]:
+        """The replies to messages that came together."""
+        doing = [tasks.create_task(self._reply(message, worker)) for message in messages]
+        await asyncio.wait(doing, timeout=_SECONDS_TO_REPLY)
+        return number, pickle.dumps([each.result() if each.done() else self._later(each) for each in doing])
+
+    async def _collect(self, number: int, late: Collect) -> None:
+        """The reply to a message, as soon as there is one."""
+        reply = await asyncio.shield(self._late[late.number])
+        await self._cluster.reply([(number, pickle.dumps([reply]))])
+
+    def _later(self, doing: asyncio.Task[Any]) -> Later:
+        """A reply that is not ready holds up no other: its worker asks for it again."""
+        self._late.append(doing)
+        return Later(len(self._late) - 1)
 
     async def _reply(self, message: Message, worker: str) -> Any:
         work = self._work

@@ -187,8 +187,11 @@ class Cluster(OwnerCalls):
             densities = await work.recorder.densities()
             await Coordination(self, work, densities).run()
 
-    async def poll(self) -> Mapping[str, Any]:
+    async def poll(self, replies: Sequence[tuple[int, bytes]]) -> Mapping[str, Any]:
         """What has come from the workers; after a restart of the scheduler, the run joins again.
+
+        Args:
+            replies: To what came before; what cannot be answered now, a worker sends again.
 
         Raises:
             RunError: the scheduler is gone for good, or the API has been down for too long.
@@ -196,12 +199,13 @@ class Cluster(OwnerCalls):
         end = asyncio.get_running_loop().time() + _SECONDS_TO_JOIN
         while True:
             try:
-                found = await self.called("poll", changes=self._changes)
+                found = await self.called("poll", changes=self._changes, replies=list(replies))
                 if found is None:
                     return {"items": [], "joined": await self.join()}
             except OSError as error:
                 if asyncio.get_running_loop().time() > end:
                     raise _gone(error) from error
+                replies = ()
                 await asyncio.sleep(_SECONDS_BETWEEN_JOINS)
                 with contextlib.suppress(OSError, TimeoutError):
                     if await self.join():
@@ -217,7 +221,7 @@ class Cluster(OwnerCalls):
             return polled
 
     async def reply(self, replies: Sequence[tuple[int, bytes]]) -> None:
-        """Answer workers' messages; what cannot be answered now, a worker sends again."""
+        """Answer what took long, while a call for more is under way."""
         with contextlib.suppress(OSError):
             await self.called("reply", replies=list(replies))
 

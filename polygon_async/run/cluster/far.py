@@ -46,7 +46,7 @@ class FarRecorder:
 
     async def stored_days(self, unit: Unit) -> int:
         """The days (see `days`) of which a store holds the ticker's bars."""
-        days: int = await self._link.apart(StoredDays(unit))
+        days: int = await self._link.ask(StoredDays(unit))
         return days
 
 
@@ -58,5 +58,5 @@ class FarTags:
 
     async def described(self, ticker: Ticker, *, day: date) -> Ticker:
         """The ticker with all tags that are known."""
-        found: Ticker = await self._link.apart(Describe(ticker, day))
+        found: Ticker = await self._link.ask(Describe(ticker, day))
         return found

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from polygon_async.errors import RunError
 from polygon_async.run.cluster.calls import OwnerCalls
+from polygon_async.run.cluster.messages import Collect, Later
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
@@ -46,7 +47,7 @@ class Link(OwnerCalls):
         return self._worker.status.name in _OVER
 
     async def ask(self, message: Message) -> Any:
-        """The reply to one message.
+        """The reply to one message; one that takes long holds up no other.
 
         Raises:
             RunError: the coordinator cannot be reached, or has ended the run.
@@ -57,12 +58,10 @@ class Link(OwnerCalls):
         self._outbox.append((message, reply))
         if self._sending is None:
             self._sending = asyncio.create_task(self._send_all())
-        return await asyncio.shield(reply)
-
-    async def apart(self, message: Message) -> Any:
-        """The reply to a message that takes long, and holds up no other."""
-        (reply,) = await self._sent([message])
-        return reply
+        found = await asyncio.shield(reply)
+        if isinstance(found, Later):
+            (found,) = await self._sent([Collect(found.number)])
+        return found
 
     async def _send_all(self) -> None:
         try:
@@ -84,7 +83,7 @@ class Link(OwnerCalls):
         finally:
             self._sending = None
 
-    async def _sent(self, messages: list[Message]) -> list[Any]:
+    async def _sent(self, messages: list[Message] | list[Collect]) -> list[Any]:
         payload = pickle.dumps(messages)
         for _ in range(_ATTEMPTS):
             try:

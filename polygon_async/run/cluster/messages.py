@@ -24,10 +24,12 @@ __all__ = [
     "PACE",
     "Assignment",
     "Begin",
+    "Collect",
     "Counts",
     "Describe",
     "Ended",
     "Happened",
+    "Later",
     "Message",
     "Order",
     "Said",
@@ -141,12 +143,26 @@ class Unfit:
     trouble: str
 
 
+@dataclass(frozen=True, slots=True)
+class Collect:
+    """A worker asks again for a reply that was not ready when the others of its message's group were."""
+
+    number: int
+
+
 Message: TypeAlias = Begin | Happened | Ended | Describe | StoredDays | Stop | Counts | Said | Unfit
 
 
 @dataclass(frozen=True, slots=True)
 class Superseded:
     """The reply to a message of an earlier attempt: another worker has the unit."""
+
+
+@dataclass(frozen=True, slots=True)
+class Later:
+    """The reply to a message whose own takes longer; a worker collects it by this number."""
+
+    number: int
 
 
 LOST = b""

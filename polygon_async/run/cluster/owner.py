@@ -268,16 +268,18 @@ class Owner(SchedulerPlugin):  # type: ignore[misc] # distributed is untyped
         finally:
             found.waiting.pop(number, None)
 
-    async def poll(self, run: str, changes: int) -> Mapping[str, Any] | None:
+    async def poll(self, run: str, changes: int, replies: list[tuple[int, bytes]]) -> Mapping[str, Any] | None:
         """What has come for the coordinator, as soon as there is something; None: the run is not registered.
 
         Args:
             run: Its name.
             changes: The last that the coordinator heard: it is told which workers there are when they are others.
+            replies: To what came before, as for `reply`.
         """
         found = self._runs.get(run)
         if found is None:
             return None
+        self._reply(found, replies)
         found.heard = time.monotonic()
         if not found.inbox and changes == self._changes and found.over is None:
             found.news.clear()
@@ -296,16 +298,19 @@ class Owner(SchedulerPlugin):  # type: ignore[misc] # distributed is untyped
 
     async def reply(self, run: str, replies: list[tuple[int, bytes]]) -> None:
         """The coordinator's replies, by the number of what they reply to."""
-        if (found := self._runs.get(run)) is None:
-            return
-        for number, payload in replies:
-            waiting = found.waiting.get(number)
-            if waiting is not None and not waiting.done():
-                waiting.set_result(payload)
+        if (found := self._runs.get(run)) is not None:
+            self._reply(found, replies)
 
     async def end(self, run: str) -> None:
         """The run is over: nothing waits any longer, and no token is given."""
         self._end(run)
+
+    @staticmethod
+    def _reply(found: _Run, replies: list[tuple[int, bytes]]) -> None:
+        for number, payload in replies:
+            waiting = found.waiting.get(number)
+            if waiting is not None and not waiting.done():
+                waiting.set_result(payload)
 
     @staticmethod
     def _note_answers(found: _Run, succeeded: list[float], *, answered: bool) -> None:

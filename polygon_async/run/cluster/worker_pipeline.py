@@ -142,7 +142,7 @@ class Pipeline:
             await asyncio.gather(*tasks)
         except RunError as error:
             with contextlib.suppress(RunError):
-                await self.link.apart(Stop(RunError(self.redact(str(error)))))
+                await self.link.ask(Stop(RunError(self.redact(str(error)))))
         finally:
             for task in tasks:
                 task.cancel()
@@ -157,7 +157,7 @@ class Pipeline:
         unit = order.pending.unit
         symbol = unit.ticker.symbol
         async with self._room:
-            attempt: int | None = await self.link.apart(Begin(symbol, batch))
+            attempt: int | None = await self.link.ask(Begin(symbol, batch))
             if attempt is None:
                 self.steps.slots.waiting -= 1
                 return
