@@ -13,7 +13,7 @@ import psutil
 import pytest
 from clusters import RANGE, asked, cluster, encrypted_by, most_within
 from conftest import names
-from stored import csvs
+from stored import csvs, stored
 from tls import Authority
 from waiting import wait_until
 
@@ -79,6 +79,19 @@ def test_workers_do_what_one_machine_does(program: Program, sandbox: Callable[..
     again = program(*command, "--output-dir", "there", "--workers", "2", box=there)
     assert (again.code, again.summary["tickers"]["earlier"]) == (0, 22)
     assert {request.ticker for request in there.requests} & {*TICKERS, "NODATA"} == {"T003", "T005"}
+
+
+def test_what_takes_long_is_replied_to_later(program: Program, sandbox: Callable[..., Sandbox]) -> None:
+    """Each worker asks the coordinator for tags, which it looks up at the API meanwhile."""
+    box, tickers = sandbox(latency=0.3), ("SPY", "MSFT", "BABA", "AAPL")
+    command = ("--tickers", *tickers, *RANGE, "--rate", "unlimited", "--reference", "--workers", "2", "--json")
+    ended = program(*command, box=box)
+    assert ended.code == 0, ended.err
+    asked_for = [request for request in box.requests if request.ticker.startswith("reference")]
+    assert len(asked_for) == len(tickers)
+    exchanges = {item.tags["symbol"]: item.tags["exchange"] for item in stored(box)}
+    assert exchanges.keys() == {*tickers}
+    assert "unknown" not in exchanges.values()
 
 
 def test_all_workers_share_one_rate(program: Program, sandbox: Callable[..., Sandbox]) -> None:

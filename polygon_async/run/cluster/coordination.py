@@ -13,7 +13,7 @@ import logging
 import pickle
 from collections import Counter
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import count, islice
 from typing import TYPE_CHECKING, Any, Protocol, assert_never
 
 from polygon_async.errors import RunError, first_of
@@ -154,8 +154,9 @@ class Coordination:
         self._batches: dict[str, _Sent] = {}
         """By the name of its task."""
         self._sent = self._batch = 0
-        self._late: list[asyncio.Task[Any]] = []
-        """Replies that took long: whoever waits for one comes again, and if the answer is lost, once more."""
+        self._late: dict[int, asyncio.Task[Any]] = {}
+        """Replies that take long, until whoever waits for one has asked again."""
+        self._late_numbers = count()
         self._presence = Presence(asyncio.get_running_loop().time())
         self._changed = asyncio.Event()
         tagged = [pending.unit.ticker for pending in self._pending] if work.deliver and settings.reference else []
@@ -256,7 +257,7 @@ class Coordination:
                 said: list[Message | Collect] = pickle.loads(payload)  # noqa: S301 (from this run's own workers)
                 for late in said:
                     if isinstance(late, Collect):
-                        tasks.create_task(self._collect(number, late))
+                        tasks.create_task(self._collect(number, late, worker))
                 if messages := [each for each in said if not isinstance(each, Collect)]:
                     answers.append(self._answer(number, worker, messages, tasks))
             # They travel together, with the call for more.
@@ -271,15 +272,17 @@ class Coordination:
         await asyncio.wait(doing, timeout=_SECONDS_TO_REPLY)
         return number, pickle.dumps([each.result() if each.done() else self._later(each) for each in doing])
 
-    async def _collect(self, number: int, late: Collect) -> None:
+    async def _collect(self, number: int, late: Collect, worker: str) -> None:
         """The reply to a message, as soon as there is one."""
-        reply = await asyncio.shield(self._late[late.number])
+        doing = self._late.pop(late.number, None)
+        reply = await (self._reply(late.message, worker) if doing is None else doing)
         await self._cluster.reply([(number, pickle.dumps([reply]))])
 
     def _later(self, doing: asyncio.Task[Any]) -> Later:
         """A reply that is not ready holds up no other: its worker asks for it again."""
-        self._late.append(doing)
-        return Later(len(self._late) - 1)
+        number = next(self._late_numbers)
+        self._late[number] = doing
+        return Later(number)
 
     async def _reply(self, message: Message, worker: str) -> Any:
         work = self._work

@@ -60,7 +60,7 @@ class Link(OwnerCalls):
             self._sending = asyncio.create_task(self._send_all())
         found = await asyncio.shield(reply)
         if isinstance(found, Later):
-            (found,) = await self._sent([Collect(found.number)])
+            (found,) = await self._sent([Collect(found.number, message)])
         return found
 
     async def _send_all(self) -> None:

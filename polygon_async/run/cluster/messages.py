@@ -143,19 +143,21 @@ class Unfit:
     trouble: str
 
 
-@dataclass(frozen=True, slots=True)
-class Collect:
-    """A worker asks again for a reply that was not ready when the others of its message's group were."""
-
-    number: int
-
-
 Message: TypeAlias = Begin | Happened | Ended | Describe | StoredDays | Stop | Counts | Said | Unfit
 
 
 @dataclass(frozen=True, slots=True)
 class Superseded:
     """The reply to a message of an earlier attempt: another worker has the unit."""
+
+
+@dataclass(frozen=True, slots=True)
+class Collect:
+    """A worker asks for a reply that was not ready when the others of its message's group were."""
+
+    number: int
+    message: Message
+    """It is as good as new, should nobody know the number."""
 
 
 @dataclass(frozen=True, slots=True)
