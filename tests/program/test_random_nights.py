@@ -1,4 +1,6 @@
-"""Weeks of nightly runs, given ranges, kills, splits, late sessions and lost files, drawn at random: no bar is lost.
+"""Weeks of nightly runs, given ranges, kills, splits, late sessions, lost files, objects and tags, drawn at random.
+
+No bar is lost, and what is stored is read back whole.
 
 `scripts/nights` runs more of them. A seed that fails tells what was done.
 """
@@ -32,10 +34,10 @@ if TYPE_CHECKING:
     from polygon_async.sandbox import Sandbox
 
 SEEDS = int(os.environ.get("NIGHTS", "1"))
-STEPS = 6
+STEPS = int(os.environ.get("STEPS", "6"))
 TICKERS = ("QQ", "RR")
 DAY = dt.timedelta(days=1)
-BEGIN, END = dt.date(2026, 2, 15), dt.date(2026, 3, 31)
+BEGIN, END = dt.date(2026, 2, 15), dt.date(2026, 5, 31)
 PACE = ("--rate", "unlimited", "--no-reference", "--quiet", "--json")
 KILLED = -signal.SIGKILL
 
@@ -55,6 +57,8 @@ class Weeks:
         """Each ticker's rows by timestamp: as they were at first, and after each of its splits."""
         self.late: set[tuple[str, dt.date]] = set()
         """Sessions that were late once: they may be missing for a while."""
+        self.lost = False
+        """Whether an object, or its tags, may be missing."""
         self.spoilt: set[str] = set()
         """Tickers whose file somebody has changed."""
         self.story: list[str] = []
@@ -66,11 +70,14 @@ class Weeks:
     def file(self, ticker: str) -> Path:
         return self.program.directory / "output" / f"{ticker}_historical.csv"
 
-    def run(self, *arguments: str, kill_after: int | None = None) -> subprocess.CompletedProcess[str]:
+    def run(
+        self, *arguments: str, kill_after: int | None = None, flags: Sequence[str] | None = None
+    ) -> subprocess.CompletedProcess[str]:
         """Run the program at some hour of this day; it may be killed when it has asked so often, or a little later."""
         hour = dt.datetime.combine(self.today, dt.time(self.draw.choice([11, 15, 22]), len(self.story)), dt.UTC)
         shift = hour.timestamp() - dt.datetime.now(dt.UTC).timestamp()
-        command = [sys.executable, another_day.__file__, str(shift), *arguments, *self.flags, *PACE]
+        flags = (*self.flags, *PACE) if flags is None else flags
+        command = [sys.executable, another_day.__file__, str(shift), *arguments, *flags]
         environment = self.program.environment(self.box, {})
         process = subprocess.Popen(
             command,
@@ -97,7 +104,16 @@ class Weeks:
     def step(self) -> None:
         """Something happens."""
         self.today += DAY * self.draw.choice([0, 1, 1, 1, 2, 3])
-        acts = {self.night: 8, self.given_range: 3, self.split: 2, self.lateness: 1, self.spoil: 1}
+        acts = {
+            self.night: 8,
+            self.given_range: 3,
+            self.split: 2,
+            self.lateness: 1,
+            self.spoil: 1,
+            self.read: 2,
+            self.lose: 1,
+            self.repair: 1,
+        }
         self.draw.choices([*acts], [*acts.values()])[0]()
 
     def night(self) -> None:
@@ -149,11 +165,54 @@ class Weeks:
             self.spoilt.add(ticker)
             self.story.append(f"{self.today} {ticker}'s file is spoilt")
 
+    def read(self) -> None:
+        """What is stored is read back: of each minute what was fetched last."""
+        if self.spoilt or self.lost:
+            return
+        for ticker in TICKERS:
+            ended = self.run("read", "--tickers", ticker, "--output", "-", flags=["--quiet", "--rate", "unlimited"])
+            assert "Traceback" not in ended.stderr
+            if not self.held()[ticker]:
+                assert ended.returncode in (1, 2)
+                continue
+            assert ended.returncode == 0, ended.stderr
+            rows = rows_of("\n".join(row.partition(",")[2] for row in ended.stdout.splitlines()) + "\n")
+            assert rows.keys() == self.held()[ticker].keys(), f"{ticker} is not read whole"
+            self.see_one_basis(ticker, CSV_HEADER.decode() + "".join(f"{row}\n" for row in rows.values()))
+
+    def lose(self) -> None:
+        """Somebody removes an object, or its tags."""
+        with contextlib.closing(self.box.s3_client()) as s3:
+            keys = [entry["Key"] for entry in s3.list_objects_v2(Bucket=self.box.bucket).get("Contents", [])]
+            if not keys:
+                return
+            key = self.draw.choice(keys)
+            if self.draw.random() < 0.5:
+                s3.delete_object_tagging(Bucket=self.box.bucket, Key=key)
+            else:
+                s3.delete_object(Bucket=self.box.bucket, Key=key)
+                self.spoilt |= {*TICKERS}
+        self.lost = True
+        self.story.append(f"{self.today} {key} is spoilt")
+
+    def repair(self) -> None:
+        """What was lost is repaired, where it can be."""
+        if "--no-upload" in self.flags:
+            return
+        first = self.run("verify", "--repair", flags=[])
+        assert first.returncode in (0, 1, 2), first.stderr
+        assert "Traceback" not in first.stderr
+        if first.returncode == 0:
+            again = self.run("verify", "--deep", flags=[])
+            assert again.returncode == 0, again.stdout + again.stderr
+            self.lost = False
+
     def held(self) -> dict[str, dict[str, str]]:
         """The rows of each ticker that are anywhere: in its file, or in a store."""
         found: dict[str, dict[str, str]] = {ticker: {} for ticker in TICKERS}
         for item in stored(self.box):
-            found[item.tags["symbol"]] |= self.see_one_basis(item.tags["symbol"], decompressed(item).decode())
+            ticker = item.key.split("/")[1]  # its tags may be lost
+            found[ticker] |= self.see_one_basis(ticker, decompressed(item).decode())
         for ticker in TICKERS:
             if (file := self.file(ticker)).is_file() and ticker not in self.spoilt:
                 found[ticker] |= self.see_one_basis(ticker, file.read_text())
