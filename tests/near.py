@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from polygon_async.polygon.pace.lease import LeasePacer
 
-__all__ = ["Near", "Streams", "registered"]
+__all__ = ["Near", "Streams", "register", "registered"]
 
 
 async def registered(*, per_second: float | None, outage_patience: float = 600, auto: bool = False) -> Owner:

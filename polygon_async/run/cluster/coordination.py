@@ -13,7 +13,7 @@ import logging
 import pickle
 from collections import Counter
 from dataclasses import dataclass, field
-from itertools import count, islice
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Protocol, assert_never
 
 from polygon_async.errors import RunError, first_of
@@ -25,12 +25,10 @@ from polygon_async.run.cluster.counts import absorb
 from polygon_async.run.cluster.messages import (
     LOST,
     Begin,
-    Collect,
     Counts,
     Describe,
     Ended,
     Happened,
-    Later,
     Order,
     Said,
     Stop,
@@ -40,6 +38,7 @@ from polygon_async.run.cluster.messages import (
     batch_prefix,
 )
 from polygon_async.run.cluster.presence import Presence
+from polygon_async.run.cluster.replies import Replies
 from polygon_async.run.tags import TagLookup
 from polygon_async.run.workers import judge_of
 
@@ -56,8 +55,6 @@ __all__ = ["Coordination", "Post"]
 log = logging.getLogger(__name__)
 
 _BATCHES_A_WORKER = 2
-_SECONDS_TO_REPLY = 0.05
-"""To messages that came together; whose reply takes longer is told to ask again."""
 _SECONDS_TO_STOP = 5.0
 """A worker that was cut off writes nothing more by then."""
 _MOST_ATTEMPTS = 6
@@ -71,7 +68,7 @@ class Post(Protocol):
         """What has come from them; with the replies to what came before, by its numbers."""
 
     async def reply(self, replies: Sequence[tuple[int, bytes]]) -> None:
-        """Answer what took long, while a call for more is under way."""
+        """Answer what took long, or what no call for more will follow."""
 
     def submit(self, batch: str, orders: bytes, *, workers: Sequence[str] | None) -> Any:
         """Send a batch to one of these workers, None: of all; returns Dask's future."""
@@ -154,9 +151,6 @@ class Coordination:
         self._batches: dict[str, _Sent] = {}
         """By the name of its task."""
         self._sent = self._batch = 0
-        self._late: dict[int, asyncio.Task[Any]] = {}
-        """Replies that take long, until whoever waits for one has asked again."""
-        self._late_numbers = count()
         self._presence = Presence(asyncio.get_running_loop().time())
         self._changed = asyncio.Event()
         tagged = [pending.unit.ticker for pending in self._pending] if work.deliver and settings.reference else []
@@ -239,9 +233,10 @@ class Coordination:
 
     async def _listen(self, tasks: asyncio.TaskGroup) -> None:
         """Take what the workers say, and answer it; what takes long holds up nothing else."""
-        replies: list[tuple[int, bytes]] = []
+        replies = Replies(self._reply, send=self._cluster.reply, tasks=tasks)
+        sent: list[tuple[int, bytes]] = []
         while self._open:
-            found = await self._cluster.poll(replies)
+            found = await self._cluster.poll(sent)
             if found.get("joined"):
                 # The scheduler has forgotten everything: all that has not ended is sent again.
                 self._forget_all()
@@ -249,40 +244,15 @@ class Coordination:
                 self._meet(there)
             if "outage" in found:
                 self._see_outage(found["outage"]["down"])
-            answers = []
+            said = []
             for number, worker, payload in found["items"]:
                 if payload == LOST:
                     self._lose(worker)
-                    continue
-                said: list[Message | Collect] = pickle.loads(payload)  # noqa: S301 (from this run's own workers)
-                for late in said:
-                    if isinstance(late, Collect):
-                        tasks.create_task(self._collect(number, late, worker))
-                if messages := [each for each in said if not isinstance(each, Collect)]:
-                    answers.append(self._answer(number, worker, messages, tasks))
+                else:
+                    said.append((number, worker, payload))
             # They travel together, with the call for more.
-            replies = await asyncio.gather(*answers)
-        await self._cluster.reply(replies)
-
-    async def _answer(
-        self, number: int, worker: str, messages: Sequence[Message], tasks: asyncio.TaskGroup
-    ) -> tuple[int, bytes]:
-        """The replies to messages that came together."""
-        doing = [tasks.create_task(self._reply(message, worker)) for message in messages]
-        await asyncio.wait(doing, timeout=_SECONDS_TO_REPLY)
-        return number, pickle.dumps([each.result() if each.done() else self._later(each) for each in doing])
-
-    async def _collect(self, number: int, late: Collect, worker: str) -> None:
-        """The reply to a message, as soon as there is one."""
-        doing = self._late.pop(late.number, None)
-        reply = await (self._reply(late.message, worker) if doing is None else doing)
-        await self._cluster.reply([(number, pickle.dumps([reply]))])
-
-    def _later(self, doing: asyncio.Task[Any]) -> Later:
-        """A reply that is not ready holds up no other: its worker asks for it again."""
-        number = next(self._late_numbers)
-        self._late[number] = doing
-        return Later(number)
+            sent = await replies.to(said)
+        await self._cluster.reply(sent)
 
     async def _reply(self, message: Message, worker: str) -> Any:
         work = self._work

@@ -221,7 +221,7 @@ class Cluster(OwnerCalls):
             return polled
 
     async def reply(self, replies: Sequence[tuple[int, bytes]]) -> None:
-        """Answer what took long, while a call for more is under way."""
+        """Answer what took long, or what no call for more will follow."""
         with contextlib.suppress(OSError):
             await self.called("reply", replies=list(replies))
 
